@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import random
 import signal
@@ -28,9 +27,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.checkout import ROOT, own_environment
 from tests.tiny import save_tiny_base
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/kill.md"
 PICTURES, EPOCHS = 8, 15
 NAME = "t"
@@ -119,7 +118,7 @@ def kill_once(settings: Path, number: int, lasted: float, rng: random.Random) ->
 
 def start(settings: Path, *more: str) -> subprocess.Popen[bytes]:
     """``loratools train`` as a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "1700000000"}
+    environment = own_environment(OMP_NUM_THREADS="1", SOURCE_DATE_EPOCH="1700000000")
     command = [sys.executable, "-m", "loratools", "train", str(settings), *more]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 

@@ -24,10 +24,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.checkout import own_environment
 from loratools.adapter.files.file import read
 from loratools.files import sha256, write_text
 
-ROOT = Path(__file__).parents[1]
 HOSTS = ("lt-host1", "lt-host2")
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 LINK = "lt0"
@@ -91,7 +91,7 @@ def run(folder: Path, work: str, *more: str, host: str | None = None) -> tuple[s
     """Run the recipe; the launched processes that were seen, the seconds that it took, and what it printed."""
     place = ["ip", "netns", "exec", host] if host else []
     command = [*place, sys.executable, "-m", "loratools", "run", "r.yaml", "-o", work, "--device", "cpu", *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LINK}
+    environment = own_environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME=LINK)
     if host is None:
         environment.pop("GLOO_SOCKET_IFNAME")
     begun, seen = time.perf_counter(), set[Seen]()
@@ -179,7 +179,7 @@ def save_lora(path: Path) -> None:
     """The grid's LoRA: what the recipe itself does not train, so that its pictures are the same ones in each way."""
     command = [sys.executable, "-m", "loratools", "basestyle", "pocket", "--images-per-framing", "1", "--epochs", "1"]
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = own_environment()
         subprocess.run([*command, "--dim", "4", "-o", scratch, "--device", "cpu"], check=True, env=environment)
         shutil.copyfile(next(Path(scratch).glob("*.safetensors")), path)
 

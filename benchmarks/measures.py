@@ -3,7 +3,7 @@
 DATA holds what ``benchmarks.measure_data`` made. Nothing is drawn here, and a minute of one core is enough. Marks are
 simulated by the judge: twenty pictures with the defect and twenty without it, of the prompts of a search; everything is
 judged on other prompts and seeds. The last table lets the judge choose between two vectors; see
-:mod:`benchmarks.voting`.
+:mod:`benchmarks.measuring.voting`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measured_loras import (
+from benchmarks.measuring.measured_loras import (
     ALL,
     BROKEN,
     IN_STYLE,
@@ -31,7 +31,7 @@ from benchmarks.measured_loras import (
     table,
     within_shots,
 )
-from benchmarks.voting import votes_report
+from benchmarks.measuring.voting import votes_report
 from loratools.files import write_text
 from loratools.measures.probe.auc import auc
 from loratools.measures.probe.marks import ProbeMeasure, Unfamiliar, usual_distance

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -26,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import by_hand, full_size
+from benchmarks.checkout import ROOT, own_environment
 from loratools.files import write_text
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/scaling.md"
 RECIPE = """\
 version: 1
@@ -159,7 +158,7 @@ def measure(work: Path, recipe: Path, processes: int, device: str) -> RunTime:
     folder = work / f"by-{processes}"
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "loratools", "run", recipe.name, "-o", str(folder), "--device", device]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = own_environment()
     begun = time.perf_counter()
     subprocess.run([*command, "--processes", str(processes)], cwd=recipe.parent, env=environment, check=True)
     seconds = time.perf_counter() - begun

@@ -73,6 +73,7 @@ def run_part(name: str, bench: Bench, keep: Path | None) -> bool:
         for figure in PARTS[name](bench):
             figures.append(figure)
             print(figure.text(), flush=True)
+            _keep(keep, name, bench, figures, time.perf_counter() - start)
     except Exception as error:  # the other parts' time on the machine is not to be lost
         import traceback
 
@@ -81,13 +82,19 @@ def run_part(name: str, bench: Bench, keep: Path | None) -> bool:
         done = False
     spent = time.perf_counter() - start
     print(f"   {spent:.1f} s", flush=True)
-    if keep and figures:
-        keep.mkdir(parents=True, exist_ok=True)
-        record = {"machine": machine(bench.device), "seconds": spent, "figures": [asdict(each) for each in figures]}
-        (keep / f"{name}.json").write_text(json.dumps(record, indent=1))
-        (keep / "seconds.json").write_text(json.dumps(bench.seconds))
+    _keep(keep, name, bench, figures, spent)
     bench.clear()
     return done
+
+
+def _keep(keep: Path | None, name: str, bench: Bench, figures: list[Figure], seconds: float) -> None:
+    """Write what a part has measured so far: a run that is ended early keeps it."""
+    if keep is None or not figures:
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(bench.device), "seconds": seconds, "figures": [asdict(each) for each in figures]}
+    (keep / f"{name}.json").write_text(json.dumps(record, indent=1))
+    (keep / "seconds.json").write_text(json.dumps(bench.seconds))
 
 
 def main() -> None:

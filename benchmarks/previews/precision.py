@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +23,25 @@ from loratools.preview.request.options import EngineOptions
 
 _CONTEXT = 500 << 20  # bytes of a card that CUDA itself takes, and torch does not count
 _SAMPLERS = (
-    "Euler", "Euler a", "Euler a Karras", "Euler a KL Optimal", "Heun", "LMS", "DPM2 a", "DPM++ 2S a", "DPM++ 2M",
-    "DPM++ 2M Karras", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 3M SDE", "Restart", "UniPC", "DDIM", "DDPM", "PLMS",
-)  # fmt: skip
+    "Euler",
+    "Euler a",
+    "Euler a Karras",
+    "Euler a KL Optimal",
+    "Heun",
+    "LMS",
+    "DPM2 a",
+    "DPM++ 2S a",
+    "DPM++ 2M",
+    "DPM++ 2M Karras",
+    "DPM++ SDE",
+    "DPM++ 2M SDE",
+    "DPM++ 3M SDE",
+    "Restart",
+    "UniPC",
+    "DDIM",
+    "DDPM",
+    "PLMS",
+)
 _ALSO_CPU = ("Euler a", "Euler a KL Optimal", "DPM++ 2M SDE")
 
 
@@ -38,7 +54,11 @@ def caps(bench: Bench) -> Figures:
 
 
 def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
-    stacks, said, at = stacks_on(base, bench.work, bench.scale.rank, 8), list[str](), list[Moment]()
+    stacks, said, at = (
+        stacks_on(base, bench.work, bench.scale.rank, 4 if base.family == "sdxl" else 8),
+        list[str](),
+        list[Moment](),
+    )
     made = jobs(bench, stacks, PROMPTS[:1], [1], f"cap-{gib}-{base.name}")
     made = [replace(job, settings=replace(job.settings, size=base.resolution)) for job in made]
     for model in (bench.base.unet, bench.base.vae, *bench.base.text_encoders):  # only what is drawn with is there
@@ -108,7 +128,7 @@ def samplers(bench: Bench) -> Figures:
     yield Figure("two seeds of one sampler: mean difference", _far(shown[:, 0], shown[:, 1]), "/255", note="for scale")
 
 
-def _drawn(bench: Bench, base: Base, key: str, names: tuple[str, ...] | list[str]) -> dict[str, NDArray[np.float64]]:
+def _drawn(bench: Bench, base: Base, key: str, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Each sampler's pictures (2, height, width, 3) of two seeds."""
     steps, made = 2 if bench.scale is TINY else 12, list[GridJob]()
     for name in names:

@@ -13,16 +13,18 @@ RESULT = ROOT / "benchmarks/results/previews.md"
 
 
 def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
-    """Write the results page from every one of ``parts`` that is kept."""
+    """Write the results page from every one of ``parts`` that is kept; what the page says of others stays."""
     lines = [
         "# Previews",
         "",
         "Written by `python -m benchmarks.previews --report` from its own runs; see it for what each part does.",
         "",
     ]
+    before = _sections(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     for part in parts:
         path = keep / f"{part}.json"
         if not path.is_file():
+            lines += [before[part], ""] if part in before else []
             continue
         record = json.loads(path.read_text())
         lines += [
@@ -39,3 +41,9 @@ def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
             lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")
         lines.append("")
     by_hand.write(RESULT, "\n".join(lines))
+
+
+def _sections(page: str) -> dict[str, str]:
+    """The page's sections by their headings."""
+    own = page.partition(by_hand.HEADING)[0].split("\n## ")[1:]
+    return {text.partition("\n")[0]: f"## {text.strip()}" for text in own}

@@ -154,6 +154,11 @@ def _keep_style(
 
     seen = style_measure(describe, context.taught, context.base_pictures, context.whole, good)
     building.notes.append(seen.note)
+    if not context.training:
+        building.notes.append(
+            "style: the training pictures are not known, so that all that the LoRA shows counts as its style, its "
+            "defect too; name their folder"
+        )
     if "style" not in context.symptoms:
         building.kept += [] if seen.measure is None else [seen.measure]
     elif seen.measure is None:

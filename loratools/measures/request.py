@@ -1,9 +1,12 @@
-"""What ``--measure`` may ask for: text -> what is meant; no picture is read and nothing is loaded."""
+"""What ``--measure`` may ask for: text -> what is meant; no picture is decoded and nothing is loaded."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from loratools.errors import MeasureError, did_you_mean
@@ -92,3 +95,25 @@ def check_symptom(symptom: str) -> None:
         raise MeasureError(
             f"there is no symptom '{symptom}'{did_you_mean(symptom, SYMPTOMS)}; there are {', '.join(SYMPTOMS)}"
         )
+
+
+def digest_of_sources(requests: Sequence[MeasureRequest], training: Path | None = None) -> str:
+    """sha256 of all files that measures learn from, empty without any; it changes when a picture is marked anew.
+
+    That is the folders of ``like`` and ``unlike`` and the votes file of ``marks``, whose cells' keys stand for their
+    pictures, and the folder of training pictures. What cannot be read counts as nothing; building the measures says so.
+    """
+    sources = [Path(request.source) for request in requests if request.kind in MARKED]
+    sources += [] if training is None else [training]
+    if not sources:
+        return ""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(b"\n\n")
+        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        for file in files:
+            with contextlib.suppress(OSError):
+                own = hashlib.sha256(file.read_bytes()).hexdigest()
+                name = file.relative_to(source).as_posix() if source.is_dir() else file.name
+                digest.update(f"{name}\n{own}\n".encode())
+    return digest.hexdigest()

@@ -176,9 +176,9 @@ def render_grid(
 ) -> GridResult:
     """Render every row at every weight, for every prompt and seed, and draw ``grid.png``, ``grid.html``, ``grid.json``.
 
-    The first column is weight 0, the base itself: rendered once and shared by all rows, bit for bit what the base
-    alone gives for the same batch. Cells that are the same picture are rendered once; pictures that an earlier or
-    interrupted run left in ``out`` are used again if all that determines them is the same.
+    The first column is weight 0, the base itself: rendered once and shared by all rows, bit for bit what the engine
+    draws of the base alone in the same batches. Cells that are the same picture are rendered once; pictures that an
+    earlier or interrupted run left in ``out`` are used again if all that determines them is the same.
 
     Args:
         weights: multiply a row's whole stack; 0 is put in front.

@@ -63,7 +63,6 @@ def tune_recipe(
         RecipeError: before anything is drawn, if the recipe's vector cannot be edited.
         LoratoolsError: of a step that fails, or as :func:`loratools.tune.tune`.
     """
-    from loratools.base.load import load_base
     from loratools.recipe.steps.lora.merge import merge_terms
     from loratools.train.distributed import Ranks
     from loratools.tune.problem.space import Space
@@ -82,7 +81,7 @@ def tune_recipe(
     space = Space.of(terms, amount=request.amount)
     set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
     result = tune(
-        load_base(planner.paths.base, device=context.device, dtype=dtype),
+        context.kept.base(planner.paths.base, context.device, dtype),
         terms,
         _with_grids(request, planner),
         out,

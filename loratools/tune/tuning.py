@@ -12,6 +12,7 @@ from typing import Any
 from loratools.base.model import Base
 from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown
+from loratools.measures.request import digest_of_sources
 from loratools.ops.merging.merge import term_facts
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.cells import SamplingSettings
@@ -125,10 +126,12 @@ def _key(
     space: Space, request: TuneRequest, base: Base, shots: Split, settings: tuple[SamplingSettings, SamplingSettings]
 ) -> str:
     """sha256 over all that decides what is drawn and chosen."""
+    sources = digest_of_sources(request.measures, request.training)
     content = {
         "terms": [term_facts(term) for term in space.terms],
         **({} if space.earlier is None else {"earlier": term_facts(space.earlier)}),
         "request": request.facts(),
+        **({"sources": sources} if sources else {}),
         "base": base.drawn_by,
         "shots": repr(shots),
         "settings": repr(settings),

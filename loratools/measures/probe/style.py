@@ -100,8 +100,11 @@ def style_in(taught: Values, base: Values, whole: Values, good: Values, describe
     scaling = Scaling.of(np.concatenate([taught, base, whole]))
     origin, direction = _way(_bounded(scaling(taught)), _bounded(scaling(base)))
     reached = float(((_bounded(scaling(whole)) - origin) @ direction).mean())
-    note = f"style: training pictures and the base's own are told apart with AUC {told.value:.2f} ({told.low:.2f} to "
-    note += f"{told.high:.2f}); the whole LoRA goes {reached:.0%} of the way"
+    interval = f"{told.value:.2f} ({told.low:.2f} to {told.high:.2f})"
+    note = (
+        f"style: what was learnt and the base's own pictures are told apart with AUC {interval}; the whole LoRA goes "
+    )
+    note += f"{reached:.0%} of the way"
     if reached < _LEAST_WAY:
         return StyleSeen(None, f"{note}, too little to be kept")
     end = min(1.0, reached)

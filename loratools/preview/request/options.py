@@ -17,7 +17,7 @@ class EngineOptions:
     Args:
         batch: pictures a UNet call, at most.
         graphs: replay the UNet as a CUDA graph (on CUDA, and not with ``offload``).
-        compiled: compile the UNet's blocks: up to a minute at first, some seconds later on, for a sixth less time a
+        compiled: compile the UNet's blocks: up to a minute at first, some seconds later on, for an eighth less time a
             picture; ``None`` where so many pictures are asked for that it surely pays.
         fused: weights laid out channels last and norms fused by Triton: ``None`` where that is faster (on CUDA, in half
             precision), ``True`` on CUDA in any, ``False`` never.

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loratools.base.model import Base
     from loratools.pocket.judge import JudgeFunction
     from loratools.preview.session import Session
     from loratools.recipe.plan.lineage import Lineage
 
 
 class KeptModel:
-    """The base model that grids of one process share, one after another; loaded when the first of them asks for it."""
+    """The base model that grids and searches of one process share, one after another; loaded when the first asks."""
 
     def __init__(self) -> None:
         self._session: Session | None = None
@@ -27,6 +28,18 @@ class KeptModel:
         if self._session is None:
             self._session = Session()
         return self._session
+
+    def base(self, name: str, device: str, dtype: str | None = None) -> Base:
+        """The base ``name`` for whoever brings an engine of its own; that of the last grid is freed first.
+
+        Raises:
+            BaseModelError: if it cannot be loaded.
+        """
+        from loratools.preview.request.request import ModelRequest
+
+        session = self.session()
+        session.close_engine()
+        return session.load(name, ModelRequest(device=device, dtype=dtype))
 
     def close(self) -> None:
         """Free its memory, for what comes next."""
@@ -45,7 +58,7 @@ class RunContext:
         resume: unfinished work of the same step and key is there to go on from.
         judge: reads tags, style and defects from pictures; None is the pocket's own, see :meth:`judge_function`.
         lineage: written into the LoRA files that the step makes.
-        kept: the base model of the last grid; steps that load one by themselves close it.
+        kept: the base model of the last grid or search; steps that load one by themselves close it.
     """
 
     device: str = "auto"

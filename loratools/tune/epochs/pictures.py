@@ -26,6 +26,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import GridResult, render_grid
+from loratools.preview.session import Session
 from loratools.tune.epochs.decide import WeightTest
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Drawing:
         keys: what becomes of keys of a LoRA file that no table knows.
         base_weights: opens the base's weights by canonical name, which the differences of a DoRA depend on.
         on_picture: called with (done, all).
+        session: keeps the engine from one grid of a run to the next.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Drawing:
     force: bool = False
     progress: bool = False
     on_picture: OnPicture | None = None
+    session: Session | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +141,7 @@ def _render(base: Base, rows: Sequence[GridRow], weight: float, folder: Path, dr
         force=drawing.force,
         progress=drawing.progress,
         on_picture=drawing.on_picture,
+        session=drawing.session,
     )
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from loratools.files import write_text
 from loratools.measures.features import load_features
 from loratools.measures.request import MeasureRequest
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.request import SamplingRequest
+from loratools.preview.request.request import ModelRequest, SamplingRequest
+from loratools.preview.session import Session
 from loratools.preview.sheet.write import VOTES
 from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
 from loratools.tune.epochs.decide import Evidence, decide
@@ -74,6 +76,7 @@ def epoch_verdict(
     progress: bool = False,
     on_picture: OnPicture | None = None,
     on_note: Callable[[str], None] | None = None,
+    session: Session | None = None,
 ) -> EpochVerdict:
     """Draw and measure the epochs of a run, recommend one, and write it beside them.
 
@@ -84,12 +87,12 @@ def epoch_verdict(
         progress: show a bar on stderr.
         on_picture: called with (done, all) after every batch.
         on_note: called with each thing that a person should know, before anything is drawn.
+        session: of the process, where it draws with the base before or after.
     Raises:
         LoratoolsError: for a run, a base, pictures, prompts or a measure that cannot be used.
     """
     from loratools.adapter.files.checkpoint import open_checkpoint
     from loratools.base.base_path import base_path, locate_base
-    from loratools.base.load import load_base
 
     files = RunFiles(tuple(epochs(request.run)))
     _guard(files, request.force)
@@ -102,23 +105,26 @@ def epoch_verdict(
         for note in (*material.notes, _asked(files, material, seeds)):
             on_note(note)
     digests = tuple(map(epoch_digest, files.epochs))
-    base = load_base(request.base, device=request.device, dtype=request.dtype)
-    drawing = Drawing(
-        files.pictures,
-        material.prompts,
-        seeds,
-        request.weight,
-        request.sampling,
-        request.engine,
-        owner=f"epochs:{files.name}",
-        keys=request.keys,
-        base_weights=lambda: open_checkpoint(base_path(request.base)),
-        force=request.force,
-        progress=progress,
-        on_picture=on_picture,
-    )
-    drawn = draw_epochs(base, files.name, files.epochs, drawing)
-    measured = measure_epochs(base, drawn, material, request.measures, features)
+    with contextlib.nullcontext(session) if session is not None else Session() as kept:
+        base = kept.load(request.base, ModelRequest(device=request.device, dtype=request.dtype))
+        drawing = Drawing(
+            files.pictures,
+            material.prompts,
+            seeds,
+            request.weight,
+            request.sampling,
+            request.engine,
+            owner=f"epochs:{files.name}",
+            keys=request.keys,
+            base_weights=lambda: open_checkpoint(base_path(request.base)),
+            force=request.force,
+            progress=progress,
+            on_picture=on_picture,
+            session=kept,
+        )
+        drawn = draw_epochs(base, files.name, files.epochs, drawing)
+        kept.close_engine()  # measures need its memory
+        measured = measure_epochs(base, drawn, material, request.measures, features)
     losses = validation_losses(files.epochs)
     evidence = Evidence(
         numbers=tuple(epoch.number for epoch in files.epochs),

@@ -16,7 +16,7 @@ from loratools.measures.measure import Shown, take
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.marks import marks_measures
 from loratools.measures.probe.ridge import fit_probe
-from loratools.measures.request import parse_measures
+from loratools.measures.request import digest_of_sources, parse_measures
 from tests.measures.probe.conftest import look, patterns
 
 pytestmark = pytest.mark.usefixtures("seeing")
@@ -165,3 +165,19 @@ def test_empty_prompts_have_nothing_to_obey(tiny: Base) -> None:
     measures = build_measures((), MeasureContext(tiny, (), base, whole))
     assert [own.name for own in measures.kept] == ["style"]
     assert any("nothing to obey" in note for note in measures.notes)
+    assert any("the training pictures are not known" in note for note in measures.notes)
+
+
+def test_what_measures_learn_from_has_a_digest(tmp_path: Path) -> None:
+    """A search that goes on after pictures were marked anew would mix figures of two measures."""
+    good, bad = save(tmp_path / "good", many(100, 2)), save(tmp_path / "bad", many(200, 2))
+    requests = parse_measures([f"like={good}", f"unlike={bad}"])
+    before = digest_of_sources(requests)
+    assert len(before) == 64 and before == digest_of_sources(requests) != digest_of_sources(requests, tmp_path)
+    (good / "000.png").rename(bad / "900.png")
+    after = digest_of_sources(requests)
+    assert after != before
+    look(1).image.save(bad / "900.png")
+    assert digest_of_sources(requests) != after
+    assert digest_of_sources(parse_measures(["judge", "python=a:b"])) == ""
+    assert digest_of_sources(parse_measures([f"marks={tmp_path / 'nowhere.json'}"]))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from loratools.adapter.files.file import read
+from loratools.base.model import Base
 from loratools.errors import RecipeError
+from loratools.preview import session
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.tune import run as tune_run
@@ -65,6 +69,35 @@ def test_a_tuned_lora_is_made_once_and_used_by_later_steps(recipe: Path, here: P
     assert run(recipe)["better"] is False
     recipe.write_text(recipe.read_text().replace("symptom: face", "symptom: hands"), encoding="utf-8")
     assert run(recipe)["better"] is True, "it is kept in the cache"
+
+
+def test_a_search_draws_with_the_base_that_a_grid_loaded(
+    recipe: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And finds what it finds on a base of its own; the grid after it has the base as it was."""
+    run(recipe)
+    alone = read(here / "runs/r/better.safetensors").digest
+    grid = "{{grid: {{rows: {row}, weights: 1, prompts: 1girl, steps: 2, sampler: DDIM, size: 64}}}}\n"
+    text = recipe.read_text().replace("steps:\n", "steps:\n  before: " + grid.format(row="a"))
+    recipe = here / "again.yaml"
+    recipe.write_text(text + "  after: " + grid.format(row="better"), encoding="utf-8")
+    loaded: list[str] = []
+    load = session.load_base
+
+    def note(name: str, **options: Any) -> Base:
+        loaded.append(name)
+        return load(name, **options)
+
+    monkeypatch.setattr(session, "load_base", note)
+    monkeypatch.setattr("loratools.base.load.load_base", note)
+    planner = make_planner(recipe)
+    done = run_steps(planner.plan(), planner.work, RunContext("cpu"))
+    assert {one.planned.name: one.cached for one in done} == dict.fromkeys(("before", "better", "sum", "after"), False)
+    assert len(loaded) == 1
+    assert read(here / "runs/again/better.safetensors").digest == alone
+    bases = [(here / f"runs/again/{name}").rglob("cells/base/**/*.png") for name in ("before", "after")]
+    first, last = (Image.open(next(iter(paths))).tobytes() for paths in bases)
+    assert first == last
 
 
 def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:

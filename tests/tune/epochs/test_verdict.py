@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ import torch
 from PIL.Image import Image
 
 from loratools.adapter.files.epoch_files import epochs
+from loratools.base.model import Base
 from loratools.errors import FileError, FormatError, PromptError
+from loratools.preview import session as session_module
 from loratools.preview.request.request import SamplingRequest
+from loratools.preview.session import Session
 from loratools.train.output.epoch_report import best_epoch
 from loratools.train.output.recorded_verdict import read_verdict
 from loratools.tune.epochs import verdict
@@ -60,6 +64,30 @@ def test_a_verdict_holds_its_evidence_and_is_what_best_reads(run: Path, tiny: Pa
     for name in ("grid.html", "grid.png", "epochs.png", "figures.png"):
         assert (run / "ink-verdict" / name).stat().st_size > 0
     assert verdict.drawn.rendered >= 4 * 8  # the base once, three epochs
+
+
+def test_runs_of_one_process_share_the_base(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = session_module.load_base
+
+    def note(name: str, **options: Any) -> Base:
+        loaded.append(name)
+        return load(name, **options)
+
+    monkeypatch.setattr(session_module, "load_base", note)
+    monkeypatch.setattr("loratools.base.load.load_base", note)
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    with Session() as session:
+        epoch_verdict(request(other, tiny, seeds=(3, 4)), session=session)
+        shared = epoch_verdict(request(run, tiny), session=session)
+        assert len(loaded) == 1
+    text = (run / "ink.verdict.json").read_text(encoding="utf-8")
+    shutil.rmtree(run / "ink-verdict")
+    (run / "ink.verdict.json").unlink()
+    alone = epoch_verdict(request(run, tiny))
+    assert len(loaded) == 2 and alone.drawn.rendered == shared.drawn.rendered > 0
+    assert (run / "ink.verdict.json").read_text(encoding="utf-8") == text
 
 
 def test_pictures_are_drawn_once_and_the_same_verdict_comes_again(run: Path, tiny: Path) -> None:

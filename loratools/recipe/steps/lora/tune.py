@@ -158,19 +158,17 @@ class TuneStep:
         Several processes draw a part each, and the first one writes.
         """
         from loratools.adapter.algebra.rank import parse_rank
-        from loratools.base.load import load_base
         from loratools.dtypes import torch_dtype
         from loratools.ops.merging.merge import merge_files
         from loratools.train.distributed import joined
         from loratools.tune.tuning import tune
 
-        context.kept.close()
         options, paths = self.options, self.request.paths
         terms = open_terms(self.terms, options, self.presets, paths)
         wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
         with joined(context.device) as (ranks, device), _progress(context, self.request.name) as on_progress:
             result = tune(
-                load_base(paths.base, device=device, dtype=None),
+                context.kept.base(paths.base, device),
                 terms,
                 wanted,
                 out.with_name(f"{out.stem}-tune"),
