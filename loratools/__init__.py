@@ -209,7 +209,8 @@ class _CallableFolder(ModuleType):
         """What ``help`` and editors show: the function's, then the folder's."""
         import inspect
 
-        return f"{inspect.cleandoc(self.__wrapped__.__doc__ or '')}\n\nThe folder of this name:\n{vars(self)['__doc__']}"
+        function = inspect.cleandoc(self.__wrapped__.__doc__ or "")
+        return f"{function}\n\nThe folder of this name:\n\n{vars(self)['__doc__']}"
 
     def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
         return importlib.import_module, (self.__name__,)  # a function can be sent to another process, so this can too
