@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from loratools.version import __version__
 
@@ -105,6 +106,7 @@ _NAMES = {
     "tune.report.result": "TuneResult",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_FOLDERS = ("train", "tune")  # names of functions that are those of folders too
 
 __all__ = [
     "Adapter",
@@ -172,7 +174,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _FOLDERS:
+        return importlib.import_module(f"{__name__}.{name}")  # which makes it an attribute, see _Package
+    value = _function(name)
     globals()[name] = value
     return value
 
@@ -181,16 +185,44 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Face(ModuleType):
-    """This package, where a function stays what its name means although a folder is called the same (``train``).
+def _function(name: str) -> Any:
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
-    Importing a folder makes it an attribute of its package, and whether ``loratools.train`` is the function must not
-    hang on what was imported before.
+
+class _CallableFolder(ModuleType):
+    """A folder of ours that is called like a function: calling it calls the function, whatever was imported before.
+
+    So ``lt.train(...)`` and ``import loratools.train.config.config`` go together in any order, and so do tools that
+    walk a dotted name, such as ``unittest.mock.patch``.
     """
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(*args, **kwargs)
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The function, which is imported when it is first asked for; ``inspect.signature`` looks here."""
+        return cast(Callable[..., Any], _function(self.__name__.rpartition(".")[2]))
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """What ``help`` and editors show: the function's, then the folder's."""
+        import inspect
+
+        function = inspect.cleandoc(self.__wrapped__.__doc__ or "")
+        return f"{function}\n\nThe folder of this name:\n\n{vars(self)['__doc__']}"
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        return importlib.import_module, (self.__name__,)  # a function can be sent to another process, so this can too
+
+
+class _Package(ModuleType):
+    """This package: a folder in it that is called like a function can be called, from the moment it is imported."""
+
     def __setattr__(self, name: str, value: object) -> None:
-        if not (isinstance(value, ModuleType) and name in _MODULES):
-            super().__setattr__(name, value)
+        if name in _FOLDERS and type(value) is ModuleType and value.__name__ == f"{__name__}.{name}":
+            value.__class__ = _CallableFolder
+        super().__setattr__(name, value)
 
 
-sys.modules[__name__].__class__ = _Face
+sys.modules[__name__].__class__ = _Package

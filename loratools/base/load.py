@@ -63,6 +63,8 @@ def pick_device(text: str = "auto") -> torch.device:
     """``auto`` is accelerate's choice: the best accelerator there is. Of several processes that a launcher started each
     gets a GPU of its machine, for ``auto`` and ``cuda``.
 
+    A GPU always has its number, since some functions of torch refuse a bare ``cuda``.
+
     Raises:
         BaseModelError: if it is no device's name.
         UnavailableError: if the device is not on this machine.
@@ -73,7 +75,7 @@ def pick_device(text: str = "auto") -> torch.device:
     if text == "auto":
         from accelerate import PartialState
 
-        return torch.device(PartialState().device)
+        return _numbered(torch.device(PartialState().device))
     if text not in ("cpu", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", text):
         hint = did_you_mean(text, ["auto", "cpu", "cuda", "cuda:0", "mps"])
         raise BaseModelError(f"'{text}' is not a device{hint}; use auto, cpu, cuda, cuda:N or mps")
@@ -82,7 +84,12 @@ def pick_device(text: str = "auto") -> torch.device:
         raise UnavailableError(f"this machine has no device '{text}' that torch can use; use `device=cpu` or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UnavailableError("this machine has no device 'mps' that torch can use; use `device=cpu` or auto")
-    return device
+    return _numbered(device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """``cuda`` as ``cuda:N`` of the current GPU; other devices as they are."""
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def _gpu_of(rank: Rank) -> str | None:

@@ -74,7 +74,8 @@ def _from_file(path: Path, like: Any) -> Any:
 
     tensors = _tensors(path)
     if any(".down_blocks." in key for key in tensors):
-        model = AutoencoderKL.from_config(like.config)
+        with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
+            model = AutoencoderKL.from_config(like.config)
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:

@@ -33,6 +33,8 @@ _GRACE = 20.0  # seconds in which the job may stop by itself once that one is go
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job in the folder that is the first argument; returns the exit code."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as after `loratools ... &` in a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, rank = JobFolder.of(arguments[0]), Rank.here()
     try:
         if len(arguments) > 1:

@@ -122,7 +122,8 @@ class Judge:
             tuple(description["styles"]),
             tuple(description["faults"]),
         )
-        net = JudgeNet(questions_of(layout))
+        with torch.random.fork_rng(devices=[]):  # a caller's random numbers stay as they are
+            net = JudgeNet(questions_of(layout))
         net.load_state_dict({name: value.float() for name, value in load_file(folder / "judge.safetensors").items()})
         return cls(net, layout, description["thresholds"])
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -258,6 +259,16 @@ def test_each_of_several_processes_gets_its_own_device_and_waits_for_none(monkey
     assert pick_device("auto") == torch.device("cpu") and not torch.distributed.is_initialized()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:1")
+
+
+def test_a_gpu_has_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(accelerate, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda")))
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:1")
+    assert pick_device("cuda:0") == torch.device("cuda:0")
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,9 @@ def _diffusers_file(base: Path, out: Path) -> Path:
 @pytest.mark.parametrize("form", [lambda b, o: b, lambda b, o: b / "vae", _checkpoint, _bare, _diffusers_file])
 def test_every_form_is_read(form: Callable[[Path, Path], Path], bases: tuple[Path, Path], tmp_path: Path) -> None:
     like = load_base(str(bases[0]), device="cpu", dtype="bf16").vae
-    vae = load_vae(form(bases[1], tmp_path), like)
+    path, random = form(bases[1], tmp_path), torch.get_rng_state()
+    vae = load_vae(path, like)
+    assert torch.equal(random, torch.get_rng_state()), "a training's random numbers are the caller's"
     wanted = AutoencoderKL.from_pretrained(bases[1] / "vae").to(torch.bfloat16).state_dict()
     assert not vae.training and not any(weight.requires_grad for weight in vae.parameters())
     assert {name: value.flatten().tolist() for name, value in vae.state_dict().items()} == {

@@ -134,11 +134,12 @@ def wait_for(path: Path, text: str) -> bool:
 
 def test_an_interrupt_is_handed_on_once_and_waited_for(tmp_path: Path) -> None:
     script = f"""
-        import sys
+        import signal, sys
         from pathlib import Path
         from loratools.launch.jobs import running
         from loratools.launch.launcher import Launcher
         launcher = Launcher(command=(sys.executable, {str(FAKE)!r}, "waits"))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # these tests may run in a script's background
         try:
             with running(Path("jobs"), launcher) as jobs:
                 jobs.run({HINT!r}, {{"word": {str(tmp_path / "said")!r}, "valid": []}}, (0,))
@@ -152,14 +153,16 @@ def test_an_interrupt_is_handed_on_once_and_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "said").read_text() == str(int(signal.SIGINT)) and not (tmp_path / "jobs").exists()
 
 
-def test_when_the_process_that_started_a_job_is_gone_the_job_ends(tmp_path: Path) -> None:
-    """The lock of a job is held by nobody, and its function would wait for a file for 20 seconds."""
-    (tmp_path / "empty").mkdir()
+@pytest.mark.parametrize("background", [False, True])
+def test_when_the_process_that_started_a_job_is_gone_the_job_ends(background: bool, tmp_path: Path) -> None:
+    """The lock of a job is held by nobody, and its function would sleep for a minute. What a script starts with ``&``
+    ignores interrupts, and what that starts inherits it."""
     folder = JobFolder(tmp_path / "1")
     function = "loratools.launch.job:JobFolder"
     folder.write(Job(function, {"path": "x"}, str(tmp_path), str(tmp_path / "lock")))
     slow = (
-        "import sys, time; from loratools.launch import worker; "
+        f"import sys, time; from loratools.launch import worker; signal = worker.signal; "
+        f"signal.signal(signal.SIGINT, signal.{'SIG_IGN' if background else 'default_int_handler'}); "
         "worker._function = lambda job: lambda **given: time.sleep(60); sys.exit(worker.main(sys.argv[1:]))"
     )
     begun = time.monotonic()

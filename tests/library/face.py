@@ -22,7 +22,7 @@ def face() -> str:
 
 def _lines(name: str) -> Iterator[str]:
     value = getattr(loratools, name)
-    if inspect.isfunction(value):
+    if inspect.isfunction(value) or inspect.ismodule(value):  # a folder that is called like a function
         yield f"{name}{_signature(value)}"
     elif inspect.isclass(value) and issubclass(value, Exception):
         yield f"{name}({value.__mro__[1].__name__})"

@@ -31,7 +31,9 @@ def test_every_name_is_handed_on_from_where_it_is_made() -> None:
     assert set(own._MODULES) | {"__version__"} == set(lt.__all__) and sorted(lt.__all__) == lt.__all__
     assert set(lt.__all__) <= set(dir(lt))
     for name, module in own._MODULES.items():
-        assert getattr(lt, name) is getattr(importlib.import_module(f"loratools.{module}"), name)
+        assert getattr(getattr(lt, name), "__wrapped__", getattr(lt, name)) is getattr(
+            importlib.import_module(f"loratools.{module}"), name
+        )
     with pytest.raises(AttributeError, match="no attribute 'mrege'"):
         lt.mrege  # type: ignore[attr-defined]  # noqa: B018
 
@@ -44,25 +46,64 @@ def test_the_checker_sees_the_same_names_as_the_program() -> None:
         assert name in line.partition(" import ")[2].split(", "), f"{name} is not imported under TYPE_CHECKING"
 
 
-def test_a_function_stays_a_function_though_a_folder_is_called_the_same() -> None:
+IMPORTS = [
+    "import loratools.NAME.DEEP as deep",
+    "from loratools import NAME",
+    "import loratools as lt; lt.NAME",
+    "import loratools.NAME",
+    "import loratools.NAME.DEEP",
+    "from loratools.NAME.DEEP import CLASS",
+    "from loratools.library import training, tuning",
+    "import importlib; importlib.import_module('loratools.NAME.DEEP')",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "deep", "kind"), [("train", "data.buckets", "BucketRules"), ("tune", "problem.request", "TuneRequest")]
+)
+def test_a_function_and_the_folder_of_its_name_go_together_in_every_order(name: str, deep: str, kind: str) -> None:
+    imports = [line.replace("NAME", name).replace("DEEP", deep).replace("CLASS", kind) for line in IMPORTS]
+    constants = f"NAME, DEEP, KIND, IMPORTS = {(name, deep, kind, imports)!r}\n"
     code = """
-import loratools as lt
-import loratools.train.config.config
-from loratools.train import read_config
-assert callable(lt.train) and lt.train.__module__ == "loratools.library.training", lt.train
-from loratools import train
-assert train is lt.train
-import loratools.train.trainer
-assert lt.train is train and not hasattr(train, "trainer")
+import inspect, pickle, sys
+from unittest import mock
+
+for before in IMPORTS:
+    for done in [one for one in sys.modules if one.partition(".")[0] == "loratools"]:
+        del sys.modules[done]
+    for line in (before, *IMPORTS):  # whatever was imported before, everything that follows works
+        exec(line, {})
+    import loratools as lt
+    from loratools.library import training, tuning
+
+    folder, function = getattr(lt, NAME), getattr(training if NAME == "train" else tuning, NAME)
+    below = sys.modules[f"loratools.{NAME}.{DEEP}"]
+    assert folder is sys.modules[f"loratools.{NAME}"] and folder.__wrapped__ is function, before
+    assert callable(folder) and inspect.signature(folder) == inspect.signature(function), before
+    assert inspect.getdoc(folder).startswith(inspect.getdoc(function)), before
+    assert pickle.loads(pickle.dumps(folder)) is folder, before
+    try:
+        folder(mistake=1)
+    except TypeError as error:  # that of the function itself
+        assert f"{NAME}() got an unexpected keyword argument 'mistake'" in str(error), error
+    with mock.patch(f"loratools.{NAME}.{DEEP}.{KIND}", 1):
+        assert getattr(below, KIND) == 1
+    with mock.patch(f"loratools.{NAME}", lambda: "fake"):
+        assert getattr(lt, NAME)() == "fake"
+    assert getattr(lt, NAME) is folder and callable(folder)
+from loratools.train.config.config import TrainConfig
+from loratools.tune.problem.request import TuneRequest
+assert lt.train.TrainConfig is TrainConfig and lt.tune.TuneRequest is TuneRequest
 """
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run = subprocess.run([sys.executable, "-c", constants + code], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_every_function_says_what_it_takes_and_raises() -> None:
     text = pydoc.plain(pydoc.render_doc(lt))
     for name in lt.__all__:
         value = getattr(lt, name)
+        value = getattr(value, "__wrapped__", value)  # of a folder that is called like a function
         if not inspect.isfunction(value):
             continue
         doc = inspect.getdoc(value) or ""

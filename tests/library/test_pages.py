@@ -26,6 +26,19 @@ reveal_type(lt.merge("a:1"))
 reveal_type(lt.merge("a:1", "out.safetensors"))
 lt.merge(1)
 lt.merge("a:1", "out.safetensors", dtype="fp8")
+wrong: lt.TuneResult = lt.train("a.yaml")
+"""
+FOLDERS = """\
+import loratools as lt
+import loratools.train.config.config as deep
+from loratools import train, tune
+from loratools.train import TrainConfig, read_config
+from loratools.tune.problem.request import TuneRequest
+
+made: lt.RunResult = lt.train(base="pocket", images="p", on_epoch=lambda epoch: print(epoch.loss))
+same: lt.RunResult = train("a.yaml")
+tuned: lt.TuneResult = tune("a", "o", base="pocket", symptoms=["hands"])
+config: type[TrainConfig] = deep.TrainConfig
 """
 SLOW = "Training, grids and recipes"  # loads the pocket base
 
@@ -87,6 +100,7 @@ def test_every_example_is_typed(tmp_path: Path) -> None:
     for number, block in enumerate(blocks("docs/integrations.md")):
         (tmp_path / f"integration_{number}.py").write_text(block.code, encoding="utf-8")
     (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    (tmp_path / "folders.py").write_text(FOLDERS, encoding="utf-8")
     files = [str(path) for path in sorted(tmp_path.glob("*.py"))]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports", *files],
@@ -97,6 +111,6 @@ def test_every_example_is_typed(tmp_path: Path) -> None:
         text=True,
     )
     lines = [line for line in done.stdout.splitlines() if "Revealed type" in line or "error:" in line]
-    assert len(lines) == 4 and all(line.startswith("wrong.py") for line in lines), done.stdout + done.stderr
+    assert len(lines) == 5 and all(line.startswith("wrong.py") for line in lines), done.stdout + done.stderr
     kinds = [line.rpartition("loratools.")[2] for line in lines if "Revealed type" in line]
     assert [kind.rstrip('"') for kind in kinds] == ["library.merging.MergedAdapter", "ops.report.MergeReport"]

@@ -53,7 +53,9 @@ def test_the_model_card_holds_the_exam() -> None:
 
 
 def test_the_judges_layout_is_the_drawings_vocabulary() -> None:
+    random = torch.get_rng_state()
     layout = Judge.load().layout
+    assert torch.equal(random, torch.get_rng_state()), "a training's random numbers are the caller's"
     assert dict(layout.attributes) == dict(ATTRIBUTES)
     assert (layout.styles, layout.faults) == (tuple(STYLES), tuple(FAULTS))
 

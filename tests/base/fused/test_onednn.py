@@ -22,6 +22,12 @@ def forwards(base: Base) -> list[Any]:
     return [module for model in (base.unet, base.vae) for module in model.modules() if "forward" in vars(module)]
 
 
+def test_looking_whether_it_is_there_leaves_random_numbers_as_they_are() -> None:
+    random = torch.get_rng_state()
+    onednn.supported.cache_clear()
+    assert onednn.supported() and torch.equal(random, torch.get_rng_state())
+
+
 @torch.no_grad()
 def outputs(base: Base, rows: int = 4) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
