@@ -163,6 +163,26 @@ def test_pictures_that_wait_take_little_memory(tmp_path: Path, monkeypatch: pyte
     assert len(opened.cells) == len(files) - 2
 
 
+def test_one_of_several_processes_reads_the_pictures(
+    base: Base,
+    rows: list[GridRow],  # noqa: F811
+    tmp_path: Path,
+    training: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def noted(name: str) -> FiguresOf:
+        return lambda folder, grid: asked.append(name) or PictureScores(folder, Scoring(training=training))  # type: ignore[func-returns-value]
+
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    assert render(base, rows, tmp_path, noted("second")).rendered == 10 and not asked
+    monkeypatch.setenv("RANK", "0")
+    done = render(base, rows, tmp_path, noted("first"))
+    assert (done.rendered, done.reused, asked) == (0, 10, ["first"]) and len(read_grid(tmp_path).scores) == 10
+
+
 def test_a_grid_that_stops_stops_its_readers(tmp_path: Path) -> None:
     slow = Slow()
     drawing = GridDrawing(tmp_path, flat_grid(tmp_path, rows=1), SheetOptions(), [lambda folder, grid: slow])
