@@ -75,6 +75,9 @@ def merge_recipe(recipe: str, out: str | None, base: str | None, flags: RunFlags
 
 
 def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plans: list[str] | None = None) -> None:
+    from loratools.recipe.run.launched import check_step_launcher, step_launcher
+
+    check_step_launcher(planner, flags.processes, flags.launch)
     if flags.explain:
         _explain(planner, planned, flags)
         return
@@ -84,7 +87,6 @@ def _run_or_show(planner: Planner, planned: list[Planned], flags: RunFlags, plan
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.report import RunPrinter
     from loratools.recipe.run.cache import DEFAULT_LIMIT
-    from loratools.recipe.run.launched import step_launcher
     from loratools.recipe.run.runner import run_steps
 
     context, spelled = RunContext(flags.device, flags.force, progress=True), flag_speller()

@@ -83,10 +83,9 @@ def make_launcher(
             is one of several already.
     """
     values = os.environ if environment is None else environment
+    check_launch(processes, command)
     if processes is None and command is None:
         return Launcher()
-    if processes is not None and command is not None:
-        raise LaunchError("processes and launch exclude each other: the launcher's command says how many there are")
     here = Rank.here(values)
     if here.world > 1:
         raise LaunchError(
@@ -103,6 +102,20 @@ def make_launcher(
     if gpus and count > len(gpus):
         raise LaunchError(f"processes {count} is more than the {len(gpus)} GPUs of this machine; one process a GPU")
     return Launcher(count, gpus)
+
+
+def check_launch(processes: str | int | None, command: str | None) -> None:
+    """Raise what :func:`make_launcher` would raise on any machine, for a plan of what would be done.
+
+    Raises:
+        LaunchError: if both are given, or one of them cannot be read.
+    """
+    if processes is not None and command is not None:
+        raise LaunchError("processes and launch exclude each other: the launcher's command says how many there are")
+    if processes is not None:
+        _count(str(processes))
+    if command is not None:
+        _words(command)
 
 
 def _cores() -> int:
@@ -128,16 +141,24 @@ def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(named[:count] or map(str, range(count)))
 
 
-def _command(text: str) -> tuple[str, ...]:
-    """The words of a launcher's command, whose program is there."""
+def _words(text: str) -> list[str]:
+    """The words of a launcher's command, of which there is one at least."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if os.name == "nt":
+        lexer.escape = ""  # a path of Windows has backslashes
     try:
-        words = shlex.split(text, posix=os.name != "nt")  # a path of Windows has backslashes
+        words = list(lexer)
     except ValueError as error:
         raise LaunchError(f"launch {text}: {str(error).lower()}") from error
-    if os.name == "nt":
-        words = [word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word for word in words]
     if not words:
         raise LaunchError("launch is empty; write a launcher's command, such as accelerate launch")
+    return words
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """The words of a launcher's command, whose program is there."""
+    words = _words(text)
     program = shutil.which(words[0]) or shutil.which(words[0], path=str(Path(sys.executable).parent))
     if program is None:
         raise LaunchError(f"launch {text}: there is no program '{words[0]}' here; install it, or give its path")

@@ -59,14 +59,42 @@ def test_both_at_once_and_options_without_a_recipe_are_mistakes(tmp_path: Path) 
     both = ["--processes", "2", "--launch", "torchrun"]
     result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w"), *both])
     assert result.exit_code == 1 and "processes and launch exclude each other" in result.stderr
-    result = CliRunner().invoke(cli, ["merge", "a:1", "-o", "x.safetensors", "--processes", "2"])
-    assert result.exit_code == 2 and "--processes and --launch go with a recipe" in result.stderr
+    for option in (["--processes", "2"], ["--launch", ""]):
+        result = CliRunner().invoke(cli, ["merge", "a:1", "-o", "x.safetensors", *option])
+        assert result.exit_code == 2 and "--processes and --launch go with a recipe" in result.stderr
     recipe.write_text("processes: 2\nlaunch: torchrun\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
     result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w")])
     assert result.exit_code == 1 and "'processes' and 'launch' exclude each other" in result.stderr
     recipe.write_text("processes: none\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
     result = CliRunner().invoke(cli, ["run", str(recipe), "-o", str(tmp_path / "w")])
     assert result.exit_code == 1 and "line 1: processes" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--processes", "0"], "processes 0: write auto, or a whole number from 1"),
+        (["--processes", "1.5"], "processes 1.5: write auto"),
+        (["--launch", ""], "launch is empty"),
+        (["--launch", 'torchrun "x'], "no closing quotation"),
+        (["--launch", "torchrun", "--processes", "2"], "exclude each other"),
+    ],
+)
+def test_a_dry_run_reads_how_it_would_be_launched_but_needs_neither_gpus_nor_a_launcher(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("steps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    train = ["train", "--base", "pocket", "--images", str(tmp_path), "--dry-run"]
+    run = ["run", str(recipe), "-o", str(tmp_path / "out"), "--dry-run"]
+    for command in (train, run):
+        result = CliRunner().invoke(cli, [*command, *words])
+        assert result.exit_code == 1 and message in result.stderr, result.output
+    for there in (["--processes", "99"], ["--launch", "srun -N 99"]):
+        assert CliRunner().invoke(cli, [*run, *there]).exit_code == 0
+    recipe.write_text("launch: ''\nsteps: {pictures: {draw: {style: ink, count: 1}}}\n")
+    assert "launch is empty" in CliRunner().invoke(cli, run).stderr
 
 
 def test_the_command_line_replaces_what_the_recipe_says(tmp_path: Path) -> None:

@@ -88,6 +88,24 @@ def test_a_command_starts_the_module_whatever_the_places_are() -> None:
     assert launcher.environment([0], {"A": "b"}) == {"A": "b"}  # it sees to that itself
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            r'"C:\Program Files\py.exe" launch --config_file="D:\my files\two.yaml"',
+            ["launch", r"--config_file=D:\my files\two.yaml"],
+        ),
+        (r"C:\tools\torchrun.exe --x 'a b' # y", ["--x", "a b", "#", "y"]),
+    ],
+)
+def test_paths_of_windows_keep_their_backslashes_there(
+    text: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.os, "name", "nt")
+    program, *others = module._words(text)
+    assert program.endswith(".exe") and program.count("\\") == 2 and others == words
+
+
 def test_a_program_beside_python_is_found_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.pathsep)
     assert make_launcher(None, os.path.basename(sys.executable), environment={}).command  # noqa: PTH119

@@ -167,7 +167,7 @@ def _recipe(flags: MergeFlags) -> None:
 def _check_terms(flags: MergeFlags) -> None:
     if flags.settings or flags.explain or flags.cache or flags.jobs > 1:
         fail_usage("--set, --jobs, --cache and --explain go with a recipe, not with terms")
-    if flags.processes or flags.launch:
+    if (flags.processes, flags.launch) != (None, None):
         fail_usage("--processes and --launch go with a recipe; a merge of terms is one process' work")
     if flags.out is None and not flags.dry_run:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")

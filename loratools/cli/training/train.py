@@ -221,10 +221,12 @@ def command(
     CONFIG is YAML with these options as keys (unet_lr: 1e-4), or another trainer's file: the TOML of sd-scripts (its
     options, a dataset config, or both one after the other), kohya_ss' JSON, or LoRA Easy Training Scripts' TOML.
     """
+    from loratools.launch.launcher import check_launch
     from loratools.train.config.read import read_config
     from loratools.train.interrupt import Interrupted
     from loratools.train.sd_scripts.trainer_file import pair_files
 
+    check_launch(processes, launch)
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
     if not configs and not (overrides.get("images") and overrides.get("base")):

@@ -16,7 +16,7 @@ from typing import Any
 
 from loratools.errors import LaunchError
 from loratools.launch.jobs import Jobs, running
-from loratools.launch.launcher import Launcher, make_launcher
+from loratools.launch.launcher import Launcher, check_launch, make_launcher
 from loratools.launch.rank import Rank
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
@@ -64,9 +64,22 @@ def step_launcher(
     Raises:
         LaunchError: see :func:`~loratools.launch.launcher.make_launcher`.
     """
-    if processes is None and launch is None:
-        processes, launch = planner.recipe.processes, planner.recipe.launch
-    return StepLauncher(make_launcher(processes, launch, device), planner)
+    return StepLauncher(make_launcher(*_asked(planner, processes, launch), device), planner)
+
+
+def check_step_launcher(planner: Planner, processes: str | int | None = None, launch: str | None = None) -> None:
+    """Raise what :func:`step_launcher` would raise on any machine, for a plan of what would be done.
+
+    Raises:
+        LaunchError: see :func:`~loratools.launch.launcher.check_launch`.
+    """
+    check_launch(*_asked(planner, processes, launch))
+
+
+def _asked(planner: Planner, processes: str | int | None, launch: str | None) -> tuple[str | int | None, str | None]:
+    """What the caller asks for, else the recipe."""
+    asked = (processes, launch)
+    return (planner.recipe.processes, planner.recipe.launch) if asked == (None, None) else asked
 
 
 class LaunchedSteps:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from loratools.errors import FileError, LaunchError, RecipeError
+from loratools.errors import FileError, LaunchError, OptionError, RecipeError
 from loratools.launch.rank import Rank
 from loratools.recipe.observer import RunObserver, StepResult
 from loratools.recipe.plan.context import RunContext
@@ -111,10 +111,13 @@ def run_steps(
             each other, or one step in several.
         observer: is called as the run goes on.
     Raises:
+        OptionError: if ``jobs`` is below 1.
         LoratoolsError: of the first step that failed; FileError if another run holds the work folder; LaunchError if
             this is one of several processes.
     """
     check_alone()
+    if jobs < 1:
+        raise OptionError(f"jobs {jobs}: write a whole number from 1")
     observer = observer or RunObserver()
     for planned in steps:
         _check_out(planned)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loratools.errors import LaunchError, RecipeError
+from loratools.errors import LaunchError, OptionError, RecipeError
 from loratools.launch.launcher import Launcher
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
@@ -123,3 +123,9 @@ def test_which_steps_are_launched(here: Path) -> None:
             "package": package,
             "tuned": 4,
         }
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_no_jobs_at_all_are_refused_and_not_waited_for(jobs: int, planner: Planner) -> None:
+    with pytest.raises(OptionError, match=f"jobs {jobs}: write a whole number from 1"):
+        run_steps(planner.plan(), planner.work, RunContext(), jobs=jobs)
