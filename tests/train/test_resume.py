@@ -279,7 +279,7 @@ def test_an_image_that_vanishes_saves_the_state_and_comes_back(
         for path, elsewhere in away:
             path.rename(elsewhere)
 
-    message = r"0\d.png.*; the state after step 2 is saved, so go on with --resume when it is back"
+    message = r"0\d.png.*; the state after step 2 is saved, so go on with `resume=True` when it is back"
     with pytest.raises(DatasetError, match=message):
         train(settings, progress=False, on_step=at_step(2, vanish))
     for path, elsewhere in away:
