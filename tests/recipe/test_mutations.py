@@ -38,7 +38,9 @@ GOOD: dict[str, Any] = {
         "less": {"subtract": {"style": "style", "base_style": "base_style", "mode": "soft", "mu": 2.0}},
         "mean": {"soup": {"files": ["style@1", "style@2"], "missing": 1}},
         "hands": {"fix": {"merge": "final", "symptoms": ["hands"], "step": 0.1, "times": 2}},
-        "better": {"tune": {"lora": "final", "symptom": ["hands"], "measure": "python=m:f", "prompts": ["1girl", "smile"]}},
+        "better": {
+            "tune": {"lora": "final", "symptom": ["hands"], "measure": "python=m:f", "prompts": ["girl", "hat"]}
+        },
         "small": {"resize": {"lora": "a", "rank": "error=0.1"}},
         "model": {"merge_into": {"terms": "a:1:te=0", "into": "base", "match_norm": False}},
         "back": {"extract": {"tuned": "model", "rank": 2, "conv": False, "seed": 1}},
