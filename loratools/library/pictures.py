@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import GridError, PromptError
+from loratools.errors import GridError, PromptError, did_you_mean
 from loratools.library.options import OneOrMore, PresetSource, StrPath, several
 from loratools.library.terms import TermReading
 from loratools.progress import OnProgress
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from loratools.preview.request.read_rows import NameLookup
     from loratools.preview.request.request import SamplingRequest
     from loratools.preview.run import GridResult
+
+_SLOTS = ("x", "y", "z")
 
 
 def render_grid(
@@ -77,6 +79,11 @@ def render_grid(
         raise PromptError("there is no prompt; give at least one")
     if not names and not any(kind.strip().lower().startswith("adapter") for kind in kinds):
         raise GridError("there is no row; give at least one LoRA file, merge string or run")
+    for name, value in {"weights": weights, "seeds": seeds}.items():
+        if isinstance(value, Sequence) and not value:
+            raise GridError(f"{name} is empty; give at least one, or leave it out")
+    if odd := [slot for slot in axes or {} if slot not in _SLOTS]:
+        raise GridError(f"there is no axis '{odd[0]}'{did_you_mean(odd[0], _SLOTS)}; axes are {', '.join(_SLOTS)}")
     request = GridRequest(
         rows=[RowText.parse(row) for row in names],
         axes=tuple(parse_axis(text, slot) for slot, text in (axes or {}).items()),
