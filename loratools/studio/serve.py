@@ -66,9 +66,10 @@ def serve(
     with held(roots), _listening(address) as sockets:
         port = int(sockets[0].getsockname()[1])
         studio = Studio(port, secrets, roots, options)
-        names = () if address.local or address.host in _EVERYWHERE else (_in_brackets(address.host),)
-        hosts = Hosts(port, (*names, *_own_names(address)), any_address=address.host in _EVERYWHERE)
-        url = f"http://{LOCAL if address.local or address.host in _EVERYWHERE else names[0]}:{port}/#{secrets.token}"
+        named = not address.local and address.host not in _EVERYWHERE
+        shown = _in_brackets(address.host) if named else LOCAL
+        hosts = Hosts(port, (shown, *_own_names(address)), any_address=address.host in _EVERYWHERE)
+        url = f"http://{shown}:{port}/#{secrets.token}"
         say(url)
         _explain(address, port, secrets, warn)
         if browser:
