@@ -149,7 +149,8 @@ def diffusers_pictures(place: Path, base: Base, files: Files, size: tuple[int, i
             latents=noise.clone(),
             output_type="np",
         ).images
-        return np.rint(np.asarray(images) * 255).astype(np.int64)
+        levels: NDArray[np.int64] = np.rint(np.asarray(images) * 255).astype(np.int64)
+        return levels
 
     made = [drawn()]
     with quiet():
