@@ -26,9 +26,9 @@ from loratools.preview.sheet.write import VOTES
 from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
 from loratools.tune.epochs.decide import Evidence, decide
 from loratools.tune.epochs.evaluation_set import EvaluationRequest, EvaluationSet, evaluation_set
-from loratools.tune.epochs.logged import VoteRanking, validation_losses, vote_ranking
-from loratools.tune.epochs.measured import measure_epochs
-from loratools.tune.epochs.pictures import Drawing, OnPicture, draw_epochs
+from loratools.tune.epochs.logged import ValidationLosses, VoteRanking, validation_losses, vote_ranking
+from loratools.tune.epochs.measured import MeasuredEpochs, measure_epochs
+from loratools.tune.epochs.pictures import Drawing, DrawnEpochs, OnPicture, draw_epochs
 from loratools.tune.epochs.plot import FIGURES, plot
 from loratools.tune.epochs.report import verdict_json
 from loratools.tune.epochs.result import EpochVerdict, RunFiles
@@ -126,16 +126,7 @@ def epoch_verdict(
         kept.close_engine()  # measures need its memory
         measured = measure_epochs(base, drawn, material, request.measures, features)
     losses = validation_losses(files.epochs)
-    evidence = Evidence(
-        numbers=tuple(epoch.number for epoch in files.epochs),
-        tested=drawn.tested,
-        copies=measured.copies(),
-        votes=votes,
-        closeness=measured.closeness or (losses.figure if losses.held_out else None),
-        obedience=measured.obedience,
-        defects=measured.defects,
-        diversity=measured.diversity,
-    )
+    evidence = _evidence(files, drawn, measured, losses, votes)
     verdict = EpochVerdict(
         files,
         digests,
@@ -147,6 +138,7 @@ def epoch_verdict(
         measured,
         losses.figure,
         votes,
+        evidence,
         decide(evidence),
     )
     draw_sheet(verdict)
@@ -159,6 +151,26 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     """Seeds from 1, as many as make about :data:`PICTURES` pictures an epoch, but at least two."""
     fewest, most = _SEEDS
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
+
+
+def _evidence(
+    files: RunFiles,
+    drawn: DrawnEpochs,
+    measured: MeasuredEpochs,
+    losses: ValidationLosses,
+    votes: VoteRanking | None,
+) -> Evidence:
+    """What the rule looks at; the loss of held-out pictures stands in for a closeness that nothing measures."""
+    return Evidence(
+        numbers=tuple(epoch.number for epoch in files.epochs),
+        tested=drawn.tested,
+        copies=measured.copies(),
+        votes=votes,
+        closeness=measured.closeness or (losses.figure if losses.held_out else None),
+        obedience=measured.obedience,
+        defects=measured.defects,
+        diversity=measured.diversity,
+    )
 
 
 def _asked(files: RunFiles, material: EvaluationSet, seeds: tuple[int, ...]) -> str:
