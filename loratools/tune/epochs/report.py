@@ -26,6 +26,7 @@ def verdict_json(verdict: EpochVerdict) -> dict[str, Any]:
         "epoch": decision.epoch,
         "sentence": decision.sentence,
         "warnings": list(decision.warnings),
+        "notes": list(decision.notes),
         "base": {"name": verdict.base[0], "digest": verdict.base[1]},
         "weight": verdict.weight,
         "prompts": list(grid.prompts),
@@ -86,6 +87,7 @@ def verdict_text(verdict: EpochVerdict) -> str:
         f"{len(verdict.seeds)} seeds), ± the standard error",
         "",
         verdict.decision.sentence,
+        *verdict.decision.notes,
         *(
             ["", *(f"not measured, or with care: {text}" for text in verdict.measured.missing)]
             if verdict.measured.missing
