@@ -30,6 +30,7 @@ from loratools.tune.epochs.logged import ValidationLosses, VoteRanking, validati
 from loratools.tune.epochs.measured import MeasuredEpochs, measure_epochs
 from loratools.tune.epochs.pictures import Drawing, DrawnEpochs, OnPicture, draw_epochs
 from loratools.tune.epochs.plot import FIGURES, plot
+from loratools.tune.epochs.reasons import counted
 from loratools.tune.epochs.report import verdict_json
 from loratools.tune.epochs.result import EpochVerdict, RunFiles
 from loratools.tune.epochs.sheet import draw_sheet
@@ -176,9 +177,10 @@ def _evidence(
 def _asked(files: RunFiles, material: EvaluationSet, seeds: tuple[int, ...]) -> str:
     """How much there is to draw, unless an epoch breaks and is drawn at 0.9 as well."""
     prompts, count = len(material.prompts), len(files.epochs)
+    shots = f"{counted(prompts, 'prompt')} ({material.source}) x {counted(len(seeds), 'seed')}"
     return (
-        f"{prompts * len(seeds) * (count + 1)} pictures: {prompts} prompts ({material.source}) x {len(seeds)} seeds, "
-        f"of the base and of {count} epochs; those that are there are used again"
+        f"{prompts * len(seeds) * (count + 1)} pictures: {shots}, of the base and of {counted(count, 'epoch')}; those "
+        "that are there are used again"
     )
 
 
