@@ -218,9 +218,19 @@ def test_vectors_are_read_and_written(here: Served, body: dict[str, object], pre
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"text": "GP9"}, {"text": "1,2,3"}, {"text": "GP1", "weights": {}}, {"weights": {"IN99": 1}}, {"text": 1},
-     {"weights": {"IN01": "x"}}, {"weights": {"IN01": float("inf")}}, {"other": 1}, []],
-)  # fmt: skip
+    [
+        {},
+        {"text": "GP9"},
+        {"text": "1,2,3"},
+        {"text": "GP1", "weights": {}},
+        {"weights": {"IN99": 1}},
+        {"text": 1},
+        {"weights": {"IN01": "x"}},
+        {"weights": {"IN01": float("inf")}},
+        {"other": 1},
+        [],
+    ],
+)
 def test_a_vector_that_cannot_be_read_says_what_is_wrong(here: Served, body: object) -> None:
     answer = here.client.post("/api/vector", content=json.dumps(body), headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
