@@ -81,7 +81,8 @@ class Engine:
         self._say = say or (lambda text: None)
         self._most = self.options.batch
         self._announced = False  # whether this caller knows what memory is needed
-        self._holds, self._on_step = False, _nothing  # as the call at hand asks
+        self._holds = False  # and the next, as the call at hand asks
+        self._on_step: Callable[[int], None] = _nothing
         self._prompts = PromptCache(base, self.patcher, encode, self._using, self.options.prompts)
         self._savings = Savings(self.options.offload, self.options.sliced, self.options.tiled)
         self._tiles = contextlib.ExitStack()

@@ -35,16 +35,19 @@ class FakeEngine(Engine):
         self._seconds = seconds
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._stopped: set[int] = set()
-        self._thread = threading.Thread(target=self._work, name="fake engine", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def close(self) -> None:
         """Stop drawing, and end the thread."""
         super().close()
         self._jobs.put(None)
-        self._thread.join(timeout=5)
+        if self._thread is not None:
+            self._thread.join(timeout=5)
 
     def _begin(self, job: Job) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="fake engine", daemon=True)
+            self._thread.start()
         self._jobs.put(job)
 
     def _stop(self, job: Job) -> None:
@@ -77,8 +80,11 @@ def _made(job: Job) -> Frame | Failed:
 
 
 def colours(wish: PictureWish) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """The picture's two colours: of the upper half red is the mean strength (0 is 128, 1 is 192), green and blue that of
-    the first and last block that are named; the lower half is a digest of prompt and seed."""
+    """The picture's two colours, of its upper and its lower half.
+
+    Above, red is the mean strength (0 is 128, 1 is 192), green and blue are the weights of the first and the last block
+    that are named; below, a digest of prompt and seed.
+    """
     weights = [term.weight for term in wish.terms]
     named = [weight for term in wish.terms if isinstance(term.vector, Mapping) for weight in term.vector.values()]
     strength = sum(weights) / len(weights) if weights else 0.0

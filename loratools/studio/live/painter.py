@@ -23,6 +23,7 @@ from loratools.preview.request.request import ModelRequest
 from loratools.preview.session import Session
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.ladder import Ladder, smaller
+from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles
 from loratools.studio.live.wish import PictureWish, SamplingWish, State, base_state
 
@@ -34,20 +35,6 @@ _FEWEST_PIXELS = 64  # a side that is not halved any more when memory is short
 
 class Stopped(Exception):
     """The picture is no longer wanted."""
-
-
-@dataclass(frozen=True)
-class PainterOptions:
-    """Where and how the base is loaded.
-
-    Args:
-        device, dtype: as for :func:`loratools.base.load.load_base`.
-        memory: bytes of the GPU that may be taken; None is all that is free.
-    """
-
-    device: str = "auto"
-    dtype: str | None = None
-    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +199,7 @@ def settings_of(base: Base, wish: SamplingWish) -> SamplingSettings:
     """
     for text in (wish.prompt, wish.negative):
         if tags := take_tags(text)[1]:
-            raise PromptError(f"the prompt names a LoRA, {tags[0]}; put it into the stack and take it out of the prompt")
+            raise PromptError(f"the prompt names a LoRA, {tags[0]}; put it into the stack, and drop it from the prompt")
     own = base.defaults
     settings = SamplingSettings(
         steps=own.steps if wish.steps is None else wish.steps,
