@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from loratools.studio.api.messages import Draw
 from loratools.studio.api.stacks import Stack, Term
-from loratools.studio.live.wish import POCKET, PictureWish, SamplingWish, TermWish
+from loratools.studio.live.wish import PictureWish, SamplingWish, TermWish
 from loratools.studio.roots import Roots
+from loratools.studio.stacks import base_of
 
 
 def wish_of(message: Draw, roots: Roots) -> PictureWish:
@@ -18,7 +19,7 @@ def wish_of(message: Draw, roots: Roots) -> PictureWish:
     size = None if own.size is None else (own.size[1], own.size[0])
     sampling = SamplingWish(own.prompt, own.negative, own.seed, own.steps, own.cfg, own.sampler, size)
     terms = terms_of(message.stack, roots)
-    return PictureWish(terms, base_of(message.stack, roots), sampling, message.quality, message.dtype)
+    return PictureWish(terms, base_of(message.stack.base, roots), sampling, message.quality, message.dtype)
 
 
 def terms_of(stack: Stack, roots: Roots) -> tuple[TermWish, ...]:
@@ -28,15 +29,6 @@ def terms_of(stack: Stack, roots: Roots) -> tuple[TermWish, ...]:
         StudioError: for an id that is not known, or whose file is gone.
     """
     return tuple(_term(term, roots) for term in stack.terms)
-
-
-def base_of(stack: Stack, roots: Roots) -> str:
-    """A stack's base, as :func:`loratools.base.load.load_base` takes it.
-
-    Raises:
-        StudioError: for an id that is not known, or whose file is gone.
-    """
-    return POCKET if stack.base == POCKET else str(roots.path(stack.base))
 
 
 def _term(term: Term, roots: Roots) -> TermWish:

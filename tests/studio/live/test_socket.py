@@ -10,8 +10,15 @@ from typing import Any
 import pytest
 from starlette.testclient import WebSocketTestSession
 
+from loratools.blocks.presets import load_presets
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import resolve_terms
+from loratools.studio.api.stacks import Stack, Term
 from loratools.studio.context import Options
 from loratools.studio.live.frame import Frame, unpacked
+from loratools.studio.live.stack import OpenFiles, term_of
+from loratools.studio.live.wishes import terms_of
+from loratools.studio.stacks import merge_string
 from tests.studio.served import Served, served
 
 
@@ -118,3 +125,27 @@ def test_events_come_over_the_same_socket_from_the_one_that_was_seen_last(studio
         assert next_frame(socket)[2] == 3
         events.add("file", {"ids": ["c"]})
         assert next_text(socket, "event")["id"] == events.last
+
+
+def test_a_page_s_stack_is_drawn_as_the_merge_that_it_is_written_by(
+    studio: Served, loras: tuple[Path, Path], tmp_path: Path
+) -> None:
+    roots = studio.studio.roots
+    ids = []
+    for path in loras:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        ids.append(roots.id_of(tmp_path / path.name))
+    stack = Stack(
+        terms=[
+            Term(lora=ids[0], weight=0.75, vector={"OUT05": 0.5, "IN01": 0.0}, te=0.5),
+            Term(lora=ids[1], weight=-0.25, vector="GP1", unet=1.25),
+            Term(lora=ids[1], vector={"BASE": 0.0}),
+            Term(lora=ids[1], weight=0.5, vector={}),
+        ],
+        base="pocket",
+    )
+    written = resolve_terms(parse_merge_string(merge_string(stack, roots)), Path, presets=load_presets(), missing=1.0)
+    files = OpenFiles()
+    drawn = [term_of(files.adapter(own.lora), own) for own in terms_of(stack, roots)]
+    for one, other in zip(drawn, written, strict=True):
+        assert [one.strength(name) for name in one.adapter] == [other.strength(name) for name in other.adapter]
