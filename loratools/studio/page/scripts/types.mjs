@@ -1,6 +1,6 @@
 // src/api/types.ts from the pydantic models: `npm run types` (PYTHON names the interpreter; `--check` only compares).
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 
 const ROOT = new URL("../../../../", import.meta.url);
 const OUT = new URL("../src/api/types.ts", import.meta.url);
@@ -9,7 +9,7 @@ const SENT = /(Request|Options|Target|Job|Settings)$/;
 
 const schema = JSON.parse(
   execFileSync(process.env.PYTHON ?? "python3", ["-m", "loratools.studio.api.schema"], {
-    cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 26,
+    cwd: existsSync(new URL("pyproject.toml", ROOT)) ? ROOT : undefined, encoding: "utf8", maxBuffer: 1 << 26,
   }),
 );
 
