@@ -324,7 +324,6 @@ export interface Recipe {
   name: string;
   path: string;
   root: string;
-  steps: (string)[];
 }
 
 /** ``GET /api/recipes/{id}``; ``vectors`` are those that it names, ``undo`` says whether an edit can be undone. */
