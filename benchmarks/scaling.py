@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import by_hand, full_size
+from benchmarks import full_size, results_page
 from benchmarks.checkout import ROOT, own_environment
 from loratools.files import write_text
 
@@ -319,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.report is not None:
         path = args.report / "scaling.json"
-        by_hand.write(args.page, report(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None))
+        results_page.write(args.page, report(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None))
         return
     if args.out is None:
         parser.error("give --out FOLDER, or --report FOLDER")

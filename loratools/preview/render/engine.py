@@ -149,7 +149,8 @@ class Engine:
         with contextlib.closing(drawing) as batches, PngWriter(store) as writing:
             for batch in batches:
                 if batch is None:
-                    advance(writing.drain())
+                    for count in writing.drain():
+                        advance(count)
                     continue
                 advance(writing.put(pictures.files(batch.jobs), batch.pixels))
                 rendered += len(batch.jobs)
