@@ -39,6 +39,7 @@ from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import CellSetting
 from loratools.preview.session import Session
 from loratools.preview.sheet.write import announce, check_votes, worded
+from loratools.progress import tqdm_bar
 
 
 @dataclass(frozen=True)
@@ -383,7 +384,5 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, file=sys.stderr, disable=None if shown else True, unit="picture") as bar:
+    with tqdm_bar(shown=shown, total=total, unit="picture") as bar:
         yield bar.update
