@@ -27,6 +27,7 @@
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
     │   └── PeerError           another process of the same launch stopped, and says itself why
     ├── RecipeError             a recipe or config that cannot be read or resolved
+    ├── StudioError             a request of the studio's page that cannot be met
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
 The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class. An option
@@ -185,6 +186,19 @@ class RecipeError(LoratoolsError):
         self.excerpt = excerpt
         self.place = place
         self.reason = reason or message
+
+
+class StudioError(LoratoolsError):
+    """A request of the studio's page that cannot be met.
+
+    Attributes:
+        status: of HTTP, 400 where the request is wrong.
+        remedy: what to do about it, as a sentence's end; None where the message says it.
+    """
+
+    def __init__(self, message: str, *, status: int = 400, remedy: str | None = None) -> None:
+        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        self.short, self.status, self.remedy = message, status, remedy
 
 
 class PocketError(LoratoolsError):

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "loratools"
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
     "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
-    "recipe", "library", "cli",
+    "recipe", "library", "studio", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -55,7 +55,10 @@ FLOORS: dict[str, list[str]] = {
         "compare reproduce demo", "tune_merge",
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
-    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],
+    "studio": [
+        "api token", "events roots gate", "context", "live", "handlers", "app", "serve",
+    ],
+    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

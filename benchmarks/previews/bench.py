@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loratools.adapter.algebra.lowrank import LowRank
 from loratools.adapter.architectures.names import lora_targets
@@ -29,6 +32,7 @@ from loratools.pocket import weights_folder
 from loratools.pocket.architecture import Widths, scheduler_config, text_config, unet_config, vae_config
 from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render.host_pixels import HostPixels
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
@@ -268,6 +272,30 @@ def steady(at: Sequence[Moment]) -> float:
     """Seconds a picture after the first quarter of the reports: capture and warm-up are over then."""
     first, last = at[len(at) // 4], at[-1]
     return (last[0] - first[0]) / max(1, last[1] - first[1])
+
+
+class PixelClock:
+    """Inside its ``with`` block it notes when a batch's pixels are in main memory: ``last`` is of the latest batch, in
+    seconds of ``perf_counter``."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def __enter__(self) -> PixelClock:
+        clock, wait = self, HostPixels.wait
+
+        def noted(pixels: HostPixels) -> NDArray[np.uint8]:
+            made = wait(pixels)
+            if "noted" not in vars(pixels):  # a batch's later pictures wait for nothing
+                vars(pixels)["noted"] = clock.last = time.perf_counter()
+            return made
+
+        self._patch = mock.patch.object(HostPixels, "wait", noted)
+        self._patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
 
 
 def machine(device: torch.device) -> str:

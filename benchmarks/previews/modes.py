@@ -5,8 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.previews.bench import CFG, PROMPT, SAMPLER, TINY, Bench, Figure, Figures, Moment, random_lora, steady
+from benchmarks.previews.bench import (
+    CFG,
+    PROMPT,
+    SAMPLER,
+    TINY,
+    Bench,
+    Figure,
+    Figures,
+    Moment,
+    PixelClock,
+    random_lora,
+    steady,
+)
 from benchmarks.previews.compute import graph_seconds
 from benchmarks.previews.random_models import random_xl_base
 from loratools.adapter.files.file import read
@@ -16,6 +29,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
+from loratools.preview.session import Session
 
 
 @dataclass(frozen=True)
@@ -70,33 +84,18 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
         for n in range(subject.epochs)
     ]
     for n, mode in enumerate(ways):
-        rows = [GridRow.of_file(read(path)) for path in files]
-        at: list[Moment] = []
-        start = time.perf_counter()
-
-        def came(done: int, _total: int, at: list[Moment] = at, start: float = start) -> None:
-            at.append((time.perf_counter() - start, done))
-
-        result = render_grid(
-            base,
-            rows,
-            subject.weights(bench),
-            [PROMPT],
-            out=bench.work / f"{base.name}-mode-{n}",
-            sampling=SamplingRequest(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
-            options=mode.options,
-            force=True,
-            on_picture=came,
-        )
-        whole = time.perf_counter() - start
-        name, settled, last = f"{subject.name}, {mode.text}", steady(at), at[-1][0]
-        yield Figure(f"{name}: {result.rendered} cells with sheet, page and PNGs", whole)
-        yield Figure(f"{name}: from the last picture to the end", whole - last, "s", "<= 1", whole - last <= 1)
-        yield Figure(f"{name}: the first picture", at[0][0])
+        run = _timed_grid(bench, subject, mode.options, files, bench.work / f"{base.name}-mode-{n}")
+        name = f"{subject.name}, {mode.text}"
+        yield Figure(f"{name}: {run.count} cells with sheet, page and PNGs", run.files)
+        yield Figure(f"{name}: the first picture", run.at[0][0])
+        after = run.files - run.pixels
+        note = f"of which {run.at[-1][0] - run.pixels:.2f} until the last PNG"
+        yield Figure(f"{name}: from the last picture's pixels to all files", after, "s", "<= 1", after <= 1, note)
+        yield Figure(f"{name}: freeing the engine after that", run.closed - run.files)
+        settled = steady(run.at)
         bar, met = (f"<= {mode.bar:g}", settled <= mode.bar) if mode.bar else ("", None)
         yield Figure(f"{name}: steady", settled, "s/image", bar, met)
-        limit = subject.ratio
-        ratio = settled / alone
+        limit, ratio = subject.ratio, settled / alone
         yield Figure(
             f"{name}: steady, against the bare UNet graph",
             ratio,
@@ -105,3 +104,38 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
             ratio <= limit if limit else None,
         )
         bench.clear()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A grid's times in seconds from its start: when pictures came, when the last one's pixels were in main memory,
+    when all files were there, and when the engine was freed."""
+
+    count: int
+    at: tuple[Moment, ...]
+    pixels: float
+    files: float
+    closed: float
+
+
+def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, files: Sequence[Path], out: Path) -> _Run:
+    rows = [GridRow.of_file(read(path)) for path in files]
+    at: list[Moment] = []
+    start = time.perf_counter()
+    with PixelClock() as clock:
+        with Session() as session:
+            result = render_grid(
+                subject.base,
+                rows,
+                subject.weights(bench),
+                [PROMPT],
+                out=out,
+                sampling=SamplingRequest(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),
+                options=options,
+                force=True,
+                on_picture=lambda done, total: at.append((time.perf_counter() - start, done)),
+                session=session,
+            )
+            finished = time.perf_counter() - start
+        closed = time.perf_counter() - start
+    return _Run(result.rendered, tuple(at), clock.last - start, finished, closed)

@@ -118,18 +118,25 @@ class Session:
 
     def close(self) -> None:
         """Free the engine and the base."""
-        self.close_engine()
+        device = self._drop_engine()
         if self._loaded is not None:
             device, self._loaded = self._loaded.base.device, None
+        if device is not None:
             _collect(device)
 
     def close_engine(self) -> None:
         """Free the engine with all that it keeps; the base stays."""
-        if self._engine is not None:
-            device = self._engine.base.device
-            self._engine.close()
-            self._engine = None
+        device = self._drop_engine()
+        if device is not None:
             _collect(device)
+
+    def _drop_engine(self) -> torch.device | None:
+        """Close the engine; its device, whose memory is to be given back, or None where there is no engine."""
+        if self._engine is None:
+            return None
+        engine, self._engine = self._engine, None
+        engine.close()
+        return engine.base.device
 
 
 def _collect(device: torch.device) -> None:
