@@ -78,6 +78,8 @@ class MarkedTune:
                     return self._waiting(page, number, result)
                 marks.append(stars)
             result = self._searched(number, marks, result, owner, recipe)
+            if not result.finished:
+                return result  # it was stopped; the same call goes on in this round
         if result is None:
             raise TuneError(f"{self.rounds} rounds of marks are none; give 1 or more")
         return result
@@ -235,12 +237,13 @@ class MarkedTune:
                 if stars:
                     side = good if stars >= GOOD_STARS else bad if stars <= BAD_STARS else lost
                     side.append(self._opened(cell))
-        for side, word, stars in (((*good, *lost), "good", "4 or 5"), (bad, "bad", "1 or 2")):
-            if not side and not self.given:
+        sides = ((len(good) + len(lost), "good", "4 or 5"), (len(bad), "bad", "1 or 2"))
+        for count, word, wanted in sides:
+            if not count and not self.given:
                 page = self._page(1)
                 raise MeasureError(
-                    f"no picture is marked {word}, and what is bad shows beside what is good alone; give {stars} stars "
-                    f"to some in {page.page}, save the votes as {page.answers} again"
+                    f"no picture is marked {word}, and what is bad shows beside what is good alone; give {wanted} "
+                    f"stars to some in {page.page}, and save the votes as {page.answers} again"
                 )
         return Marked(tuple(good), tuple(bad), tuple(lost))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_a_kill_while_pictures_to_mark_are_drawn_loses_a_generation_at_most(aski
         asking.run(rest)
     whole = 6 + 2 * 6 + 16 * 3
     assert rest.drawn + 40 <= whole + 12
+
+
+def test_a_stop_in_a_round_asks_nothing_of_a_person_and_the_next_call_goes_on(asking: Asking) -> None:
+    with pytest.raises(AnswersWantedError):
+        asking.run()
+    asking.answer(1)
+
+    def press(number: int) -> None:
+        if number == 14:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = asking.run(asking.tuning.world(interrupt=press))
+    assert not stopped.finished and stopped.waiting == "" and not asking.page(2).written
+    result = asking.run()
+    assert result.finished and "round 2" in result.waiting
 
 
 def test_marks_that_were_changed_are_searched_anew_with_the_same_pictures(asking: Asking) -> None:
