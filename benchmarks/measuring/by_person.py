@@ -1,4 +1,4 @@
-"""Does a person's word alone repair a LoRA? ``python -m benchmarks.measuring.by_person --work WORK -o OUT.json NAME...``
+"""Does a person's word repair a LoRA? ``python -m benchmarks.measuring.by_person --work WORK -o OUT.json NAME...``
 
 Each LoRA, ``STYLE-DEFECT-SEED`` of :mod:`benchmarks.defect_loras`, is tuned without the judge, which only stands in for
 the person who marks the pictures that the tune shows, at most forty of either side in three rounds. What comes out is
