@@ -79,8 +79,7 @@ class View:
         return list(dict.fromkeys(shot.file for shot in self.shots))
 
     def content(self) -> dict[str, Any]:
-        """The page's JSON; a cell's ``source`` is its file's place in :attr:`files`."""
-        index = {file: i for i, file in enumerate(self.files)}
+        """The page's JSON, beside the sources of its pictures by file."""
         return {
             "title": self.title,
             "about": self.about,
@@ -92,10 +91,7 @@ class View:
             ],
             "pairs": self.pairs,
             "question": self.question,
-            "cells": [
-                {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
-                for shot in self.shots
-            ],
+            "cells": [{**vars(shot), "scores": [vars(score) for score in shot.scores]} for shot in self.shots],
         }
 
 
