@@ -21,7 +21,7 @@ from loratools.preview import session as session_module
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.session import Session
 from loratools.train.output.epoch_report import best_epoch
-from loratools.train.output.recorded_verdict import read_verdict
+from loratools.train.output.recorded_verdict import read_verdict, stale_note
 from loratools.tune.epochs import verdict
 from loratools.tune.epochs.evaluation_set import EvaluationRequest
 from loratools.tune.epochs.reasons import RULED_OUT
@@ -127,7 +127,7 @@ def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
     chosen = verdict.decision.epoch
     shortlisted = 2 if chosen != 2 else 3
     _record(run, shortlisted)  # a verdict for an epoch of our choice
-    assert best_epoch(run) == shortlisted
+    assert best_epoch(run) == shortlisted and stale_note(run) == ""
     other = next(n for n in (1, 2, 3) if n != shortlisted)
     moved = run / f"ink-{other:06d}.safetensors"
     kept = moved.read_bytes()
@@ -137,6 +137,7 @@ def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
     files = epochs(run)
     recorded = read_verdict(files)
     assert recorded is not None and recorded.stale(files) == f"epoch {other} is another file now"
+    assert stale_note(run).startswith(f"ink.verdict.json does not hold any more (epoch {other} is another file now)")
     moved.write_bytes(kept)
     shutil.copy(moved, run / "ink-000004.safetensors")
     files = epochs(run)
