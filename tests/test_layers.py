@@ -55,7 +55,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "studio": [
-        "api token", "events roots gate", "context", "live", "handlers", "app", "serve",
+        "api token", "events roots gate device", "discover", "context stacks", "live", "handlers", "app", "serve",
     ],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip
@@ -70,13 +70,14 @@ MANY_PARAMETERS = {  # functions that still take more; a list that only becomes 
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if "weights" not in path.parts)
+    return sorted(path for path in PACKAGE.rglob("*.py") if not {"weights", "node_modules"} & set(path.parts))
 
 
 @cache
 def house() -> dict[str, Path]:
     """Dotted name -> file, of everything that is ours and not a test."""
-    files = [path for top in ("loratools", "benchmarks", "tools") for path in sorted((ROOT / top).rglob("*.py"))]
+    tops = (ROOT / "benchmarks", ROOT / "tools")
+    files = [*modules(), *(path for top in tops for path in sorted(top.rglob("*.py")))]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
@@ -226,7 +227,7 @@ def test_the_tree_can_be_checked_out_on_windows() -> None:
     reserved = set('<>:"|?*\\')
     tops = ("loratools", "benchmarks", "tools", "tests", "recipes", "docs", ".ci")
     for path in (path for top in tops for path in (ROOT / top, *(ROOT / top).rglob("*"))):
-        if "__pycache__" not in path.parts:
+        if not {"__pycache__", "node_modules"} & set(path.parts):
             assert not path.is_symlink(), f"{path}: a symlink, which a Windows checkout turns into a text file"
             assert not reserved & set(path.name) and not path.name.endswith((".", " ")), f"{path}: no name for Windows"
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import sections
+from benchmarks import results_page
 from benchmarks.parity.paths import PATHS, PLAIN, EnginePath, Files, Pictures, diffusers_pictures, draw
 from benchmarks.previews.bench import machine, random_lora
 from loratools.base.load import load_base
@@ -169,7 +169,7 @@ def report(page: Path, rows: list[Row], device: torch.device, seconds: float) ->
         *(row.text() for row in rows),
     ]
     kind = "a GPU" if device.type == "cuda" else "a CPU"
-    sections.put(page, f"Pictures on {kind}", "\n".join(lines))
+    results_page.put(page, f"Pictures on {kind}", "\n".join(lines))
 
 
 def main() -> None:

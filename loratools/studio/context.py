@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from loratools.studio.discover.index import Index
 from loratools.studio.events import Events
 from loratools.studio.roots import STATE, Roots
 from loratools.studio.token import Secrets
@@ -34,6 +36,11 @@ class Studio:
     roots: Roots
     options: Options = Options()
     events: Events = field(default_factory=Events)
+
+    @cached_property
+    def index(self) -> Index:
+        """What lies below the roots."""
+        return Index(self.roots, self.events)
 
     @property
     def state_folder(self) -> Path:

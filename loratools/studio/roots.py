@@ -75,13 +75,13 @@ class Roots:
         root = self.root_of(path)
         return path.resolve().relative_to(root.path).as_posix() if root else path.name
 
-    def id_of(self, path: Path) -> str:
-        """The id of a file or folder below a root.
+    def id_of(self, path: Path, kind: str = "path") -> str:
+        """The id of a file or folder below a root; of one path different ids for different ``kind``s of things.
 
         Raises:
             StudioError: if it lies outside, or is a symlink to somewhere outside.
         """
-        return self._known(path, "path")
+        return self._known(path, kind)
 
     def picture_id(self, path: Path) -> str:
         """The id of a picture as its file is now: another one once the file has changed.

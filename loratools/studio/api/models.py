@@ -250,7 +250,6 @@ class Recipe(Wire):
     name: str
     root: Id
     path: str
-    steps: list[str]
     changed: float
 
 
@@ -296,6 +295,10 @@ class MarkAnswer(Wire):
 
     picture: Id
     stars: int
+
+
+class Nothing(Wire):
+    """The body ``{}`` of a request that says all by its address."""
 
 
 class Done(Wire):
