@@ -131,7 +131,9 @@ def _of_folders(folders: Sequence[Path], option: str) -> list[CaptionedPicture]:
 
     for folder in folders:
         if not folder.is_dir():
-            raise DatasetError(f"there is no folder {folder}; `{option}=` names one of pictures, with a .txt beside each")
+            raise DatasetError(
+                f"there is no folder {folder}; `{option}=` names one of pictures, with a .txt beside each"
+            )
     scanned = scan([FolderOptions(path=folder) for folder in folders], seed=0)
     return [CaptionedPicture(item.path, item.caption, item.digest) for item in scanned.items]
 

@@ -102,7 +102,9 @@ def epoch_verdict(
     features = load_features(request.model) if request.model is not None else None
     locate_base(request.base)
     if not request.weight > 0:
-        raise OptionError(f"a weight of {request.weight:g} compares nothing; epochs are drawn at one above 0, such as 1")
+        raise OptionError(
+            f"a weight of {request.weight:g} compares nothing; epochs are drawn at one above 0, such as 1"
+        )
     measures = _measures(request, files, votes)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
@@ -158,9 +160,7 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
 
 
-def _measures(
-    request: VerdictRequest, files: RunFiles, votes: VoteRanking | None
-) -> tuple[MeasureRequest, ...] | None:
+def _measures(request: VerdictRequest, files: RunFiles, votes: VoteRanking | None) -> tuple[MeasureRequest, ...] | None:
     """What is measured beside votes, which need no measure; checked before anything is drawn."""
     if request.measures is None:
         return None
