@@ -98,6 +98,7 @@ def tune(
     keep: float = 0.95,
     budget: float | None = None,
     quick: bool = False,
+    then: OneOrMore = (),
     sampling: SamplingRequest | None = None,
     lora_dirs: OneOrMore = (),
     presets: PresetSource | None = None,
@@ -122,6 +123,9 @@ def tune(
         keep: the share of the style that has to stay.
         budget: seconds after which the best so far is reported.
         quick: draw a third of the pictures.
+        then: ways to go on from what was found, in order: ``picks`` trains on with the LoRA's best pictures,
+            ``defect-lora`` subtracts what its bad ones teach, ``search`` searches again. Each is taken only where
+            held-out pictures clearly say so.
         sampling: of the report's pictures: ``SamplingRequest(steps=20, cfg=7)``; None takes the base's own.
         lora_dirs, presets: as for ``merge``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -139,6 +143,7 @@ def tune(
     from loratools.preview.request.request import SamplingRequest
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, sorted_symptoms
+    from loratools.tune.problem.then import read_ways
     from loratools.tune.tuning import OWNER
     from loratools.tune.tuning import tune as search
 
@@ -151,6 +156,7 @@ def tune(
         effort=QUICK if quick else FULL,
         budget=budget,
         sampling=sampling or SamplingRequest(),
+        then=read_ways(several(then)),
     )
 
     def hear(progress: TuneProgress) -> None:

@@ -16,12 +16,12 @@ _CLEAR = 2.0  # standard errors
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which column is the answer, ``tuned`` or ``strength``.
+    """Which of two columns is the answer: ``tuned`` or ``strength``, or a later way or what was the answer before.
 
     Attributes:
-        gain: mean cost of the tuned vector less that of plain strength, in units of the LoRA's excess over the base.
+        gain: mean cost of the first less that of the second, in units of the LoRA's excess over the base.
         clear: whether that is more than two standard errors.
-        lost: constraints that the tuned vector misses by more than two standard errors.
+        lost: constraints that the first misses by more than two standard errors.
     """
 
     answer: str
@@ -30,23 +30,22 @@ class Verdict:
     lost: tuple[str, ...]
 
 
-def judge_answer(held: HeldOut, goals: Goals) -> Verdict:
-    """Take the tuned vector where it is better than plain strength and keeps what it should, else plain strength.
+def judge_answer(held: HeldOut, goals: Goals, column: str = TUNED, other: str = STRENGTH) -> Verdict:
+    """Take ``column`` where it is better than ``other`` and keeps what it should, else ``other``.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
     """
-    tuned, strength = held.column(TUNED).values, held.column(STRENGTH).values
-    gain = held.of_values(goals.cost(tuned), goals.cost(strength))
-    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each))
+    gain = held.of_values(goals.cost(held.column(column).values), goals.cost(held.column(other).values))
+    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, column, other))
     better = gain.mean < 0 and not lost
     clear = abs(gain.mean) > _CLEAR * _error(gain)
-    return Verdict(TUNED if better else STRENGTH, gain, clear, lost)
+    return Verdict(column if better else other, gain, clear, lost)
 
 
-def _is_lost(held: HeldOut, constraint: Constraint) -> bool:
-    """Whether the tuned vector misses a constraint clearly, and by more than plain strength does."""
-    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in (TUNED, STRENGTH))
+def _is_lost(held: HeldOut, constraint: Constraint, column: str, reference: str) -> bool:
+    """Whether ``column`` misses a constraint clearly, and by more than ``reference`` does."""
+    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in (column, reference))
     before = constraint.worth(held.column(BEFORE).values[constraint.name])
     noise = _CLEAR * _error(held.of_values(worth, before))
     return float(np.nanmean(worth)) < min(0.0, float(np.nanmean(other))) - noise
