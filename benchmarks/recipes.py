@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks import by_hand
+from benchmarks import results_page
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.header import read_header
 from loratools.recipe.plan.context import RunContext
@@ -129,7 +129,7 @@ def main() -> None:
             rows.append(timed(name, Path("runs") / name, Path("cache"), args.small))
             print(f"{name:<16} {rows[-1].first:7.1f} s   again {rows[-1].again:5.2f} s", flush=True)
         os.chdir(out.parent)
-    by_hand.write(out, table(rows, args.small))
+    results_page.write(out, table(rows, args.small))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
     ├── BaseModelError          a base that is not a base, or lacks a part
     ├── PromptError             a prompt or prompt file that cannot be used
     ├── GridError               weights, rows or sizes that make no grid
+    │   └── MemoryShortError    not even one picture fits the device's memory
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
@@ -26,6 +27,7 @@
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
     │   └── PeerError           another process of the same launch stopped, and says itself why
     ├── RecipeError             a recipe or config that cannot be read or resolved
+    ├── StudioError             a request of the studio's page that cannot be met
     └── PocketError             the pocket base, its drawings or its judge used wrongly
 
 The command line prints the message as ``error: ...`` and exits with 1; a library user catches the class. An option
@@ -120,6 +122,10 @@ class GridError(LoratoolsError):
         self.option = option
 
 
+class MemoryShortError(GridError):
+    """Not even one picture of the size that is asked for fits the device's memory."""
+
+
 class MeasureError(LoratoolsError):
     """A measure of pictures that cannot be made, failed, or cannot tell pictures apart."""
 
@@ -169,6 +175,19 @@ class RecipeError(LoratoolsError):
         self.excerpt = excerpt
         self.place = place
         self.reason = reason or message
+
+
+class StudioError(LoratoolsError):
+    """A request of the studio's page that cannot be met.
+
+    Attributes:
+        status: of HTTP, 400 where the request is wrong.
+        remedy: what to do about it, as a sentence's end; None where the message says it.
+    """
+
+    def __init__(self, message: str, *, status: int = 400, remedy: str | None = None) -> None:
+        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        self.short, self.status, self.remedy = message, status, remedy
 
 
 class PocketError(LoratoolsError):

@@ -24,6 +24,8 @@ SMALLEST = {
     "benchmarks.loaders": "--families sd1 --out {0}/loaders.md",
     "benchmarks.looking": "--tiny --repeats 1 --out {0}",
     "benchmarks.scaling": "--tiny --work {0}/work --out {0}/out",
+    "benchmarks.epochs": "--quick --only ink-8-0.004 --device cpu --work {0}/work --keep {0}/keep",
+    "benchmarks.subtraction": "--quick --only ink-sound-1 --device cpu --work {0}/work --keep {0}/keep",
     "benchmarks.recipes": "--small --only into-checkpoint --out {0}/recipes.md",
     "tools.build_pocket": "draw-codec draw-base draw-judge vae encode judge unet install card --dry --workers 1 "
     "--work {0}/work --weights {0}/weights",

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "loratools"
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
     "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
-    "recipe", "library", "cli",
+    "recipe", "library", "studio", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
@@ -55,7 +55,10 @@ FLOORS: dict[str, list[str]] = {
         "compare reproduce demo", "tune_merge",
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
-    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks"],
+    "studio": [
+        "api token", "events roots gate device", "discover", "context stacks", "live", "handlers", "app", "serve",
+    ],
+    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}
@@ -68,13 +71,14 @@ MANY_PARAMETERS = {  # functions that still take more; a list that only becomes 
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if "weights" not in path.parts)
+    return sorted(path for path in PACKAGE.rglob("*.py") if not {"weights", "node_modules"} & set(path.parts))
 
 
 @cache
 def house() -> dict[str, Path]:
     """Dotted name -> file, of everything that is ours and not a test."""
-    files = [path for top in ("loratools", "benchmarks", "tools") for path in sorted((ROOT / top).rglob("*.py"))]
+    tops = (ROOT / "benchmarks", ROOT / "tools")
+    files = [*modules(), *(path for top in tops for path in sorted(top.rglob("*.py")))]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
@@ -224,7 +228,7 @@ def test_the_tree_can_be_checked_out_on_windows() -> None:
     reserved = set('<>:"|?*\\')
     tops = ("loratools", "benchmarks", "tools", "tests", "recipes", "docs", ".ci")
     for path in (path for top in tops for path in (ROOT / top, *(ROOT / top).rglob("*"))):
-        if "__pycache__" not in path.parts:
+        if not {"__pycache__", "node_modules"} & set(path.parts):
             assert not path.is_symlink(), f"{path}: a symlink, which a Windows checkout turns into a text file"
             assert not reserved & set(path.name) and not path.name.endswith((".", " ")), f"{path}: no name for Windows"
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import by_hand
+from benchmarks import results_page
 from benchmarks.previews.bench import ROOT, Bench, Figure, Figures
 
 RESULT = ROOT / "benchmarks/results/previews.md"
@@ -20,7 +20,7 @@ def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
         "Written by `python -m benchmarks.previews --report` from its own runs; see it for what each part does.",
         "",
     ]
-    before = _sections(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    before = results_page.split(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     for part in parts:
         path = keep / f"{part}.json"
         if not path.is_file():
@@ -40,10 +40,4 @@ def report(keep: Path, parts: Mapping[str, Callable[[Bench], Figures]]) -> None:
             last = " ".join([verdict, each.note]).strip()
             lines.append(f"| {each.name} | {each.value:.4g} {each.unit} | {each.bar} | {last} |")
         lines.append("")
-    by_hand.write(RESULT, "\n".join(lines))
-
-
-def _sections(page: str) -> dict[str, str]:
-    """The page's sections by their headings."""
-    own = page.partition(by_hand.HEADING)[0].split("\n## ")[1:]
-    return {text.partition("\n")[0]: f"## {text.strip()}" for text in own}
+    results_page.write(RESULT, "\n".join(lines))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import by_hand
+from benchmarks import results_page
 
 Row = Mapping[str, Any]
 
@@ -46,7 +46,7 @@ def write(folder: Path, target: Path) -> None:
     ]
     for part, rows in parts.items():
         lines += [f"## {part}", "", *_table(rows), ""]
-    by_hand.write(target, "\n".join(lines))
+    results_page.write(target, "\n".join(lines))
 
 
 def _bars(parts: Mapping[str, Sequence[Row]]) -> list[str]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "extract": Entry("lora", "Make a LoRA of what tuning did to a model."),
     "verify": Entry("lora", "Recompute a merge in float64 and say how far a file is from it."),
     "grid": Entry("pictures", "Render epochs, files and stacks x weights beside the base alone."),
+    "studio": Entry("studio", "Open the page: live sliders for blocks, epochs to choose from, a queue of jobs."),
     "convert": Entry("lora", "Rewrite a LoRA in kohya's or Diffusers' style, exactly."),
     "explain": Entry("recipe", "Tell in words how a LoRA file was made."),
     "reproduce": Entry("recipe", "Make a file again from the recipe in its header, and compare digests."),

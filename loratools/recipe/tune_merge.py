@@ -75,7 +75,7 @@ def tune_recipe(
     if missing := [name for name in planner.step(step).needs if not planner.step(name).out.exists()]:
         raise LaunchError(
             f"the merge reads '{missing[0]}', which one process has to make first; leave the launcher out, and give "
-            'its command as --launch "accelerate launch ..."'
+            "its command by `launch=accelerate launch ...`"
         )
     terms = merge_terms(step, planner)
     space = Space.of(terms, amount=request.amount)

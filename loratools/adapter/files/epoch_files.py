@@ -105,9 +105,13 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
     ``.safetensors``) in one of ``folders`` or the current folder, the first one winning.
 
     Raises:
-        FileError: if nothing is found; the message names the nearest file.
+        FileError: if nothing is found; the message names the nearest file. Also if one of ``folders`` is none, whether
+            the name would be found elsewhere or not.
     """
-    searched = [Path(folder) for folder in folders]
+    searched = [Path(folder).expanduser() for folder in folders]
+    for folder in searched:
+        if not folder.is_dir():
+            raise FileError(f"LoRAs are to be looked for in {folder}, which is no folder; check its spelling")
     candidates = [Path(name).expanduser(), *(folder / name for folder in searched)]
     for candidate in candidates:
         for path in (candidate, candidate.with_name(f"{candidate.name}.safetensors")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -48,12 +48,10 @@ class PngWriter:
             count, wait = count + size, False
         return count
 
-    def drain(self) -> int:
-        """Wait for all; how many have been saved since the last call."""
-        count = 0
+    def drain(self) -> Iterator[int]:
+        """Wait for all; as each batch is on disk, how many pictures it has, with those saved since the last call."""
         while self._waiting:
-            count += self.finished(wait=True)
-        return count
+            yield self.finished(wait=True)
 
     def __enter__(self) -> PngWriter:
         return self

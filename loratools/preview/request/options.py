@@ -20,12 +20,13 @@ class EngineOptions:
         compiled: compile the UNet's blocks: up to a minute at first, some seconds later on, for an eighth less time a
             picture; ``None`` where so many pictures are asked for that it surely pays.
         fused: weights laid out channels last and norms fused by Triton: ``None`` where that is faster (on CUDA, in half
-            precision), ``True`` on CUDA in any, ``False`` never.
+            precision), ``True`` everywhere, by torch's own operations where Triton does not run, ``False`` never.
         offload: keep only the model that works on the device.
         sliced: decode pictures one by one.
         tiled: decode each picture in tiles, for sizes whose decoding does not fit otherwise.
         mixed: pictures of several stacks in one batch: ``None`` where that is faster (on CUDA, if stacks have few
             pictures), ``True`` wherever it can be, ``False`` never.
+        prompts: encoded prompts that are kept, each for one state of the text encoders.
     """
 
     batch: int = 8
@@ -36,6 +37,7 @@ class EngineOptions:
     sliced: bool = False
     tiled: bool = False
     mixed: bool | None = None
+    prompts: int = 4096
 
 
 @dataclass(frozen=True)

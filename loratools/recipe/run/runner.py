@@ -190,7 +190,7 @@ def check_alone() -> None:
     if rank.world > 1:
         raise LaunchError(
             f"a launcher started {rank.world} processes of this, which starts those itself that its steps gain "
-            'from; leave the launcher out, and give its command as --launch "accelerate launch ..."'
+            "from; leave the launcher out, and give its command by `launch=accelerate launch ...`"
         )
 
 

@@ -108,7 +108,8 @@ class RunReport:
             ]
         if losses:
             within = [own.number for own in self.epochs if own.loss is not None and _in_band(own.loss)]
-            verdict = f"epochs {_ranges(within)} lie in it" if within else "no epoch lies in it"
+            lies = f"epochs {_ranges(within)} lie in it" if len(within) > 1 else f"epoch {_ranges(within)} lies in it"
+            verdict = lies if within else "no epoch lies in it"
             lines += [
                 "",
                 f"folk evidence: guides for SD 1.5 call a training loss of {FOLK_BAND[0]} to {FOLK_BAND[1]} "

@@ -31,12 +31,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from loratools.measures.estimate import Estimate
 from loratools.tune.epochs.figures import Figure, Ranking, clearly, leader
 from loratools.tune.epochs.reasons import Reason, Why, sentence
 
 FALSE_COPIES = 0.01  # of pictures that copy nothing are marked as copies all the same
 _LEVEL = 0.05  # chance that an epoch that copies nothing is ruled out as a copier, of all epochs together
+_BASES = 0.5  # of a defect: where the base shows as much by itself, that is said
+_LEAST = 0.25  # of a defect's spread over pictures: less than this in the base's is none
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """The recommended epoch's number, the sentence, every epoch's reason by number, and warnings about the run."""
+    """The recommended epoch's number, the sentence, every epoch's reason by number, and warnings about the run.
+
+    Attributes:
+        notes: sentences on what no choice of an epoch changes.
+    """
 
     epoch: int
     sentence: str
     reasons: Mapping[int, Reason]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def decide(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Decision:
@@ -161,7 +170,23 @@ class _Rule:
         self.reasons[chosen] = Reason("recommended")
         reasons = {numbers[index]: self.reasons[index] for index in sorted(self.reasons)}
         text = sentence(numbers[chosen], reasons, self.warnings)
-        return Decision(numbers[chosen], text, reasons, tuple(self.warnings))
+        return Decision(numbers[chosen], text, reasons, tuple(self.warnings), self._of_base(chosen))
+
+    def _of_base(self, chosen: int) -> tuple[str, ...]:
+        """The defects that the base itself shows: half of the ``chosen`` epoch's and more."""
+        notes = []
+        for figure in self.evidence.defects:
+            base, own = figure.of_base(), figure.own(chosen)
+            if base is None or figure.better != "lower":
+                continue
+            least = max(_LEAST * float(np.nanstd(figure.values)), self.thresholds.as_good * base.standard_error)
+            if base.mean > least and base.mean >= _BASES * own.mean:
+                number = self.evidence.numbers[chosen]
+                notes.append(
+                    f"the base itself shows this: {figure.name} is {base.text()} in its own pictures and {own.text()} "
+                    f"in those of epoch {number}; no epoch mends the base's part"
+                )
+        return tuple(notes)
 
     def _guard(self, failing: Mapping[int, Reason], all_fail: str, ranking: Ranking | None) -> None:
         """Rule out the ``failing`` epochs; if these are all, only those that are worse than the best by ``ranking``."""

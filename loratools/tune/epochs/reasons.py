@@ -73,6 +73,11 @@ def numbers_text(numbers: Sequence[int]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
+def counted(count: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _plural(text: str, count: int) -> str:
     """A clause for several epochs."""
     first, _, rest = text.partition(" ")

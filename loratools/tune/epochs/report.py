@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loratools.measures.estimate import Estimate
 from loratools.train.output.recorded_verdict import FORMAT
+from loratools.tune.epochs.reasons import counted
 from loratools.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def verdict_json(verdict: EpochVerdict) -> dict[str, Any]:
         "epoch": decision.epoch,
         "sentence": decision.sentence,
         "warnings": list(decision.warnings),
+        "notes": list(decision.notes),
         "base": {"name": verdict.base[0], "digest": verdict.base[1]},
         "weight": verdict.weight,
         "prompts": list(grid.prompts),
@@ -78,14 +80,15 @@ def verdict_text(verdict: EpochVerdict) -> str:
     for index, epoch in enumerate(verdict.files.epochs):
         mark = "*" if epoch.number == verdict.decision.epoch else " "
         rows.append([f"{epoch.number}{mark}", *_cells(verdict, index)])
-    count = len(verdict.drawn.base)
+    count, prompts = len(verdict.drawn.base), len(verdict.drawn.grid.prompts)
     lines = [
         *_table(rows),
         "",
-        f"means over {count} pictures an epoch ({len(verdict.drawn.grid.prompts)} prompts, {verdict.material.source}; "
-        f"{len(verdict.seeds)} seeds), ± the standard error",
+        f"means over {count} pictures an epoch ({counted(prompts, 'prompt')}, {verdict.material.source}; "
+        f"{counted(len(verdict.seeds), 'seed')}), ± the standard error",
         "",
         verdict.decision.sentence,
+        *verdict.decision.notes,
         *(
             ["", *(f"not measured, or with care: {text}" for text in verdict.measured.missing)]
             if verdict.measured.missing
@@ -93,7 +96,7 @@ def verdict_text(verdict: EpochVerdict) -> str:
         ),
         "",
         f"pictures: {verdict.drawn.folder / 'grid.html'}, to vote in; all figures: {verdict.path}, which "
-        f"{verdict.files.name}@best reads",
+        f"{verdict.path.with_name(verdict.files.name)}@best reads",
     ]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loratools.adapter.files.epoch_files import Epoch
 from loratools.train.output.recorded_verdict import verdict_path
-from loratools.tune.epochs.decide import Decision
+from loratools.tune.epochs.decide import Decision, Evidence
 from loratools.tune.epochs.evaluation_set import EvaluationSet
 from loratools.tune.epochs.figures import Figure
 from loratools.tune.epochs.logged import VoteRanking
@@ -44,6 +44,7 @@ class EpochVerdict:
     Attributes:
         digests: of the epochs' files.
         base: name and digest.
+        evidence: what the decision was made of.
     """
 
     files: RunFiles
@@ -56,6 +57,7 @@ class EpochVerdict:
     measured: MeasuredEpochs
     losses: Figure | None
     votes: VoteRanking | None
+    evidence: Evidence
     decision: Decision
 
     @property

@@ -26,10 +26,11 @@ from loratools.preview.sheet.write import VOTES
 from loratools.train.output.recorded_verdict import epoch_digest, read_verdict
 from loratools.tune.epochs.decide import Evidence, decide
 from loratools.tune.epochs.evaluation_set import EvaluationRequest, EvaluationSet, evaluation_set
-from loratools.tune.epochs.logged import VoteRanking, validation_losses, vote_ranking
-from loratools.tune.epochs.measured import measure_epochs
-from loratools.tune.epochs.pictures import Drawing, OnPicture, draw_epochs
+from loratools.tune.epochs.logged import ValidationLosses, VoteRanking, validation_losses, vote_ranking
+from loratools.tune.epochs.measured import MeasuredEpochs, measure_epochs
+from loratools.tune.epochs.pictures import Drawing, DrawnEpochs, OnPicture, draw_epochs
 from loratools.tune.epochs.plot import FIGURES, plot
+from loratools.tune.epochs.reasons import counted
 from loratools.tune.epochs.report import verdict_json
 from loratools.tune.epochs.result import EpochVerdict, RunFiles
 from loratools.tune.epochs.sheet import draw_sheet
@@ -126,16 +127,7 @@ def epoch_verdict(
         kept.close_engine()  # measures need its memory
         measured = measure_epochs(base, drawn, material, request.measures, features)
     losses = validation_losses(files.epochs)
-    evidence = Evidence(
-        numbers=tuple(epoch.number for epoch in files.epochs),
-        tested=drawn.tested,
-        copies=measured.copies(),
-        votes=votes,
-        closeness=measured.closeness or (losses.figure if losses.held_out else None),
-        obedience=measured.obedience,
-        defects=measured.defects,
-        diversity=measured.diversity,
-    )
+    evidence = _evidence(files, drawn, measured, losses, votes)
     verdict = EpochVerdict(
         files,
         digests,
@@ -147,6 +139,7 @@ def epoch_verdict(
         measured,
         losses.figure,
         votes,
+        evidence,
         decide(evidence),
     )
     draw_sheet(verdict)
@@ -161,12 +154,33 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
 
 
+def _evidence(
+    files: RunFiles,
+    drawn: DrawnEpochs,
+    measured: MeasuredEpochs,
+    losses: ValidationLosses,
+    votes: VoteRanking | None,
+) -> Evidence:
+    """What the rule looks at; the loss of held-out pictures stands in for a closeness that nothing measures."""
+    return Evidence(
+        numbers=tuple(epoch.number for epoch in files.epochs),
+        tested=drawn.tested,
+        copies=measured.copies(),
+        votes=votes,
+        closeness=measured.closeness or (losses.figure if losses.held_out else None),
+        obedience=measured.obedience,
+        defects=measured.defects,
+        diversity=measured.diversity,
+    )
+
+
 def _asked(files: RunFiles, material: EvaluationSet, seeds: tuple[int, ...]) -> str:
     """How much there is to draw, unless an epoch breaks and is drawn at 0.9 as well."""
     prompts, count = len(material.prompts), len(files.epochs)
+    shots = f"{counted(prompts, 'prompt')} ({material.source}) x {counted(len(seeds), 'seed')}"
     return (
-        f"{prompts * len(seeds) * (count + 1)} pictures: {prompts} prompts ({material.source}) x {len(seeds)} seeds, "
-        f"of the base and of {count} epochs; those that are there are used again"
+        f"{prompts * len(seeds) * (count + 1)} pictures: {shots}, of the base and of {counted(count, 'epoch')}; those "
+        "that are there are used again"
     )
 
 

@@ -95,3 +95,9 @@ def test_names_are_found_in_folders_and_near_misses_named(tmp_path: Path, monkey
     assert find_lora("style.safetensors", ["loras"]).is_file() and find_lora("runs/ink") == Path("runs/ink")
     with pytest.raises(FileError, match=r"no LoRA 'stlye' \(did you mean 'style'\?\)"):
         find_lora("stlye", ["loras"])
+
+
+def test_a_folder_that_is_none_is_an_error_though_the_name_is_found_without_it(tmp_path: Path) -> None:
+    make(tmp_path / "loras", "ink")
+    with pytest.raises(FileError, match=r"looked for in .*nowhere, which is no folder"):
+        find_lora("ink", [tmp_path / "loras", tmp_path / "nowhere"])

@@ -5,12 +5,15 @@ Run where there is a GPU; compiling is real, so they take a minute.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.parity.paths import PATHS, EnginePath
+from benchmarks.parity.pictures import Subject, compare, full_precision
 from loratools.base.compiled.blocks import CompiledUNet
 from loratools.base.compiled.store import CompiledStore
 from loratools.base.fused.group_norm import triton_works
@@ -117,3 +120,28 @@ def test_an_engine_makes_the_same_pictures_on_every_path(
     for name, shown in made.items():
         assert np.abs(shown - made["cpu"]).mean() < 1.5, name
     assert np.abs(made["cpu"][0] - made["cpu"][2]).mean() > 3  # the control: a stack changes its picture
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled blocks are kept from one test to the next, and nowhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORATOOLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("path", PATHS[1:], ids=lambda path: path.name)
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_every_path_draws_the_merged_file_and_diffusers_picture(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, path: EnginePath, family: str, dtype: str
+) -> None:
+    """In float32 to the last level; in half precision as far as half precision itself moves a picture."""
+    place = folder if family == "sd1" else save_tiny_xl(tmp_path_factory.mktemp("xl") / "tiny")
+    size = (512, 512) if path.capped else None  # where one picture more or less is felt
+    subject = Subject(family, place, dtype, size, (PATHS[0], path))
+    with full_precision():
+        rows = list(compare(subject, "cuda", tmp_path / "work"))
+    assert all(row.agrees for row in rows), [row.text() for row in rows]
+    assert not path.capped or "are made at once in place of" in rows[-1].note or "memory is short" in rows[-1].note

@@ -70,6 +70,27 @@ def test_beyond_the_tolerance_style_decides() -> None:
     assert decided(closeness=style, obedience=figure("tags", [0.95, 0.95, 0.85], base=0.95)).epoch == 3
 
 
+def test_a_defect_of_the_base_itself_is_told_with_its_figure() -> None:
+    hands = figure("hands", [0.55, 0.5], base=0.4, better="lower")
+    decision = decided(closeness=figure("style", [0.5, 0.9]), defects=(hands,))
+    assert decision.notes == (
+        "the base itself shows this: hands is 0.40 ± 0.00 in its own pictures and 0.50 ± 0.00 in those of epoch 2; "
+        "no epoch mends the base's part",
+    )
+    assert "base" not in decision.sentence  # it is no reason for or against an epoch
+
+
+@pytest.mark.parametrize(
+    ("base", "better"),
+    [(0.2, "lower"), (0.0, "lower"), (0.004, "lower"), (0.4, "higher"), (None, "lower")],
+    ids=["less than half", "none", "a trace", "a merit", "unknown"],
+)
+def test_what_is_not_the_bases_defect_is_not_told(base: float | None, better: str) -> None:
+    level = 0.005 if base == 0.004 else 0.5
+    hands = figure("hands", [level, level], base=base, better=better)
+    assert not decided(closeness=figure("style", [0.5, 0.9]), defects=(hands,)).notes
+
+
 def test_defects_come_after_obedience() -> None:
     same = figure("style", [0.9, 0.9, 0.9])
     tags = figure("tags", [0.7, 0.9, 0.9], base=0.9)

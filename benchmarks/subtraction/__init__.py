@@ -1,0 +1,1 @@
+"""What does subtracting the base's own style do to a style LoRA's pictures? On the pocket base a judge knows."""

@@ -1,0 +1,53 @@
+"""``loratools studio``"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from loratools.cli.app import Command
+from loratools.cli.options import device_option
+
+
+@click.command("studio", cls=Command)
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path())
+@click.option("--demo", is_flag=True, help="First make a small trained run in demo-studio, to try everything on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: a free one]")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="H",
+    help="Address to listen on; any other lets other machines in, who need the printed address.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--fake-engine", is_flag=True, hidden=True)
+@device_option
+def command(
+    folders: tuple[str, ...], demo: bool, port: int, host: str, no_browser: bool, fake_engine: bool, device: str
+) -> None:
+    """Open a page in the browser for the LoRAs, runs, grids and recipes in your folders.
+
+    Sliders for every block whose picture follows them, epochs to choose from, a queue of jobs. Nothing is sent to any
+    other machine, and nothing outside of the FOLDERs is read or written (the current folder, if none is given). Jobs
+    go on when the page, or this command, is closed.
+
+    \b
+      loratools studio --demo
+      loratools studio loras runs
+      loratools studio /data/loras --port 8765 --no-browser     on a server, with ssh -L 8765:127.0.0.1:8765
+
+    Needs `pip install 'loratools[studio]'`.
+    """
+    from loratools.studio.context import Options
+    from loratools.studio.serve import Address, serve
+
+    serve(
+        folders or (".",),
+        Address(host, port),
+        Options(demo=demo, fake_engine=fake_engine, device=device),
+        browser=not no_browser,
+        say=click.echo,
+        warn=partial(click.echo, err=True),
+    )

@@ -1,0 +1,84 @@
+"""From a function of models to a route: bodies are read, answers written, and mistakes become one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loratools.errors import FileError, LoratoolsError, StudioError
+from loratools.studio.api.base import Wire
+from loratools.studio.api.models import Failure
+from loratools.studio.context import Studio
+
+Answer = Wire | list[Any] | Response
+_INVALID, _CONFLICT, _BROKEN = 422, 409, 500
+
+
+def get(path: str, handler: Callable[[Studio, Request], Answer]) -> Route:
+    """A route that reads; ``handler`` runs on a thread, so that it may touch the disk."""
+
+    async def endpoint(request: Request) -> Response:
+        return await answered(handler, request.app.state.studio, request)
+
+    return Route(path, endpoint, methods=["GET"], name=handler.__name__)
+
+
+def post(path: str, body: Any, handler: Callable[[Studio, Request, Any], Answer]) -> Route:
+    """A route that changes something; ``handler`` gets the request's JSON as the model ``body``."""
+    adapter: TypeAdapter[Any] = TypeAdapter(body)
+
+    async def endpoint(request: Request) -> Response:
+        content = await request.body()
+        try:
+            value = adapter.validate_json(content)
+        except ValidationError as error:
+            return failed(StudioError(_sentence(error), status=_INVALID))
+        return await answered(handler, request.app.state.studio, request, value)
+
+    return Route(path, endpoint, methods=["POST"], name=handler.__name__)
+
+
+async def answered(handler: Callable[..., Answer], *given: Any) -> Response:
+    """What ``handler`` answers, run on a thread; a mistake as :class:`.models.Failure`."""
+    try:
+        answer = await run_in_threadpool(handler, *given)
+    except (LoratoolsError, OSError) as error:
+        return failed(error)
+    return answer if isinstance(answer, Response) else json_response(answer)
+
+
+def json_response(answer: Wire | list[Any], status: int = 200) -> Response:
+    """A model, or a list of them, as JSON; numbers that JSON lacks are null."""
+    content = TypeAdapter(type(answer)).dump_json(answer) if isinstance(answer, list) else answer.model_dump_json()
+    return Response(content, status, media_type="application/json")
+
+
+def failed(error: Exception) -> Response:
+    """An error as one sentence and what to do about it, with the status that fits."""
+    if isinstance(error, StudioError):
+        return json_response(Failure(error=error.short, remedy=error.remedy), error.status)
+    if isinstance(error, FileError):
+        return json_response(Failure(error=str(error)), _CONFLICT)
+    if isinstance(error, LoratoolsError):
+        return json_response(Failure(error=str(error)), _INVALID)
+    if isinstance(error, OSError):
+        return json_response(Failure(error=_disk(error)), _BROKEN)
+    text = f"this is a mistake in loratools: {type(error).__name__}"
+    return json_response(Failure(error=text, remedy="look at the terminal that it was started in"), _BROKEN)
+
+
+def _disk(error: OSError) -> str:
+    return f"the disk says: {error.strerror or type(error).__name__}"
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong with a request, by the place in it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"the request is not as it should be{f' at {place}' if place else ''}: {first['msg'].lower()}"

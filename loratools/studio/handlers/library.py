@@ -1,0 +1,180 @@
+"""``/api/state``, ``/api/loras``, ``/api/catalog``: what there is, and what menus offer."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from loratools.adapter.header import read_header
+from loratools.base.base_path import POCKET
+from loratools.blocks.explain import knowledge
+from loratools.blocks.presets import load_presets
+from loratools.blocks.scheme import NumberedScheme, shortest_scheme
+from loratools.blocks.scheme import Scheme as BlockScheme
+from loratools.blocks.symptoms import symptoms
+from loratools.errors import StudioError
+from loratools.studio.api.models import BaseInfo, Block, Lora, LoraDetail, Root, Scheme, State
+from loratools.studio.api.stacks import Catalog, Preset, Symptom
+from loratools.studio.context import Studio
+from loratools.studio.device import device
+from loratools.studio.discover.snapshot import FoundBase, FoundLora
+from loratools.studio.handlers.answers import get
+from loratools.studio.stacks import shown_scheme
+from loratools.version import __version__
+from loratools.yamlio import read_yaml
+
+_SIZES = {"sd1": (512, 512), "sd2": (768, 768), "sdxl": (1024, 1024), "flux": (1024, 1024), "sd3": (1024, 1024)}
+_OWN_SIZE = (128, 128)  # of the pocket base
+_LONGEST = 4_000  # letters of one entry of a header that are shown
+_MOST_ENTRIES = 200
+_PROMPTS = Path(__file__).parents[2] / "train" / "basestyle" / "basestyle_prompts.yaml"
+_POCKET = (  # made of tags that the pocket base knows
+    "1girl, face_focus, black_hair, short_hair, red_eyes, glasses, simple_background",
+    "1girl, cowboy_shot, pink_hair, spiky_hair, green_eyes, dress, spread_arms, hat, starry_sky",
+    "1girl, full_body, brown_hair, purple_eyes, tan, yellow_clothes, dress, arms_at_sides, indoors",
+)
+_GROUPS = {"BASE": "BASE", "M": "MID", "D": "DOUBLE", "S": "SINGLE"}
+
+
+def state(studio: Studio, request: Request) -> State:
+    """What the page needs before anything else."""
+    bases = [BaseInfo(id=POCKET, name=POCKET, family="sd1", size=_OWN_SIZE)]
+    bases += [_base(studio, found) for found in studio.index.now.bases]
+    return State(
+        version=__version__,
+        roots=[Root(id=root.id, name=root.name) for root in studio.roots.roots],
+        bases=bases,
+        device=device(studio.options.device),
+        demo=studio.options.demo,
+        prompts=_prompts(),
+        last_event=studio.events.last,
+    )
+
+
+def loras(studio: Studio, request: Request) -> list[Lora]:
+    """Every LoRA file, the newest first."""
+    found = sorted(studio.index.now.loras, key=lambda own: -own.stamp.mtime_ns)
+    return [Lora(**_lora(studio, own)) for own in found]
+
+
+def lora(studio: Studio, request: Request) -> LoraDetail:
+    """One LoRA file with its blocks and its header."""
+    found = find_lora(studio, request.path_params["id"])
+    header = read_header(found.path)
+    entries = list(header.metadata.items())[:_MOST_ENTRIES]
+    return LoraDetail(
+        **_lora(studio, found),
+        scheme=_scheme(_scheme_of(found)),
+        metadata={key[:_LONGEST]: value[:_LONGEST] for key, value in entries},
+    )
+
+
+def catalog(studio: Studio, request: Request) -> Catalog:
+    """Blocks, presets, symptoms and samplers for a family."""
+    from loratools.base.sampling.samplers import SAMPLERS
+
+    family = request.query_params.get("family", "sd1")
+    scheme = shown_scheme(family, request.query_params.get("scheme", ""))
+    presets = [
+        Preset(name=name, weights=dict(own.weights))
+        for name, variants in load_presets().items()
+        if not isinstance(variants, str)
+        for own in variants
+        if family in own.scheme.families
+    ]
+    return Catalog(
+        scheme=_scheme(scheme),
+        presets=presets,
+        symptoms=[
+            Symptom(name=own.name, help=own.title, steps=[step.say for step in own.steps])
+            for own in symptoms().values()
+        ],
+        samplers=list(SAMPLERS),
+    )
+
+
+def find_lora(studio: Studio, lora_id: str) -> FoundLora:
+    """The LoRA file of an id.
+
+    Raises:
+        StudioError: if there is none.
+    """
+    path = studio.roots.path(lora_id)
+    found = next((own for own in studio.index.now.loras if own.path == path), None)
+    if found is None:
+        raise StudioError(f"{path.name} is no LoRA file that can be read", status=404, remedy="reload the page")
+    return found
+
+
+def _base(studio: Studio, found: FoundBase) -> BaseInfo:
+    size = _SIZES.get(found.family, (512, 512))
+    return BaseInfo(id=studio.roots.id_of(found.path), name=found.path.stem, family=found.family, size=size)
+
+
+def _lora(studio: Studio, found: FoundLora) -> dict[str, Any]:
+    root = studio.roots.root_of(found.path)
+    return {
+        "id": studio.roots.id_of(found.path),
+        "name": found.path.stem,
+        "root": root.id if root else "",
+        "path": studio.roots.shown(found.path),
+        "family": found.facts.family,
+        "rank": found.facts.rank,
+        "bytes": found.stamp.size,
+        "changed": found.stamp.mtime_ns / 1e9,
+        "run": studio.roots.id_of(found.run, "run") if found.run else None,
+        "epoch": found.epoch,
+        "trigger": found.facts.trigger,
+    }
+
+
+def _scheme_of(found: FoundLora) -> BlockScheme:
+    """The scheme that shows its blocks; of a model that no table knows by its own modules."""
+    scheme = shown_scheme(_family(found), found.facts.scheme)
+    if not isinstance(scheme, NumberedScheme):
+        return scheme
+    from loratools.adapter.files.decode import decode
+
+    header = read_header(found.path)
+    pieces = decode(found.path, header.tensors, header.metadata, allow_unknown=True).pieces
+    return shortest_scheme(scheme.family, tuple(pieces))
+
+
+def _family(found: FoundLora) -> str:
+    """The family whose blocks it has: that of another model's LoRA may share one's names."""
+    from loratools.adapter.architectures.family import FAMILIES
+
+    return found.facts.family if found.facts.family in FAMILIES else "unknown"
+
+
+def _scheme(scheme: BlockScheme) -> Scheme:
+    known = knowledge(scheme.family)
+    blocks = [
+        Block(name=name, group=_group(name), help=known[name].governs if name in known else "") for name in scheme.names
+    ]
+    return Scheme(family=scheme.family, blocks=blocks)
+
+
+def _group(name: str) -> str:
+    """``IN`` of ``IN04``, ``MID`` of ``M00``; of a numbered container its name."""
+    stem = name.rpartition(".")[0] if "." in name else name.rstrip("0123456789")
+    return _GROUPS.get(stem, stem)
+
+
+@lru_cache(maxsize=1)
+def _prompts() -> dict[str, list[str]]:
+    """Example prompts by family, and those of the pocket base by its name."""
+    listed = [prompt for prompts in read_yaml(_PROMPTS).data.values() for prompt in prompts]
+    return {POCKET: list(_POCKET), **dict.fromkeys(_SIZES, listed)}
+
+
+ROUTES: list[Route] = [
+    get("/api/state", state),
+    get("/api/loras", loras),
+    get("/api/loras/{id}", lora),
+    get("/api/catalog", catalog),
+]

@@ -1,0 +1,121 @@
+// The mixing desk: one strip a block of the selected LoRA, in the groups of its model family.
+import { useComputed } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { groupsOf } from "../state/choose";
+import { explained } from "../state/explain";
+import { percent, t, tOr } from "../state/i18n";
+import { details, loadDetail } from "../state/studio";
+import { desk, effective, rounded, selected, setWeight, shiftWeights, toggle, weightOf, type Layer } from "../state/stack";
+import { narrow } from "../state/theme";
+import { NumberField } from "../ui/controls";
+import { Fader } from "../ui/fader";
+
+const LOW = -0.5;
+const HIGH = 1.5;
+
+/** The scale of all faders: -0.5 to 1.5, wider where a value lies outside. */
+export function scaleOf(layer: Layer): { min: number; max: number } {
+  const values = Object.values(layer.vector);
+  return { min: Math.min(LOW, ...values), max: Math.max(HIGH, ...values) };
+}
+
+export function Faders() {
+  const layer = desk.value.layers[selected.value];
+  const lora = layer?.lora;
+  useEffect(() => {
+    if (lora) void loadDetail(lora);
+  }, [lora]);
+  if (!layer) return null;
+  const groups = groupsOf(layer);
+  if (groups.length === 0) return <p class="hint">{t("faders.loading")}</p>;
+  const most = Math.max(0.001, ...(details.value.get(layer.lora)?.scheme.blocks ?? []).map(block => block.norm_share ?? 0));
+  const count = groups.reduce((sum, group) => sum + group.blocks.length, 0);
+  return (
+    <div class={`desk ${narrow.value ? "rows" : "columns"}${count > 30 ? " many" : ""}`} role="group" aria-label={t("faders", { name: layer.name })}>
+      {groups.map(({ group, blocks }) => (
+        <fieldset class="group" key={group} style={{ flexGrow: blocks.length }}>
+          <legend>
+            <span title={tOr(`group.${group}.help`, group)}>{tOr(`group.${group}`, group)}</span>
+            {blocks.length > 1 ? <GroupFader layer={layer.key} group={group} blocks={blocks} /> : null}
+          </legend>
+          <div class="strips">
+            {blocks.map(block => <Strip key={block} layer={layer.key} lora={layer.lora} block={block} most={most} />)}
+          </div>
+        </fieldset>
+      ))}
+    </div>
+  );
+}
+
+/** Moves all blocks of a group by the same amount. */
+function GroupFader({ layer: key, group, blocks }: { layer: number; group: string; blocks: string[] }) {
+  const layer = desk.value.layers.find(one => one.key === key);
+  if (!layer) return null;
+  const mean = rounded(blocks.reduce((sum, block) => sum + weightOf(layer, block), 0) / blocks.length);
+  const { min, max } = scaleOf(layer);
+  const shift = (next: number): void => {
+    const now = Object.fromEntries(blocks.map(block => [block, weightOf(layer, block)]));
+    shiftWeights(key, now, blocks, rounded(next - mean));
+  };
+  return <Fader label={t("fader.group", { group })} value={mean} min={min} max={max} rest={1} upright={false}
+    text={t("fader.mean", { value: mean })} onChange={shift} />;
+}
+
+function Strip({ layer: key, lora, block, most }: { layer: number; lora: string; block: string; most: number }) {
+  // a value of another block changes nothing here: this strip alone is drawn anew when its own changes
+  const own = useComputed(() => {
+    const layer = desk.value.layers.find(one => one.key === key);
+    if (!layer) return null;
+    const { min, max } = scaleOf(layer);
+    const muted = layer.muted.includes(block);
+    const solo = layer.solo.includes(block);
+    const silent = effective(layer, block) === 0 && weightOf(layer, block) !== 0;
+    return `${weightOf(layer, block)} ${min} ${max} ${Number(muted)} ${Number(solo)} ${Number(silent)}`;
+  });
+  const info = details.value.get(lora)?.scheme.blocks.find(one => one.name === block);
+  const share = info?.norm_share ?? null;
+  if (own.value === null) return null;
+  const [value, min, max, muted, solo, silent] = own.value.split(" ").map(Number) as [number, number, number, number, number, number];
+  const upright = !narrow.value;
+  const set = (next: number): void => setWeight(key, block, next);
+  const mute = (): void => toggle(key, "muted", [block]);
+  const single = (): void => toggle(key, "solo", [block]);
+  const length = `scale${upright ? "Y" : "X"}(${(share ?? 0) / most})`;
+  return (
+    <div class={`strip${silent ? " silent" : ""}`} data-block={block}>
+      <NumberField label={t("fader.exact", { block })} value={value} min={-5} max={5} onChange={set} />
+      <div class="lane">
+        <div class="share" title={share === null ? "" : t("fader.share", { share: percent(share) })}>
+          <div style={{ transform: length }} />
+        </div>
+        <Fader label={block} value={value} min={min} max={max} rest={1} upright={upright} dim={silent === 1} onChange={set}
+          text={silent ? t("fader.silent", { value }) : String(value)}
+          onKey={pressed => {
+            if (pressed === "m") mute();
+            else if (pressed === "s") single();
+            else return false;
+            return true;
+          }} />
+      </div>
+      <span class="name" title={info?.help ?? ""}>{block}</span>
+      <span class="percent">{share === null ? "–" : percent(share)}</span>
+      <Change block={block} />
+      <div class="ms">
+        <button type="button" class="mark" aria-pressed={muted === 1} aria-label={t("fader.mute", { block })} title={t("fader.mute", { block })} onClick={mute}>M</button>
+        <button type="button" class="mark" aria-pressed={solo === 1} aria-label={t("fader.solo", { block })} title={t("fader.solo", { block })} onClick={single}>S</button>
+      </div>
+    </div>
+  );
+}
+
+/** How much of a block has changed from "before" to "now". */
+function Change({ block }: { block: string }) {
+  const cell = explained.value?.heat?.find(one => one.block === block);
+  const part = cell?.change ?? 0;
+  return (
+    <span class="change" title={t("fader.change", { change: percent(part) })}>
+      <span style={{ opacity: Math.min(1, part) }} />
+      <small>{part > 0 ? percent(part) : ""}</small>
+    </span>
+  );
+}

@@ -1,0 +1,75 @@
+// Blocks: what is in the stack, what it looks like, and a fader for each block of what is selected.
+import { useEffect } from "preact/hooks";
+import { t } from "../state/i18n";
+import { href } from "../state/route";
+import { loras, runs } from "../state/studio";
+import { desk, redo, undo } from "../state/stack";
+import { Button } from "../ui/controls";
+import { Faders } from "./faders";
+import { flip, Memory } from "./memory";
+import { Pictures } from "./pictures";
+import { SaveDialog, saving } from "./save_dialog";
+import { Scenes } from "./scenes";
+import { StackList } from "./stack_list";
+import { Symptoms } from "./symptoms";
+import { VectorText } from "./vector_text";
+
+const typing = (target: EventTarget | null): boolean =>
+  target instanceof HTMLElement && (target.matches("input, textarea, select") || target.closest("dialog") !== null);
+
+function onKey(event: KeyboardEvent): void {
+  if (typing(event.target)) return;
+  const key = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && key === "z") {
+    if (event.shiftKey) redo();
+    else undo();
+  } else if ((event.ctrlKey || event.metaKey) && key === "y") redo();
+  else if ((event.ctrlKey || event.metaKey) && key === "s" && desk.peek().layers.length > 0) saving.value = true;
+  else if (!event.ctrlKey && !event.metaKey && !event.altKey && key === "x") flip();
+  else return;
+  event.preventDefault();
+}
+
+export function BlocksPage() {
+  useEffect(() => {
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  const empty = desk.value.layers.length === 0;
+  return (
+    <div class={empty ? "blocks empty" : "blocks"}>
+      <div class="side">
+        <StackList />
+        <Symptoms />
+      </div>
+      {empty ? <Empty /> : (
+        <div class="bench">
+          <Pictures />
+          <Scenes />
+          <section class="panel mixing" aria-label={t("mixing")}>
+            <header>
+              <h2>{t("mixing")}</h2>
+              <Memory />
+              <Button id="save" kind="primary" label={t("save")} onClick={() => (saving.value = true)} />
+            </header>
+            <VectorText />
+            <Faders />
+            <p class="hint">{t("mixing.help")}</p>
+          </section>
+        </div>
+      )}
+      {saving.value ? <SaveDialog /> : null}
+    </div>
+  );
+}
+
+function Empty() {
+  const nothing = loras.value !== null && loras.value.length === 0;
+  return (
+    <div class="bench start">
+      <h2>{t(nothing ? "start.nothing" : "start.title")}</h2>
+      <p>{t(nothing ? "start.nothing.help" : "start.help")}</p>
+      {(runs.value ?? []).length > 0 ? <a class="button primary" href={href("epochs")}>{t("start.epochs")}</a> : null}
+    </div>
+  );
+}

@@ -1,0 +1,102 @@
+// Base, before and now of each scene. A canvas keeps its last picture until the next one has been decoded.
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { t } from "../state/i18n";
+import { attach, bitmapOf, comparing, keep, kept, memory, scenes, stream, streamOf, type Kind } from "../state/live";
+import { desk } from "../state/stack";
+import { Button, Icon } from "../ui/controls";
+import { heat } from "./heat";
+
+export function Pictures() {
+  const change = useSignal(false);
+  const two = comparing.value && (memory.value.a !== null || memory.value.b !== null);
+  const kinds: Kind[] = two ? ["a", "b", "now"] : ["base", "before", "now"];
+  return (
+    <section class="pictures" aria-label={t("pictures")}>
+      {scenes.value.map((scene, n) => (
+        <div class="scene" key={n}>
+          {kinds.map(kind => (
+            <Picture key={kind} scene={n} kind={kind} prompt={scene.prompt} change={kind === "now" && change.value ? (two ? "a" : "before") : null} />
+          ))}
+        </div>
+      ))}
+      <div class="under-pictures">
+        <Button label={t("pictures.keep")} icon="flag" title={t("pictures.keep.help")}
+          disabled={kept.value === desk.value} onClick={keep} />
+        <Button label={t("pictures.change")} icon="heat" title={t("pictures.change.help")} pressed={change.value}
+          onClick={() => (change.value = !change.value)} />
+        <span class="hint">{t("pictures.hold")}</span>
+      </div>
+    </section>
+  );
+}
+
+interface PictureProps {
+  scene: number;
+  kind: Kind;
+  prompt: string;
+  change: Kind | null;
+}
+function Picture({ scene, kind, prompt, change }: PictureProps) {
+  const number = streamOf(scene, kind);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const overlay = useRef<HTMLCanvasElement>(null);
+  const { shown, failure } = stream(number);
+  const held = useSignal(false);
+  const other = streamOf(scene, comparing.value ? "a" : "before");
+  useEffect(() => attach(held.value ? other : number, canvas.current!), [number, held.value]);
+  const against = change ? streamOf(scene, change) : null;
+  const version = against === null ? "" : `${shown.value?.seq} ${stream(against).shown.value?.seq}`;
+  useEffect(() => {
+    const [now, then] = [bitmapOf(number), against === null ? undefined : bitmapOf(against)];
+    if (overlay.current && now && then) heat(overlay.current, then, now);
+  }, [version, against]);
+  const hold = (on: boolean): void => void (kind === "now" && (held.value = on));
+  const name = t(`picture.${held.value ? (comparing.value ? "a" : "before") : kind}`);
+  const empty = shown.value === null && !failure.value;
+  const size = shown.value ? `${shown.value.width} / ${shown.value.height}` : undefined;
+  return (
+    <figure class={`picture ${kind}`} data-stream={number} data-seq={shown.value?.seq} data-preview={shown.value?.preview}>
+      <figcaption>
+        <b>{name}</b>
+        <Status scene={scene} kind={kind} />
+      </figcaption>
+      <div
+        class={`canvas${empty ? " empty" : ""}${shown.value && shown.value.width < 256 ? " pixels" : ""}`}
+        style={size ? { aspectRatio: size } : {}}
+        title={prompt}
+        onPointerDown={() => hold(true)}
+        onPointerUp={() => hold(false)}
+        onPointerLeave={() => hold(false)}
+      >
+        <canvas ref={canvas} role="img" aria-label={`${name}: ${prompt}`} width={1} height={1} />
+        {change ? <canvas ref={overlay} class="overlay" aria-hidden="true" /> : null}
+        {empty ? <span class="waiting">{t(desk.value.base ? "picture.coming" : "picture.nobase")}</span> : null}
+      </div>
+      {failure.value ? (
+        <p class="failure" role="alert">
+          <Icon name="warn" /> {failure.value.error} {failure.value.remedy ?? ""}
+        </p>
+      ) : null}
+    </figure>
+  );
+}
+
+/** Few steps or whole, how long it took, or how far it is. */
+function Status({ scene, kind }: { scene: number; kind: Kind }) {
+  const { shown, progress, waiting } = stream(streamOf(scene, kind));
+  const drawing = progress.value;
+  const is = shown.value;
+  if (drawing) {
+    return (
+      <span class="status">
+        {is?.preview ? `${t("picture.preview")} · ` : ""}
+        {t("picture.step", { step: drawing.step, steps: drawing.steps })}
+      </span>
+    );
+  }
+  if (!is) return null;
+  if (is.preview) return <span class="status preview">{t("picture.preview")}</span>;
+  if (waiting.value) return <span class="status">{t("picture.drawing")}</span>;
+  return kind === "now" ? <span class="status whole">{t("picture.whole")}</span> : null;
+}

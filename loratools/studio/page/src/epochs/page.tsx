@@ -1,0 +1,165 @@
+// Epochs: which run, how it went, which epoch to take and why, and its pictures.
+import { signal, useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { post } from "../api/http";
+import type { EpochsJob, Job, Run, RunDetail } from "../api/types";
+import { baseFor } from "../state/choose";
+import { t } from "../state/i18n";
+import { attempt } from "../state/notices";
+import { href, route } from "../state/route";
+import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../state/studio";
+import { Button, Icon, Meter } from "../ui/controls";
+import { JobLine } from "../queue/job_line";
+import { Chart } from "./chart";
+import { GridView } from "./grid_view";
+import { Samples } from "./samples";
+import { chosenGrid, takeEpoch } from "./take";
+import { VerdictCard } from "./verdict";
+
+type Tab = "run" | "grid";
+const tab = signal<Tab>("run");
+
+/** The newest first: whoever comes here has just trained. */
+export const sorted = (all: readonly Run[]): Run[] => [...all].sort((a, b) => b.updated - a.updated);
+
+export function EpochsPage() {
+  const list = sorted(runs.value ?? []);
+  const chosen = list.find(run => run.id === route.value.rest) ?? list[0];
+  if (runs.value !== null && list.length === 0 && grids.value.length === 0) {
+    return <div class="bench start"><h2>{t("epochs.empty")}</h2><p>{t("epochs.empty.help")}</p><a class="button" href={href("blocks")}>{t("page.blocks")}</a></div>;
+  }
+  const grid = tab.value === "grid" && grids.value.length > 0;
+  return (
+    <div class="epochs">
+      <nav class="side" aria-label={t("runs")}>
+        <section class="panel">
+          <header><h2>{t("runs")}</h2></header>
+          <ul class="picks">
+            {list.map(run => (
+              <li key={run.id}>
+                <a href={href("epochs", run.id)} aria-current={!grid && run === chosen ? "page" : undefined} onClick={() => (tab.value = "run")}>
+                  <b>{run.name}</b>
+                  <small>{t(`run.${run.state}`)} · {t("run.epochs", { count: run.epochs.length })}</small>
+                </a>
+              </li>
+            ))}
+          </ul>
+        </section>
+        {grids.value.length > 0 ? <GridPicks grid={grid} /> : null}
+      </nav>
+      {grid ? <GridView /> : chosen ? <RunView key={chosen.id} run={chosen} /> : null}
+    </div>
+  );
+}
+
+function GridPicks({ grid }: { grid: boolean }) {
+  return (
+    <section class="panel">
+      <header><h2>{t("grids")}</h2></header>
+      <ul class="picks">
+        {grids.value.map(one => (
+          <li key={one.id}>
+            <button type="button" aria-pressed={grid && (chosenGrid.value || grids.value[0]!.id) === one.id} onClick={() => {
+              chosenGrid.value = one.id;
+              tab.value = "grid";
+            }}>
+              <b>{one.name}</b>
+              <small>{t("grid.cells", { count: one.cells })}</small>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function RunView({ run }: { run: Run }) {
+  useEffect(() => void loadRun(run.id), [run.id, run.updated]);
+  const detail = runDetails.value.get(run.id);
+  const job = jobs.value.find(one => one.id === run.job);
+  const part = run.steps ? Math.min(1, run.step / run.steps) : null;
+  return (
+    <div class="bench">
+      <section class="panel run-head">
+        <header>
+          <h2>{run.name}</h2>
+          <span class={`state ${run.state}`}><Icon name={run.state === "running" ? "play" : run.state === "done" ? "check" : "stop"} /> {t(`run.${run.state}`)}</span>
+          <span class="hint">{run.path}</span>
+          {job ? <Controls job={job} /> : null}
+        </header>
+        {run.state === "running" ? (
+          <>
+            <Meter part={part} label={t("run.progress")} />
+            <p class="hint">{t("run.step", { step: run.step, steps: run.steps ?? "?" })}{detail?.rate ? ` · ${t("run.rate", { rate: detail.rate.toFixed(2) })}` : ""}</p>
+          </>
+        ) : null}
+        {detail?.problem ? <p class="failure"><Icon name="warn" /> {detail.problem}</p> : null}
+      </section>
+      {detail ? <Told run={run} detail={detail} /> : <p class="hint">{t("loading")}</p>}
+    </div>
+  );
+}
+
+const MAIN = ["stop-after-epoch", "stop", "pause", "resume"] as const;
+function Controls({ job }: { job: Job }) {
+  return (
+    <div class="tools">
+      {MAIN.filter(action => job.can.includes(action)).map(action => (
+        <Button key={action} label={t(`do.${action}`)} title={t(`do.${action}.help`)} kind={action === "stop" ? "danger" : "plain"}
+          onClick={() => void attempt(() => post(`api/jobs/${encodeURIComponent(job.id)}`, { do: action })).then(loadJobs)} />
+      ))}
+    </div>
+  );
+}
+
+const points = (list: RunDetail["loss"]): [number, number][] => list.map(({ at, value }) => [at, value]);
+
+function Told({ run, detail }: { run: Run; detail: RunDetail }) {
+  const best = detail.verdict?.epoch;
+  const asked = useSignal<string | null>(null);
+  const job = jobs.value.find(one => one.id === asked.value);
+  const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
+  const base = baseFor(family, run.base);
+  const measure = async (): Promise<void> => {
+    if (!base) return;
+    const request: EpochsJob = { kind: "epochs", run: run.id, base: base.id };
+    const started = await attempt(() => post<Job>("api/jobs", request));
+    if (started) asked.value = started.id;
+  };
+  return (
+    <>
+      {detail.verdict ? <VerdictCard verdict={detail.verdict} onUse={number => takeEpoch(run, number)} /> : (
+        <section class="panel verdict">
+          <header><h2>{t("verdict.none")}</h2></header>
+          <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
+          <Button kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />
+          {job ? <JobLine job={job} /> : null}
+        </section>
+      )}
+      <EpochList run={run} best={best} />
+      <div class="charts">
+        <Chart title={t("chart.loss")} across={t("chart.step")} series={[{ name: t("chart.training"), points: points(detail.loss), smoothed: true }]} />
+        <Chart title={t("chart.byEpoch")} across={t("chart.epoch")} mark={best === undefined ? undefined : { at: best, label: t("chart.best") }}
+          series={[{ name: t("chart.validation"), points: points(detail.validation), marked: true }, { name: t("chart.training"), points: points(detail.epoch_loss) }]} />
+      </div>
+      <Samples run={run} samples={detail.samples} best={best} />
+    </>
+  );
+}
+
+/** Every epoch with its own button: whoever knows which one they want needs no verdict. */
+function EpochList({ run, best }: { run: Run; best: number | undefined }) {
+  return (
+    <section class="panel" aria-labelledby="epoch-list">
+      <header><h2 id="epoch-list">{t("epochs.all")}</h2></header>
+      <div class="epoch-buttons">
+        {run.epochs.map(({ number }) => (
+          <button key={number} type="button" class={number === best ? "epoch best" : "epoch"} data-epoch={number} title={t("epoch.use.help", { epoch: number })} onClick={() => takeEpoch(run, number)}>
+            <b>{number}</b>{number === best ? <small>{t("epoch.best")}</small> : null}
+          </button>
+        ))}
+        {run.epochs.length === 0 ? <p class="hint">{t("epochs.none")}</p> : null}
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,63 @@
+// What a run drew of itself: an epoch a row, a prompt a column, the same seeds all along.
+import { useSignal } from "@preact/signals";
+import type { Run, Sample } from "../api/types";
+import { t } from "../state/i18n";
+import { Large } from "./large";
+import { takeEpoch } from "./take";
+import { PictureGrid, type GridPicture } from "./picture_grid";
+import { moved } from "./window";
+
+export interface SampleTable {
+  epochs: number[];
+  prompts: string[];
+  at: Map<string, Sample>;
+}
+
+/** Several samples of a place (by step) are one: the last. */
+export function tabled(samples: readonly Sample[]): SampleTable {
+  const at = new Map<string, Sample>();
+  for (const sample of samples) {
+    const key = `${sample.epoch} ${sample.prompt}`;
+    const other = at.get(key);
+    if (!other || (sample.step ?? 0) >= (other.step ?? 0)) at.set(key, sample);
+  }
+  const epochs = [...new Set(samples.map(sample => sample.epoch))].sort((a, b) => a - b);
+  return { epochs, prompts: [...new Set(samples.map(sample => sample.prompt))], at };
+}
+
+export function Samples({ run, samples, best }: { run: Run; samples: readonly Sample[]; best: number | undefined }) {
+  const open = useSignal<[number, number] | null>(null);
+  if (samples.length === 0) return <section class="panel"><header><h2>{t("samples")}</h2></header><p class="hint">{t("samples.none")}</p></section>;
+  const { epochs, prompts, at } = tabled(samples);
+  const has = new Set(run.epochs.map(epoch => epoch.number));
+  const cell = (row: number, column: number): GridPicture | null => {
+    const [epoch, prompt] = [epochs[row], prompts[column]];
+    const sample = epoch === undefined || prompt === undefined ? undefined : at.get(`${epoch} ${prompt}`);
+    return sample ? { key: sample.picture, picture: sample.picture, title: `${t("epoch.number", { epoch: sample.epoch })}: ${sample.prompt}` } : null;
+  };
+  const rows = epochs.map(epoch => ({
+    key: String(epoch),
+    label: epoch === 0 ? t("samples.before") : t("epoch.number", { epoch }),
+    note: epoch === best ? t("epoch.best") : "",
+    extra: has.has(epoch) ? <button type="button" class="button small" tabIndex={-1} onClick={() => takeEpoch(run, epoch)}>{t("epoch.use")}</button> : null,
+  }));
+  const shown = open.value ? cell(...open.value) : null;
+  return (
+    <section class="panel" aria-labelledby="samples-title">
+      <header><h2 id="samples-title">{t("samples")}</h2><span class="hint">{t("samples.help")}</span></header>
+      <PictureGrid label={t("samples")} rows={rows} columns={prompts} at={cell} side={148} aspect={1}
+        onOpen={(row, column) => (open.value = [row, column])}
+        onKey={(key, row) => key.toLowerCase() === "u" && has.has(epochs[row]!) && (takeEpoch(run, epochs[row]!), true)} />
+      {shown && open.value ? (
+        <Large cell={shown} other={open.value[0] > 0 ? cell(0, open.value[1]) : null}
+          onKey={key => {
+            const to = moved(key, open.value![0], open.value![1], epochs.length, prompts.length, (row, column) => cell(row, column) !== null);
+            if (to) open.value = to;
+            return to !== null;
+          }}
+          onUse={has.has(epochs[open.value[0]]!) ? () => takeEpoch(run, epochs[open.value![0]]!) : null}
+          onClose={() => (open.value = null)} />
+      ) : null}
+    </section>
+  );
+}

@@ -1,0 +1,244 @@
+// Pictures that follow the stack. Each scene (a prompt and a seed) has a base, a before and a now; each is a stream.
+// While the hand moves, few-step pictures of "now" are asked for; when it rests, whole ones of all that changed.
+import { effect, signal, untracked } from "@preact/signals";
+import { home } from "../api/http";
+import type { Frame } from "../api/frame";
+import { LiveSocket, type Wire } from "../api/socket";
+import type { Quality } from "../api/names";
+import type { PictureSettings, ServerMessage, Stack } from "../api/types";
+import { notify } from "./notices";
+import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
+import { desk, EMPTY, toStack, type Desk } from "./stack";
+import { recall, remember } from "./storage";
+
+export const KINDS = ["base", "before", "now", "a", "b"] as const;
+export type Kind = (typeof KINDS)[number];
+export const streamOf = (scene: number, kind: Kind): number => scene * 8 + KINDS.indexOf(kind);
+
+export interface Scene {
+  prompt: string;
+  negative: string;
+  seed: number;
+}
+export type Sampling = Pick<PictureSettings, "steps" | "cfg" | "sampler" | "size">;
+export const MOST_SCENES = 4;
+export const REST = 150; // ms without a change: the hand rests
+
+export const scenes = signal<readonly Scene[]>([]);
+export const sampling = signal<Sampling>({ steps: null, cfg: null, sampler: null, size: null });
+/** The stack that "before" shows: as it was when it was last kept. */
+export const kept = signal<Desk>(EMPTY);
+/** Two stacks to flip between. */
+export const memory = signal<{ a: Desk | null; b: Desk | null }>({ a: null, b: null });
+export const comparing = signal(false);
+
+/** What a stream's canvas shows and what is on its way. */
+export interface Shown {
+  seq: number;
+  preview: boolean;
+  cached: boolean;
+  width: number;
+  height: number;
+  /** From the request to the screen. */
+  ms: number;
+}
+export interface Progress {
+  step: number;
+  steps: number;
+}
+export interface Stream {
+  readonly shown: ReturnType<typeof signal<Shown | null>>;
+  readonly progress: ReturnType<typeof signal<Progress | null>>;
+  readonly failure: ReturnType<typeof signal<{ error: string; remedy: string | null } | null>>;
+  /** Whether a picture newer than the one on the screen has been asked for. */
+  readonly waiting: ReturnType<typeof signal<boolean>>;
+}
+const streams = new Map<number, Stream>();
+export function stream(number: number): Stream {
+  let found = streams.get(number);
+  if (!found) {
+    found = { shown: signal<Shown | null>(null), progress: signal<Progress | null>(null),
+      failure: signal<{ error: string; remedy: string | null } | null>(null), waiting: signal<boolean>(false) };
+    streams.set(number, found);
+  }
+  return found;
+}
+
+// The last picture of a stream, until a newer one takes its place: canvases that come later are given it.
+const bitmaps = new Map<number, ImageBitmap>();
+const canvases = new Map<number, Set<HTMLCanvasElement>>();
+
+export function attach(number: number, canvas: HTMLCanvasElement): () => void {
+  const set = canvases.get(number) ?? new Set();
+  canvases.set(number, set.add(canvas));
+  const bitmap = bitmaps.get(number);
+  if (bitmap) paint(canvas, bitmap);
+  return () => set.delete(canvas);
+}
+
+export const bitmapOf = (number: number): ImageBitmap | undefined => bitmaps.get(number);
+
+function paint(canvas: HTMLCanvasElement, bitmap: ImageBitmap): void {
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+  }
+  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
+}
+
+const asked = new Map<number, number>(); // stream -> when its newest draw was asked for, performance.now()
+
+async function onFrame(frame: Frame): Promise<void> {
+  const bitmap = await createImageBitmap(new Blob([frame.picture], { type: frame.mime }));
+  if (socket.outdated(frame.stream, frame.seq)) {
+    bitmap.close(); // a newer one was decoded sooner
+    return;
+  }
+  bitmaps.get(frame.stream)?.close();
+  bitmaps.set(frame.stream, bitmap);
+  for (const canvas of canvases.get(frame.stream) ?? []) paint(canvas, bitmap);
+  const { shown, progress, failure, waiting } = stream(frame.stream);
+  const ms = performance.now() - (asked.get(frame.stream) ?? performance.now());
+  const { seq, preview, cached, width, height } = frame;
+  shown.value = { seq, preview, cached, width, height, ms };
+  progress.value = null;
+  failure.value = null;
+  waiting.value = preview;
+  document.dispatchEvent(new CustomEvent("studio:picture", { detail: { stream: frame.stream, seq, preview, ms } }));
+}
+
+function onMessage(message: Exclude<ServerMessage, { type: "event" }>): void {
+  if (message.type === "note") {
+    notify("note", message.text);
+    return;
+  }
+  const { progress, failure, waiting } = stream(message.stream);
+  if (message.type === "drawing") progress.value = { step: message.step, steps: message.steps };
+  else {
+    progress.value = null;
+    waiting.value = false;
+    failure.value = { error: message.error, remedy: message.remedy };
+  }
+}
+
+function wire(): Wire {
+  const address = new URL("api/live", home());
+  address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+  return new WebSocket(address) as unknown as Wire;
+}
+
+export const socket = new LiveSocket(wire, {
+  onFrame,
+  onEvent,
+  onMessage,
+  onConnection: state => {
+    const before = connection.peek();
+    connection.value = state;
+    if (state === "open") {
+      if (before === "connecting") sent.clear(); // the server knows nothing of what was asked before
+      redrawAll();
+    }
+  },
+});
+
+const sent = new Map<number, string>(); // stream -> what was asked for last, so that nothing is drawn twice
+
+function draw(number: number, stack: Stack, scene: Scene, quality: Quality): void {
+  const request = { stack, settings: { ...scene, ...sampling.peek() }, quality };
+  const text = JSON.stringify(request);
+  if (sent.get(number) === text) return;
+  sent.set(number, text);
+  asked.set(number, performance.now());
+  stream(number).waiting.value = true;
+  socket.draw({ stream: number, ...request });
+}
+
+export const stackOf = (from: Desk): Stack => toStack(from, blocksOf);
+
+/** Only a stack whose files are known is drawn: with its blocks' names, mute and solo count for every block. */
+const ready = (from: Desk): boolean => from.base !== "" && from.layers.every(layer => blocksOf(layer.lora) !== null);
+
+/** Few-step pictures of what changes under the hand, of every scene. */
+function drawNow(quality: Quality): void {
+  const now = desk.peek();
+  if (!ready(now) || connection.peek() !== "open") return;
+  scenes.peek().forEach((scene, n) => draw(streamOf(n, "now"), stackOf(now), scene, quality));
+}
+
+function drawRest(): void {
+  drawNow("rest");
+  if (connection.peek() !== "open") return;
+  const base = desk.peek().base;
+  scenes.peek().forEach((scene, n) => {
+    if (base) draw(streamOf(n, "base"), { terms: [], base }, scene, "rest");
+    const before = { ...kept.peek(), base };
+    if (ready(before)) draw(streamOf(n, "before"), stackOf(before), scene, "rest");
+    if (!comparing.peek()) return;
+    for (const slot of ["a", "b"] as const) {
+      const held = memory.peek()[slot];
+      if (held && ready({ ...held, base })) draw(streamOf(n, slot), stackOf({ ...held, base }), scene, "rest");
+    }
+  });
+}
+
+export function redrawAll(): void {
+  sent.clear();
+  drawRest();
+}
+
+/** Keep the stack as it is now: what follows is compared with it. */
+export function keep(): void {
+  kept.value = desk.peek();
+}
+
+let frameAsked = false;
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/** Something that pictures show has changed: at most one request an animation frame, a whole one when it rests. */
+function changed(): void {
+  if (!frameAsked) {
+    frameAsked = true;
+    requestAnimationFrame(() => {
+      frameAsked = false;
+      drawNow("drag");
+    });
+  }
+  clearTimeout(timer);
+  timer = setTimeout(drawRest, REST);
+}
+
+/** From here on pictures follow; returns how to end it. */
+export function followStack(): () => void {
+  const ends = [
+    effect(() => {
+      void [desk.value, kept.value, scenes.value, sampling.value, memory.value, comparing.value, details.value];
+      untracked(changed);
+    }),
+    effect(() => {
+      if (filesChanged.value.length > 0) untracked(redrawAll);
+    }),
+    effect(() => remember("scenes", scenes.value)),
+    effect(() => {
+      const named = (from: Desk): Desk => ({ ...from, baseName: baseName(from.base) });
+      const { a, b } = memory.value;
+      remember("desk", { desk: named(desk.value), kept: named(kept.value), memory: { a: a && named(a), b: b && named(b) } });
+    }),
+  ];
+  return () => ends.forEach(end => end());
+}
+
+const baseName = (id: string): string | undefined => server.peek()?.bases.find(base => base.id === id)?.name;
+
+export interface KeptDesk {
+  desk: Desk;
+  kept: Desk;
+  memory: { a: Desk | null; b: Desk | null };
+}
+export const recallDesk = (): KeptDesk | null => recall<KeptDesk | null>("desk", null);
+export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("scenes", []);
+
+/** The scenes of a first visit: the family's own prompts, at seed 1. */
+export function firstScenes(family: string): readonly Scene[] {
+  const prompts = server.peek()?.prompts[family] ?? [];
+  return (prompts.length > 0 ? prompts.slice(0, 2) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
+}

@@ -1,0 +1,156 @@
+// What the server told: read once, then kept up to date by its events.
+import { computed, signal } from "@preact/signals";
+import { failureOf, get, post } from "../api/http";
+import type { Connection } from "../api/socket";
+import type {
+  Catalog, Event as LiveEvent, Grid, Job, Lora, LoraDetail, Recipe, Run, RunDetail, State,
+} from "../api/types";
+import { attempt } from "./notices";
+import { go, tokenIn } from "./route";
+
+export const server = signal<State | null>(null);
+export const refused = signal<{ sentence: string; remedy: string | null } | null>(null);
+export const connection = signal<Connection>("connecting");
+export const loras = signal<readonly Lora[] | null>(null);
+export const runs = signal<readonly Run[] | null>(null);
+export const grids = signal<readonly Grid[]>([]);
+export const recipes = signal<readonly Recipe[]>([]);
+export const jobs = signal<readonly Job[]>([]);
+export const details = signal<ReadonlyMap<string, LoraDetail>>(new Map());
+export const catalogs = signal<ReadonlyMap<string, Catalog>>(new Map());
+export const runDetails = signal<ReadonlyMap<string, RunDetail>>(new Map());
+
+export const bases = computed(() => server.value?.bases ?? []);
+export const busyJobs = computed(() => jobs.value.filter(job => ["running", "stopping"].includes(job.state)));
+export const lorasById = computed(() => new Map((loras.value ?? []).map(lora => [lora.id, lora])));
+
+/** The token of the address that the command line printed becomes a cookie, and leaves the address bar. */
+export async function enter(): Promise<boolean> {
+  const token = tokenIn(location.hash);
+  if (token) history.replaceState(null, "", "#/");
+  try {
+    if (token) await post("api/session", { token });
+    server.value = await get<State>("api/state");
+    refused.value = null;
+    return true;
+  } catch (thrown) {
+    refused.value = failureOf(thrown);
+    return false;
+  }
+}
+
+export async function loadAll(): Promise<void> {
+  await Promise.all([loadLoras(), loadRuns(), loadGrids(), loadRecipes(), loadJobs()]);
+}
+
+export const loadLoras = (): Promise<void> => into(loras, "api/loras");
+export const loadRuns = (): Promise<void> => into(runs, "api/runs");
+export const loadGrids = (): Promise<void> => into(grids, "api/grids");
+export const loadRecipes = (): Promise<void> => into(recipes, "api/recipes");
+export const loadJobs = (): Promise<void> => into(jobs, "api/jobs");
+
+async function into<T>(target: { value: T }, path: string): Promise<void> {
+  const answer = await attempt(() => get<NonNullable<T>>(path));
+  if (answer !== undefined) target.value = answer;
+  else if (target.value === null) target.value = [] as T;
+}
+
+const asked = new Map<string, Promise<unknown>>();
+
+/** Ask once for what several parts of the page want at the same moment. */
+function once<T>(name: string, ask: () => Promise<T>): Promise<T> {
+  const known = asked.get(name) as Promise<T> | undefined;
+  if (known) return known;
+  const promise = ask().finally(() => asked.delete(name));
+  asked.set(name, promise);
+  return promise;
+}
+
+export async function loadDetail(lora: string): Promise<void> {
+  if (details.peek().has(lora)) return;
+  await once(`lora ${lora}`, async () => {
+    const detail = await attempt(() => get<LoraDetail>(`api/loras/${encodeURIComponent(lora)}`));
+    if (detail) details.value = new Map(details.peek()).set(lora, detail);
+  });
+}
+
+export async function loadCatalog(family: string): Promise<void> {
+  if (catalogs.peek().has(family)) return;
+  await once(`catalog ${family}`, async () => {
+    const catalog = await attempt(() => get<Catalog>(`api/catalog?family=${encodeURIComponent(family)}`));
+    if (catalog) catalogs.value = new Map(catalogs.peek()).set(family, catalog);
+  });
+}
+
+export async function loadRun(run: string): Promise<void> {
+  await once(`run ${run}`, async () => {
+    const detail = await attempt(() => get<RunDetail>(`api/runs/${encodeURIComponent(run)}`));
+    if (detail) runDetails.value = new Map(runDetails.peek()).set(run, detail);
+  });
+}
+
+/** A LoRA's blocks in their order, or null while they are not known. */
+export const blocksOf = (lora: string): readonly string[] | null =>
+  details.value.get(lora)?.scheme.blocks.map(block => block.name) ?? null;
+
+export const jobFinished = signal<Job | null>(null);
+
+/** Something changed on the server, or in the folders below its roots. */
+export function onEvent(event: LiveEvent): void {
+  switch (event.event) {
+    case "job":
+      takeJob(event.data as unknown as Job);
+      break;
+    case "run":
+      soon("runs", loadRuns);
+      for (const id of idsOf(event)) if (runDetails.peek().has(id)) soon(`run ${id}`, () => loadRun(id));
+      break;
+    case "file":
+      forget(idsOf(event));
+      for (const [name, load] of Object.entries({ loadLoras, loadRuns, loadGrids, loadRecipes })) soon(name, load);
+      break;
+    case "log":
+      logged.value = { job: String(event.data.job), last: Number(event.data.last) };
+      break;
+    case "reset":
+      void loadAll();
+  }
+}
+
+export const logged = signal<{ job: string; last: number } | null>(null);
+
+const idsOf = (event: LiveEvent): string[] => (Array.isArray(event.data.ids) ? (event.data.ids as string[]) : []);
+
+function takeJob(job: Job): void {
+  const before = jobs.peek().find(one => one.id === job.id);
+  jobs.value = before ? jobs.peek().map(one => (one.id === job.id ? job : one)) : [...jobs.peek(), job];
+  const over = ["done", "failed", "stopped"].includes(job.state);
+  if (over && before?.state !== job.state) jobFinished.value = job;
+}
+
+/** A file that changed under the page: what is known of it is asked for anew, and its pictures drawn again. */
+function forget(ids: readonly string[]): void {
+  const known = details.peek();
+  const stale = ids.filter(id => known.has(id));
+  if (stale.length === 0) return;
+  details.value = new Map([...known].filter(([id]) => !stale.includes(id)));
+  filesChanged.value = stale;
+  for (const id of stale) void loadDetail(id);
+}
+
+export const filesChanged = signal<readonly string[]>([]);
+
+// Many events of a moment are one request.
+const waiting = new Map<string, ReturnType<typeof setTimeout>>();
+function soon(name: string, load: () => Promise<void>): void {
+  if (waiting.has(name)) return;
+  waiting.set(name, setTimeout(() => {
+    waiting.delete(name);
+    void load();
+  }, 250));
+}
+
+/** Where a visit without an address begins: where epochs wait to be chosen and no stack is there yet, with them. */
+export function firstPage(hasStack: boolean): void {
+  go(!hasStack && (runs.value ?? []).length > 0 ? "epochs" : "blocks", "", true);
+}

@@ -1,0 +1,92 @@
+"""A page's stack of LoRAs as a merge string with real paths: what the command line writes is what the page showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loratools.base.base_path import POCKET
+from loratools.blocks.presets import load_presets
+from loratools.blocks.scheme import SCHEMES, NumberedScheme, Scheme, full_scheme
+from loratools.blocks.vector import BlockVector
+from loratools.errors import StudioError
+from loratools.ops.merging.merge_string import TermSpec
+from loratools.studio.api.stacks import Stack, Term
+from loratools.studio.discover.lora_files import LoraFacts, read_facts
+from loratools.studio.roots import Roots
+
+
+def merge_string(stack: Stack, roots: Roots) -> str:
+    """The merge string of ``stack``.
+
+    Raises:
+        StudioError: without a LoRA, or with one that is gone.
+        BlockError: for a block that the LoRA's family lacks.
+    """
+    if not stack.terms:
+        raise StudioError("the stack is empty", remedy="add a LoRA to it")
+    return ",".join(_spec(term, roots).text() for term in stack.terms)
+
+
+def base_of(base_id: str, roots: Roots) -> str:
+    """What ``--base`` is called: ``pocket``, or a path below the roots.
+
+    Raises:
+        StudioError: for an id that is none.
+    """
+    return POCKET if base_id == POCKET else str(roots.path(base_id))
+
+
+def _spec(term: Term, roots: Roots) -> TermSpec:
+    path = roots.path(term.lora)
+    vector = term.vector
+    if isinstance(vector, Mapping):
+        text = short_text(vector, read_facts(path)) if vector else None
+    else:
+        text = vector or None
+    return TermSpec(str(path), term.weight, text, term.te, term.unet)
+
+
+def short_text(weights: Mapping[str, float], facts: LoraFacts) -> str | None:
+    """A vector by block name as short as a merge string can have it: nothing where every weight is 1, a preset's name,
+    or numbers. Blocks that are left out have the weight 1.
+
+    Raises:
+        BlockError: for a block that the family lacks.
+    """
+    full = full_scheme(facts.family)
+    named = {full.block_name(name): float(weight) for name, weight in weights.items()}
+    if all(weight == 1 for weight in named.values()):
+        return None
+    if isinstance(full, NumberedScheme):
+        return BlockVector(full, named).text()
+    scheme = _scheme(named, facts, full)
+    whole = BlockVector(scheme, {name: named.get(name, 1.0) for name in scheme.names})
+    return preset_of(whole) or whole.text()
+
+
+def preset_of(vector: BlockVector) -> str | None:
+    """The name of the shipped preset with these very weights; None if there is none."""
+    for name, variants in load_presets().items():
+        if not isinstance(variants, str) and any(
+            own.scheme == vector.scheme and dict(own.weights) == dict(vector.weights) for own in variants
+        ):
+            return name
+    return None
+
+
+def shown_scheme(family: str, scheme: str) -> Scheme:
+    """The scheme called ``scheme``, where the family has it; else the family's full one."""
+    known = (own for own in SCHEMES if own.name == scheme and family in own.families)
+    return next(known, None) or full_scheme(family)
+
+
+def _scheme(named: Mapping[str, float], facts: LoraFacts, full: Scheme) -> Scheme:
+    """The LoRA's own scheme where that has every block that is named; else the full one."""
+    own = shown_scheme(facts.family, facts.scheme)
+    return own if set(named) <= set(own.names) else full
+
+
+def shown_path(path: Path) -> str:
+    """``path`` as a command has it: from the current folder where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
