@@ -53,7 +53,7 @@ def tune(
     generation as soon as it is drawn: after a kill the same call goes on there and ends as it would have. Ctrl-C and a
     budget end the search early; the best vector so far is then checked, reported and written.
 
-    Ways of ``request.then`` follow, each from the best so far; what they make is taken where held-out pictures clearly
+    Ways of ``request.then`` follow, each from the best so far; what they make is taken where held-out pictures
     say that it is better. All of them go on after a stop as the search does.
 
     Args:

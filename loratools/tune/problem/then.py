@@ -11,7 +11,9 @@ from loratools.tune.problem.effort import Effort
 PICKS, DEFECT, SEARCH = "picks", "defect-lora", "search"
 WAYS = (PICKS, DEFECT, SEARCH)
 MOST = 6  # ways one after another; each is measured on the same held-out pictures
-_SEEDS = 20  # candidates are so many times the search's prompts
+_SEEDS = 10  # candidates of a round are so many times the search's prompts
+_ROUNDS = 6  # at the very most: a LoRA whose good pictures are rare has to draw many
+_SAMPLES = 20  # of an epoch, in the same way
 _KEPT = 3  # of each prompt's candidates at the very most
 
 
@@ -20,12 +22,13 @@ class ThenEffort:
     """How much a way that trains draws and trains.
 
     Attributes:
-        candidates: pictures that are drawn to choose from, of ``prompts`` prompts.
-        most: of them that are learnt from, and ``least`` without which nothing is.
+        candidates: pictures of a round that are drawn to choose from, of ``prompts`` prompts; ``rounds`` at most, until
+            ``most`` are good, which are learnt from. With fewer than ``least`` nothing is.
         epochs: of each training, and ``samples`` that an epoch shows.
     """
 
     candidates: int
+    rounds: int
     prompts: int
     most: int
     least: int
@@ -34,15 +37,16 @@ class ThenEffort:
 
     @staticmethod
     def of(effort: Effort) -> ThenEffort:
-        """What goes with the search's own size: 160 candidates with a whole one, half of them with a quick one."""
+        """What goes with the search's own size: 480 candidates at most with a whole one, half of it with a quick one."""
         count = effort.prompts
         return ThenEffort(
             candidates=_SEEDS * count,
+            rounds=_ROUNDS,
             prompts=2 * count,
             most=_KEPT * count,
             least=count,
             epochs=4,
-            samples=_SEEDS * count,
+            samples=_SAMPLES * count,
         )
 
 
@@ -55,7 +59,7 @@ def pictures_of(way: str, effort: Effort, pool: int, report: int) -> int:
     if way == SEARCH:
         return effort.search_pictures(pool) + 4 * report
     own = ThenEffort.of(effort)
-    fine = round(own.candidates * report / max(1, effort.held_out * 3))
+    fine = round(own.rounds * own.candidates * report / max(1, effort.held_out * 3))
     return fine + own.epochs * (own.samples + pool) + report
 
 

@@ -30,24 +30,31 @@ class Verdict:
     lost: tuple[str, ...]
 
 
-def judge_answer(held: HeldOut, goals: Goals, column: str = TUNED, other: str = STRENGTH) -> Verdict:
+def judge_answer(
+    held: HeldOut, goals: Goals, column: str = TUNED, other: str = STRENGTH, errors: float = _CLEAR
+) -> Verdict:
     """Take ``column`` where it is better than ``other`` and keeps what it should, else ``other``.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
+        errors: standard errors by which it may miss what it should keep, beyond what ``other`` does.
     """
     gain = held.of_values(goals.cost(held.column(column).values), goals.cost(held.column(other).values))
-    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, column, other))
+    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, (column, other), errors))
     better = gain.mean < 0 and not lost
     clear = abs(gain.mean) > _CLEAR * _error(gain)
     return Verdict(column if better else other, gain, clear, lost)
 
 
-def _is_lost(held: HeldOut, constraint: Constraint, column: str, reference: str) -> bool:
-    """Whether ``column`` misses a constraint clearly, and by more than ``reference`` does."""
-    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in (column, reference))
-    before = constraint.worth(held.column(BEFORE).values[constraint.name])
-    noise = _CLEAR * _error(held.of_values(worth, before))
+def _is_lost(held: HeldOut, constraint: Constraint, columns: tuple[str, str], errors: float) -> bool:
+    """Whether the first column misses a constraint by more than noise, and by more than the second does.
+
+    Noise is that of the difference to the whole LoRA, which the bound comes from; of a way that follows the search, to
+    what it goes on from.
+    """
+    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in columns)
+    before = BEFORE if columns[1] == STRENGTH else columns[1]
+    noise = errors * _error(held.of_values(worth, constraint.worth(held.column(before).values[constraint.name])))
     return float(np.nanmean(worth)) < min(0.0, float(np.nanmean(other))) - noise
 
 

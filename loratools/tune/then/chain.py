@@ -1,4 +1,4 @@
-"""Ways one after another: each goes on from the best so far, and is taken where held-out pictures clearly say so."""
+"""Ways one after another: each goes on from the best so far, and is taken where held-out pictures say so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loratools.tune.problem.then import PICKS, WAYS, ThenEffort, pictures_of
 from loratools.tune.progress import Clock, OnProgress, Stopped
 from loratools.tune.report.columns import Column, HeldOut
 from loratools.tune.report.result import TuneResult
-from loratools.tune.report.verdict import judge_answer
+from loratools.tune.report.verdict import Verdict, judge_answer
 from loratools.tune.report.way import WayResult
 from loratools.tune.run import TuneRun
 from loratools.tune.then.material import Material, material_of
@@ -26,6 +26,7 @@ from loratools.tune.then.picks import picks
 from loratools.tune.then.way import Made, Turn
 from loratools.tune.then.workplace import Workplace
 
+_SURE = 1.0  # standard errors: a way that is taken is better by more, and misses nothing that stays by more
 _MAKERS: Mapping[str, Callable[[Turn], Made]] = {PICKS: picks}
 
 
@@ -179,9 +180,10 @@ class Chain:
         before = result.answer
         column = self._column(turn, made)
         held = HeldOut(result.held.shots, (*result.held.columns, column))
-        verdict = judge_answer(held, result.goals, column.name, before)
-        helped = verdict.answer == column.name and verdict.clear
-        reason = _reason(turn.way, made, held, result.goals, (column.name, before), verdict.lost, helped)
+        verdict = judge_answer(held, result.goals, column.name, before, _SURE)
+        error = verdict.gain.standard_error
+        helped = verdict.answer == column.name and verdict.gain.mean < -_SURE * (0.0 if error != error else error)
+        reason = _reason(turn.way, made, held, result.goals, (column.name, before), verdict, helped)
         way = WayResult(turn.way, column.name, before, helped, made.terms, verdict.gain, reason, made.facts)
         return _with(replace(result, held=held), way)
 
@@ -199,7 +201,7 @@ def _with(result: TuneResult, way: WayResult) -> TuneResult:
 
 
 def _reason(
-    way: str, made: Made, held: HeldOut, goals: Goals, columns: tuple[str, str], lost: tuple[str, ...], helped: bool
+    way: str, made: Made, held: HeldOut, goals: Goals, columns: tuple[str, str], verdict: Verdict, helped: bool
 ) -> str:
     column, before = columns
     own, other = held.estimates(column), held.estimates(before)
@@ -207,8 +209,9 @@ def _reason(
         f"{target.name} {other[target.name].text()} -> {own[target.name].text()}" for target in goals.targets
     )
     if helped:
-        return f"{way} helped ({made.says}): {figures} on held-out pictures; it is the answer"
-    if lost:
-        losses = " and ".join(f"{name} {other[name].text()} -> {own[name].text()}" for name in lost)
+        unsure = "" if verdict.clear else ", by less than two standard errors, so look at the sheet"
+        return f"{way} helped ({made.says}): {figures} on held-out pictures{unsure}; it is the answer"
+    if verdict.lost:
+        losses = " and ".join(f"{name} {other[name].text()} -> {own[name].text()}" for name in verdict.lost)
         return f"{way} did not help ({made.says}): {figures}, but it loses {losses}; the answer stays {before}"
-    return f"{way} did not clearly help ({made.says}): {figures} on held-out pictures; the answer stays {before}"
+    return f"{way} did not help ({made.says}): {figures}, which is no better within noise; the answer stays {before}"

@@ -81,7 +81,7 @@ def spread_over_prompts(graded: Graded, numbers: Sequence[int], most: int) -> li
     prompts = len({shown.prompt for shown in graded.shown})
     limit = ceil(_PER_PROMPT * most / max(1, prompts))
     counts: dict[str, int] = {}
-    taken = []
+    taken: list[int] = []
     for number in numbers:
         prompt = graded.shown[number].prompt
         if counts.get(prompt, 0) < limit and len(taken) < most:

@@ -24,14 +24,14 @@ class Material:
     prompts: tuple[str, ...]
     taught: tuple[CaptionedPicture, ...]
 
-    def shots(self, count: int, split: Split, number: int) -> tuple[Shot, ...]:
+    def shots(self, count: int, split: Split, number: int, turn: int = 0) -> tuple[Shot, ...]:
         """``count`` shots or a few less, every prompt with as many seeds, none of which any other picture has.
 
         Args:
-            number: of the way among those that follow a search, which have seeds of their own.
+            number: of the answer whose pictures they are, and ``turn`` of the round: each has seeds of its own.
         """
         seeds = max(1, count // len(self.prompts))
-        first = max(shot.seed for shot in (*split.search, *split.held_out)) + _APART * number
+        first = max(shot.seed for shot in (*split.search, *split.held_out)) + _APART * number + seeds * turn
         return tuple(Shot(prompt, seed) for prompt, seed in product(self.prompts, range(first, first + seeds)))
 
 

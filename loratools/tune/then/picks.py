@@ -27,7 +27,8 @@ def picks(turn: Turn) -> Made:
     Raises:
         Stopped: if a stop is wanted meanwhile; what is whole is kept.
     """
-    graded, effort = turn.candidates(), turn.effort
+    effort = turn.effort
+    graded = turn.candidates(lambda own: len(spread_over_prompts(own, own.good(), effort.most)) == effort.most)
     chosen = spread_over_prompts(graded, graded.good(), effort.most)
     facts: dict[str, Any] = {"candidates": len(graded.shown), "good": len(graded.good()), "kept": len(chosen)}
     if graded.is_sound:

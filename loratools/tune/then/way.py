@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loratools.measures.measure import Shown
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.vector_stacks import vector_stacks
 from loratools.tune.problem.then import ThenEffort
@@ -67,14 +68,20 @@ class Turn:
         """Of the answer so far."""
         return vector_stacks(self.terms, [{}])[0].digest
 
-    def candidates(self) -> Graded:
-        """The answer's own pictures, graded; two ways that follow the same answer share them.
+    def candidates(self, enough: Callable[[Graded], bool]) -> Graded:
+        """The answer's own pictures, graded, drawn in rounds until there are enough good ones or no round is left; two
+        ways that follow the same answer share them.
 
         Raises:
             Stopped: if a stop is wanted meanwhile.
         """
-        place = self.workplace
+        place, effort = self.workplace, self.effort
         place.clock.begin(self.way)
-        shots = self.material.shots(self.effort.candidates, place.shots, self.answers)
-        shown = place.pictures(f"candidates-{self.answers}", self.terms, shots, fine=True)
-        return Graded.of(shown, place.values(shown), place.goals)
+        shown: list[Shown] = []
+        for turn in range(effort.rounds):
+            shots = self.material.shots(effort.candidates, place.shots, self.answers, turn)
+            shown += place.pictures(f"candidates-{self.answers}-{turn + 1}", self.terms, shots, fine=True)
+            graded = Graded.of(shown, place.values(shown), place.goals)
+            if graded.is_sound or enough(graded):
+                break
+        return graded
