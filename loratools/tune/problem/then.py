@@ -37,7 +37,7 @@ class ThenEffort:
 
     @staticmethod
     def of(effort: Effort) -> ThenEffort:
-        """What goes with the search's own size: 480 candidates at most with a whole one, half of it with a quick one."""
+        """What goes with the search's own size: 480 candidates at most with a whole one, half with a quick one."""
         count = effort.prompts
         return ThenEffort(
             candidates=_SEEDS * count,

@@ -66,9 +66,17 @@ class Ways:
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY, then=tuple(then))
         shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
         own = TuneRun(
-            self.space, request, shots, self.world, figures, "key", TuneFolder(self.folder), 2,
-            lambda _: None, lambda _: None,
-        )  # fmt: skip
+            self.space,
+            request,
+            shots,
+            self.world,
+            figures,
+            "key",
+            TuneFolder(self.folder),
+            2,
+            lambda _: None,
+            lambda _: None,
+        )
         result = own.run("test")
         world = self.world
         base, whole = (

@@ -62,9 +62,14 @@ def follow(trained: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
     def run(out: str = "out", on_progress=None, seeds: tuple[int, ...] = (1,), **words) -> TuneResult:  # type: ignore[no-untyped-def]
         request = TuneRequest(
-            ("hands",), PROMPTS, seeds=seeds, effort=SMALL, then=("picks",),
-            sampling=SamplingRequest(steps=1, size=(64, 64), sampler="DDIM"), **words,
-        )  # fmt: skip
+            ("hands",),
+            PROMPTS,
+            seeds=seeds,
+            effort=SMALL,
+            then=("picks",),
+            sampling=SamplingRequest(steps=1, size=(64, 64), sampler="DDIM"),
+            **words,
+        )
         term = Term(read(trained / "runs/ink/ink-000003.safetensors"), 1.0, label="ink")
         return tuning.tune(base, [term], request, tmp_path / out, on_progress=on_progress)
 
