@@ -36,6 +36,7 @@ class TuneResult:
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
         then: what each way that followed the search came to.
+        waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class TuneResult:
     finished: bool
     notes: tuple[str, ...]
     seconds: float
+    waiting: str = ""
     then: tuple[WayResult, ...] = ()
 
     @property
@@ -158,7 +160,9 @@ class TuneResult:
         if self.blend is not None and self.space.earlier is not None:
             taken = ", ".join(f"{block} {part:g}" for block, part in self.blend.items() if part) or "nothing"
             lines.append(f"of {self.space.earlier.label}: {taken}")
-        return "\n".join([*lines, *(f"note: {note}" for note in (*stopped, *self.notes))])
+        return "\n".join(
+            [*lines, *(f"note: {note}" for note in (*stopped, *self.notes)), *([self.waiting] if self.waiting else [])]
+        )
 
     def _changes(self) -> dict[str, Any]:
         """The answer's differences to the whole LoRA and to plain strength, picture by picture."""

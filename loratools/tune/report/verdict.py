@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from loratools.measures.estimate import Estimate
+from loratools.measures.measure import Better
 from loratools.tune.problem.goals import Constraint, Goals
 from loratools.tune.report.columns import BEFORE, STRENGTH, TUNED, HeldOut
 
@@ -21,29 +22,44 @@ class Verdict:
     Attributes:
         gain: mean cost of the first less that of the second, in units of the LoRA's excess over the base.
         clear: whether that is more than two standard errors.
-        lost: constraints that the first misses by more than two standard errors.
+        lost: constraints that the first misses by more than noise.
+        unseen: measures that only check, in which the gain does not show.
     """
 
     answer: str
     gain: Estimate
     clear: bool
     lost: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
 
 
 def judge_answer(
-    held: HeldOut, goals: Goals, column: str = TUNED, other: str = STRENGTH, errors: float = _CLEAR
+    held: HeldOut,
+    goals: Goals,
+    checks: Mapping[str, Better] | None = None,
+    columns: tuple[str, str] = (TUNED, STRENGTH),
+    errors: float = _CLEAR,
 ) -> Verdict:
-    """Take ``column`` where it is better than ``other`` and keeps what it should, else ``other``.
+    """Take the first of ``columns`` where it is better than the second and keeps what it should, else the second.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
-        errors: standard errors by which it may miss what it should keep, beyond what ``other`` does.
+        checks: measures that led nothing, and which way is better: what led the search may have been fooled by it.
+        errors: standard errors by which it may miss what it should keep, beyond what the second does.
     """
-    gain = held.of_values(goals.cost(held.column(column).values), goals.cost(held.column(other).values))
-    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, (column, other), errors))
-    better = gain.mean < 0 and not lost
+    first, second = columns
+    gain = held.of_values(goals.cost(held.column(first).values), goals.cost(held.column(second).values))
+    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, columns, errors))
+    unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better, columns))
+    better = gain.mean < 0 and not lost and not unseen
     clear = abs(gain.mean) > _CLEAR * _error(gain)
-    return Verdict(column if better else other, gain, clear, lost)
+    return Verdict(first if better else second, gain, clear, lost, unseen)
+
+
+def _is_seen(held: HeldOut, name: str, better: Better, columns: tuple[str, str]) -> bool:
+    """Whether the first column is better than the second by this measure too."""
+    change = held.difference(*columns, name).mean
+    return change < 0 if better == "lower" else change > 0
 
 
 def _is_lost(held: HeldOut, constraint: Constraint, columns: tuple[str, str], errors: float) -> bool:
@@ -77,6 +93,10 @@ def notes_of(held: HeldOut, goals: Goals, verdict: Verdict, keep: float, strengt
     if verdict.answer == TUNED and not verdict.clear:
         yield "the tuned vector is better than plain strength by less than two standard errors; look at the sheet"
     if verdict.answer == STRENGTH:
-        why = f"it loses {' and '.join(verdict.lost)}" if verdict.lost else "it is no better on pictures it never saw"
+        why = "it is no better on pictures it never saw"
+        if verdict.lost:
+            why = f"it loses {' and '.join(verdict.lost)}"
+        elif verdict.unseen and verdict.gain.mean < 0:
+            why = f"what it gains does not show in {' and '.join(verdict.unseen)}, so the measure may have been fooled"
         plain = f"plain strength, {strength:g}" if strength < 1 else "the LoRA as it is"
         yield f"the search found nothing that beats plain strength: {why}; the answer is {plain}"

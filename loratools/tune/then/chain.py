@@ -180,7 +180,8 @@ class Chain:
         before = result.answer
         column = self._column(turn, made)
         held = HeldOut(result.held.shots, (*result.held.columns, column))
-        verdict = judge_answer(held, result.goals, column.name, before, _SURE)
+        checks = {each.name: each.better for each in self.workplace.measures.checks}
+        verdict = judge_answer(held, result.goals, checks, (column.name, before), _SURE)
         error = verdict.gain.standard_error
         helped = verdict.answer == column.name and verdict.gain.mean < -_SURE * (0.0 if error != error else error)
         reason = _reason(turn.way, made, held, result.goals, (column.name, before), verdict, helped)
@@ -193,7 +194,8 @@ class Chain:
         place.clock.begin("report")
         shown = place.pictures(turn.name, made.terms, shots, fine=True)
         paths = tuple(place.folder.picture_paths(turn.name, len(shots)))
-        return Column(turn.name, f"{turn.number}. {turn.way}", None, place.values(shown), paths)
+        values = place.values(shown, checks=True)
+        return Column(turn.name, f"{turn.number}. {turn.way}", None, values, paths)
 
 
 def _with(result: TuneResult, way: WayResult) -> TuneResult:
@@ -211,7 +213,10 @@ def _reason(
     if helped:
         unsure = "" if verdict.clear else ", by less than two standard errors, so look at the sheet"
         return f"{way} helped ({made.says}): {figures} on held-out pictures{unsure}; it is the answer"
+    why = "which is no better within noise"
     if verdict.lost:
         losses = " and ".join(f"{name} {other[name].text()} -> {own[name].text()}" for name in verdict.lost)
-        return f"{way} did not help ({made.says}): {figures}, but it loses {losses}; the answer stays {before}"
-    return f"{way} did not help ({made.says}): {figures}, which is no better within noise; the answer stays {before}"
+        why = f"but it loses {losses}"
+    elif verdict.unseen and verdict.gain.mean < 0:
+        why = f"which does not show in {' and '.join(verdict.unseen)}"
+    return f"{way} did not help ({made.says}): {figures}, {why}; the answer stays {before}"

@@ -76,9 +76,14 @@ class Workplace:
             shown for own, part in zip(names, portions, strict=True) for shown in self._part(own, terms, part, fine)
         ]
 
-    def values(self, shown: Sequence[Shown]) -> dict[str, tuple[float, ...]]:
-        """Measure -> the value of each picture."""
-        return {name: rows[0] for name, rows in measured(self.all_measures, [shown]).items()}
+    def values(self, shown: Sequence[Shown], *, checks: bool = False) -> dict[str, tuple[float, ...]]:
+        """Measure -> the value of each picture.
+
+        Args:
+            checks: by those that lead nothing as well, as the report does.
+        """
+        every = [*self.all_measures, *(self.measures.checks if checks else ())]
+        return {name: rows[0] for name, rows in measured(every, [shown]).items()}
 
     def total(self, values: dict[str, tuple[float, ...]]) -> float:
         """The mean cost of the search's shots, and far more where a constraint is missed."""
