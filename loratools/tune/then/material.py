@@ -71,5 +71,5 @@ def _made(adapter: Adapter, request: TuneRequest, base_name: str, count: int) ->
 
 def _taught(adapter: Adapter, request: TuneRequest) -> list[CaptionedPicture]:
     if request.training is not None:
-        return pictures_of_folders([request.training])
+        return pictures_of_folders([request.training], "training")
     return pictures_of_run(Epoch(0, adapter.path), [])[0]

@@ -86,7 +86,9 @@ def test_a_way_that_follows_is_part_of_the_step(recipe: Path, here: Path, monkey
 
     monkeypatch.setattr(chain, "_MAKERS", {"picks": maker})
     monkeypatch.setattr(
-        chain, "judge_answer", lambda held, goals, new, old: Verdict(new, Estimate(-1, 0.1, 2), True, ())
+        chain,
+        "judge_answer",
+        lambda held, goals, checks, columns, _: Verdict(columns[0], Estimate(-1, 0.1, 2), True, ()),
     )
     before = recipe.read_text()
     assert run(recipe)["better"] is False

@@ -51,7 +51,7 @@ export interface Done {
   done: true;
 }
 
-/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the written file renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
+/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the written file (fp16) renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
 export interface Draw {
   quality: "drag" | "rest";
   seq: number;
