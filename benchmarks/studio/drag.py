@@ -99,6 +99,24 @@ def pocket(work: Path, device: torch.device, *, tiny: bool) -> Figures:
         yield from _hand(subject, renderer, rng, seconds=1.0 if tiny else 10.0)
     finally:
         renderer.close()
+    yield from _processor(subject, rng)
+
+
+def _processor(subject: Subject, rng: random.Random) -> Figures:
+    """What pictures cost one core, however busy the machine is with other work."""
+    painter, threads = Painter(PainterOptions("cpu"), print), torch.get_num_threads()
+    draw = partial(painter.draw, on_step=lambda done, steps: None)
+    torch.set_num_threads(1)
+    try:
+        for quality, name in (("drag", "quick"), ("rest", "whole")):
+            wishes = [subject.wish("drag" if quality == "drag" else "rest", rng) for _ in range(_WARM + 8)]
+            taken = _seconds(draw, wishes, clock=time.process_time)
+            yield _bar(
+                f"{subject.name}: CPU seconds of a {name} picture on one core, half", _quantile(taken, 0.5), None
+            )
+    finally:
+        torch.set_num_threads(threads)
+        painter.close()
 
 
 def _subject(subject: Subject, base: Base, goals: tuple[float, float, float | None] | None) -> Figures:
@@ -197,14 +215,17 @@ def _prepared(name: str, base: Base, work: Path, scale: Scale, moves: int) -> Su
 
 
 def _seconds(
-    draw: Callable[[PictureWish], Frame], wishes: Sequence[PictureWish], frames: list[Frame] | None = None
+    draw: Callable[[PictureWish], Frame],
+    wishes: Sequence[PictureWish],
+    frames: list[Frame] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
     """What each picture took; those at the beginning are not counted."""
     taken = []
     for wish in wishes:
-        start = time.perf_counter()
+        start = clock()
         frame = draw(wish)
-        taken.append(_since(start))
+        taken.append(clock() - start)
         if frames is not None:
             frames.append(frame)
     return taken[min(_WARM, len(taken) - 1) :]

@@ -19,7 +19,7 @@ def wish_of(message: Draw, roots: Roots) -> PictureWish:
     size = None if own.size is None else (own.size[1], own.size[0])
     sampling = SamplingWish(own.prompt, own.negative, own.seed, own.steps, own.cfg, own.sampler, size)
     terms = terms_of(message.stack, roots)
-    return PictureWish(terms, base_of(message.stack.base, roots), sampling, message.quality)
+    return PictureWish(terms, base_of(message.stack.base, roots), sampling, message.quality, message.dtype)
 
 
 def terms_of(stack: Stack, roots: Roots) -> tuple[TermWish, ...]:
