@@ -240,5 +240,5 @@ export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("sc
 /** The scenes of a first visit: the family's own prompts, at seed 1. */
 export function firstScenes(family: string): readonly Scene[] {
   const prompts = server.peek()?.prompts[family] ?? [];
-  return (prompts.length > 0 ? prompts.slice(0, 2) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
+  return (prompts.length > 0 ? prompts.slice(0, 1) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
 }
