@@ -17,6 +17,7 @@
     ├── BaseModelError          a base that is not a base, or lacks a part
     ├── PromptError             a prompt or prompt file that cannot be used
     ├── GridError               weights, rows or sizes that make no grid
+    │   └── MemoryShortError    not even one picture fits the device's memory
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
@@ -119,6 +120,10 @@ class GridError(LoratoolsError):
         super().__init__(message)
         self.axis = axis
         self.option = option
+
+
+class MemoryShortError(GridError):
+    """Not even one picture of the size that is asked for fits the device's memory."""
 
 
 class MeasureError(LoratoolsError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -278,10 +277,10 @@ def _bar(shows: bool) -> Iterator[OnProgress | None]:
     if not shows:
         yield None
         return
-    from tqdm import tqdm
+    from loratools.progress import tqdm_bar
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format=form) as shown:
+    with tqdm_bar(total=1, leave=False, bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done

@@ -75,8 +75,7 @@ class View:
         return list(dict.fromkeys(shot.file for shot in self.shots))
 
     def content(self) -> dict[str, Any]:
-        """The page's JSON; a cell's ``source`` is its file's place in :attr:`files`."""
-        index = {file: i for i, file in enumerate(self.files)}
+        """The page's JSON, beside the sources of its pictures by file."""
         return {
             "title": self.title,
             "about": self.about,
@@ -86,10 +85,7 @@ class View:
                 {"name": axis.name, "held": axis.held, "values": [vars(value) for value in axis.values]}
                 for axis in self.axes
             ],
-            "cells": [
-                {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
-                for shot in self.shots
-            ],
+            "cells": [{**vars(shot), "scores": [vars(score) for score in shot.scores]} for shot in self.shots],
         }
 
 

@@ -6,7 +6,6 @@ file, with the search's pictures and figures in a folder beside it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from loratools.errors import LoratoolsError
+from loratools.progress import tqdm_bar
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms
 from loratools.recipe.plan.planner import StepRequest
@@ -203,9 +203,7 @@ def _progress(context: RunContext, name: str) -> Iterator[OnProgress | None]:
     if not context.progress:
         yield None
         return
-    from tqdm import tqdm
-
-    with tqdm(total=1, desc=name, file=sys.stderr, disable=None, leave=False, unit="pictures") as shown:
+    with tqdm_bar(total=1, desc=name, leave=False, unit="pictures") as shown:
 
         def on_progress(progress: TuneProgress) -> None:
             shown.total = progress.total
