@@ -116,25 +116,64 @@ ROOT = m.Root(id="root", name="demo")
 LORAS = [
     *(
         m.Lora(
-            id=f"ink{n}", name=f"ink-{n:06d}", root="root", path=f"runs/ink/ink-{n:06d}.safetensors", family="sd1",
-            rank=8, bytes=1_300_000, changed=1.8e9, run="ink", epoch=n, trigger="inkstyle",
+            id=f"ink{n}",
+            name=f"ink-{n:06d}",
+            root="root",
+            path=f"runs/ink/ink-{n:06d}.safetensors",
+            family="sd1",
+            rank=8,
+            bytes=1_300_000,
+            changed=1.8e9,
+            run="ink",
+            epoch=n,
+            trigger="inkstyle",
         )
         for n in range(1, EPOCHS + 1)
     ),
     m.Lora(
-        id="basestyle", name="base_style", root="root", path="base_style.safetensors", family="sd1", rank=4,
-        bytes=700_000, changed=1.8e9,
-    ),
-    m.Lora(
-        id="xl", name="other", root="root", path="other_xl.safetensors", family="sdxl", rank=16, bytes=90_000_000,
+        id="basestyle",
+        name="base_style",
+        root="root",
+        path="base_style.safetensors",
+        family="sd1",
+        rank=4,
+        bytes=700_000,
         changed=1.8e9,
     ),
-]  # fmt: skip
+    m.Lora(
+        id="xl",
+        name="other",
+        root="root",
+        path="other_xl.safetensors",
+        family="sdxl",
+        rank=16,
+        bytes=90_000_000,
+        changed=1.8e9,
+    ),
+]
 RUN = m.Run(
-    id="ink", name="ink", root="root", path="runs/ink", state="done", base="pocket", step=800, steps=800, updated=1.8e9,
+    id="ink",
+    name="ink",
+    root="root",
+    path="runs/ink",
+    state="done",
+    base="pocket",
+    step=800,
+    steps=800,
+    updated=1.8e9,
     epochs=[m.RunEpoch(number=n, lora=f"ink{n}") for n in range(1, EPOCHS + 1)],
-)  # fmt: skip
+)
 SENTENCE = "epoch 6: 7 and 8 are as good within noise, 9 copies 014.png (5 of 32 pictures)"
+
+
+EVIDENCE = s.Evidence(
+    sentence="40 pictures were drawn",
+    rows=[("hands (lower is better)", "0.31 ± 0.02", "0.18 ± 0.02")],
+    vector={**dict.fromkeys(SD1_17.names, 1.0), "IN07": 0.4},
+    amount=None,
+    picture=None,
+    notes=["the style is kept"],
+)
 
 
 def _run() -> m.RunDetail:
@@ -172,10 +211,18 @@ def _grid() -> m.GridDetail:
         for s in SEEDS
     ]
     grid = m.Grid(
-        id="grid", name="epochs", root="root", path="grids/epochs", rows=[f"ink@{n}" for n in range(1, EPOCHS + 1)],
-        weights=list(WEIGHTS), prompts=list(PROMPTS), seeds=list(SEEDS), size=(128, 128), cells=len(cells),
+        id="grid",
+        name="epochs",
+        root="root",
+        path="grids/epochs",
+        rows=[f"ink@{n}" for n in range(1, EPOCHS + 1)],
+        weights=list(WEIGHTS),
+        prompts=list(PROMPTS),
+        seeds=list(SEEDS),
+        size=(128, 128),
+        cells=len(cells),
         changed=1.8e9,
-    )  # fmt: skip
+    )
     pair = m.Pair(left=cells[40].key, right=cells[300].key, left_picture="left", right_picture="right")
     return m.GridDetail(grid=grid, cells=cells, standings=[], pair=pair, pairs_seen=0)
 
@@ -250,9 +297,14 @@ def make(stub: Stub) -> Starlette:
         return Response(_encoded(picture(request.path_params["id"])), media_type="image/png")
 
     state = m.State(
-        version="1", roots=[ROOT], bases=[BASE], device=m.Device(kind="cpu", name="2 cores", memory=None), demo=True,
-        prompts={"sd1": list(PROMPTS)}, last_event=0,
-    )  # fmt: skip
+        version="1",
+        roots=[ROOT],
+        bases=[BASE],
+        device=m.Device(kind="cpu", name="2 cores", memory=None),
+        demo=True,
+        prompts={"sd1": list(PROMPTS)},
+        last_event=0,
+    )
     log = j.JobLog(lines=[j.LogLine(number=n, text=f"step {n}: loss 0.1{n:02d}") for n in range(1, 60)], more=False)
     api = [
         Route("/state", get(state)),
@@ -266,6 +318,7 @@ def make(stub: Stub) -> Starlette:
         Route("/catalog", get(s.Catalog(scheme=SCHEME, presets=presets, symptoms=symptoms, samplers=["DDIM"]))),
         Route("/jobs", get(lambda request: stub.jobs)),
         Route("/jobs/{id}/log", get(log)),
+        Route("/jobs/{id}/evidence", get(EVIDENCE)),
         Route("/pictures/{id}", pictures),
         WebSocketRoute("/live", _live(stub)),
         Route("/{path:path}", post, methods=["POST"]),
@@ -286,8 +339,13 @@ def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
             return s.ExplainAnswer(shares={b.name: b.norm_share or 0 for b in SCHEME.blocks}, norm=1.0, heat=heat)
         case "/api/write":
             command = f'loratools merge "ink@6:1" -o {body["to"].get("name", "recipe")}.safetensors'
-            started = s.Started(command=command, step=f"{body['to'].get('name')}:\n  merge: ink@6:1", job=None)
-            return started
+            return s.Started(command=command, step=f"{body['to'].get('name')}:\n  merge: ink@6:1", job=None)
+        case "/api/symptom" if body["kind"] == "fix":
+            stack = s.Stack(**body["stack"])
+            vector = {**dict.fromkeys(SD1_17.names, 1.0), "IN05": 0.9}
+            stack = stack.model_copy(update={"terms": [stack.terms[0].model_copy(update={"vector": vector})]})
+            turn = body["options"]["turn"] + 1
+            return s.Started(command="loratools merge ...", step="", job=None, note="lower it", stack=stack, turn=turn)
         case "/api/symptom":
             running = job(len(stub.jobs) + 1, kind="tune", title="search: hands")
             stub.jobs.append(running)

@@ -18,6 +18,9 @@ pytest.importorskip("uvicorn")
 from loratools.studio.api import models as m
 from tests.browser.studio_stub import EPOCHS, Stub, job, serve, stack_color
 
+CHOOSE = """code => { const select = [...document.querySelectorAll('select')].find(one =>
+  [...one.options].some(option => option.value === 'zh'));
+  select.value = code; select.dispatchEvent(new Event('change')); }"""
 NOW = "figure[data-stream='2']"
 
 
@@ -194,6 +197,24 @@ def test_a_symptom_runs_a_search_and_shows_its_command(page: Page, stub: Stub) -
     assert "blocks tune" in text(page, ".result")
     sent = next(body for path, body in stub.asked if path == "/api/symptom")
     assert sent["symptom"] == "hands" and sent["kind"] == "tune" and sent["stack"]["terms"]
+    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "done", "can": ["remove"]}))
+    page.wait("document.querySelector('.evidence .figures') !== null")
+    assert "0.31 ± 0.02" in text(page, ".evidence") and "the style is kept" in text(page, ".evidence")
+    page.js("document.querySelector('.evidence .button').click()")
+    assert value(page, "IN07") == 0.4
+
+
+def test_a_rule_moves_the_sliders_at_once_and_remembers_its_turn(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.wait("document.querySelector('[data-symptom=hands]') !== null")
+    page.click("[data-symptom=hands]")
+    for press in (1, 2):
+        page.js("document.querySelector('#fix').click()")
+        page.wait(
+            f"document.querySelector(\"{fader('IN05')}\").ariaValueNow === '0.9' && !document.querySelector('#fix').disabled"
+        )
+        turns = [body["options"]["turn"] for path, body in stub.asked if path == "/api/symptom"]
+        assert turns == list(range(press))
 
 
 def test_two_stacks_are_flipped_between(page: Page) -> None:
@@ -303,9 +324,8 @@ def test_the_queue_shows_logs_and_stops_a_job(page: Page, stub: Stub) -> None:
     page.js("location.hash = '#/queue/job1'")
     page.wait("document.querySelector('.lines')?.innerText.includes('step 59')")
     assert "120 / 800" in text(page, ".job") and "5:41" in text(page, ".job")
-    page.js(
-        "[...document.querySelectorAll('.job .button')].find(one => one.innerText === 'Stop after this epoch').click()"
-    )
+    button = "[...document.querySelectorAll('.job .button')].find(one => one.innerText === 'Stop after this epoch')"
+    page.js(f"{button}.click()")
     until(lambda: ("/api/jobs/job1", {"do": "stop-after-epoch"}) in stub.asked)
     stub.tell_job(job(1, state="failed", error="the worker died; start it again", can=["remove"], ended=1.8e9))
     page.wait("document.querySelector('.job .failure')?.innerText.includes('worker died')")
@@ -316,12 +336,7 @@ def test_nothing_hangs_over_the_edge_in_any_language(page: Page, width: int) -> 
     page.window(width=width)
     take_epoch(page)
     for language in ("zh", "ru", "en"):
-        page.js(
-            """(code => { const select = [...document.querySelectorAll('select')].find(one =>
-          [...one.options].some(option => option.value === 'zh')); select.value = code;
-          select.dispatchEvent(new Event('change')); })(%s)"""
-            % json.dumps(language)
-        )
+        page.js(f"({CHOOSE})('{language}')")
         page.wait(f"document.documentElement.lang === '{language}'")
         for where in ("#/epochs", "#/blocks", "#/queue"):
             page.js(f"location.hash = '{where}'")
@@ -366,7 +381,8 @@ def test_every_control_has_a_name_and_a_size(page: Page) -> None:
       .filter(one => !(one.ariaLabel || one.innerText?.trim() || one.labels?.length || one.title))
       .map(one => one.outerHTML.slice(0, 120))""")
     assert nameless == []
-    small = page.js("""[...document.querySelectorAll('button, a:not(.skip), select, input')].filter(one => one.checkVisibility())
+    small = page.js("""[...document.querySelectorAll('button, a:not(.skip), select, input')]
+      .filter(one => one.checkVisibility())
       .map(one => [one.getBoundingClientRect(), one.outerHTML.slice(0, 100)])
       .filter(([box]) => box.width > 1 && (box.height < 24 || box.width < 20)).map(([, text]) => text)""")
     assert small == []

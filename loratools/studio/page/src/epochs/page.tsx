@@ -85,7 +85,7 @@ function RunView({ run }: { run: Run }) {
           <h2>{run.name}</h2>
           <span class={`state ${run.state}`}><Icon name={run.state === "running" ? "play" : run.state === "done" ? "check" : "stop"} /> {t(`run.${run.state}`)}</span>
           <span class="hint">{run.path}</span>
-          {job ? <Controls job={job} /> : null}
+          {job ? <Controls job={job} /> : run.state === "running" ? <RunControls run={run} /> : null}
         </header>
         {run.state === "running" ? (
           <>
@@ -112,6 +112,16 @@ function Controls({ job }: { job: Job }) {
     </div>
   );
 }
+
+/** A run that was started in a terminal listens as well. */
+const RunControls = ({ run }: { run: Run }) => (
+  <div class="tools">
+    {(["stop-after-epoch", "stop"] as const).map(action => (
+      <Button key={action} label={t(`do.${action}`)} title={t(`do.${action}.help`)} kind={action === "stop" ? "danger" : "plain"}
+        onClick={() => void attempt(() => post(`api/runs/${encodeURIComponent(run.id)}`, { do: action }))} />
+    ))}
+  </div>
+);
 
 const points = (list: RunDetail["loss"]): [number, number][] => list.map(({ at, value }) => [at, value]);
 
