@@ -210,9 +210,8 @@ def test_a_rule_moves_the_sliders_at_once_and_remembers_its_turn(page: Page, stu
     page.click("[data-symptom=hands]")
     for press in (1, 2):
         page.js("document.querySelector('#fix').click()")
-        page.wait(
-            f"document.querySelector(\"{fader('IN05')}\").ariaValueNow === '0.9' && !document.querySelector('#fix').disabled"
-        )
+        page.wait(f"document.querySelector(\"{fader('IN05')}\").ariaValueNow === '0.9'")
+        page.wait("!document.querySelector('#fix').disabled")
         turns = [body["options"]["turn"] for path, body in stub.asked if path == "/api/symptom"]
         assert turns == list(range(press))
 
