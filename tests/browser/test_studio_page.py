@@ -92,6 +92,7 @@ def until(condition: Any) -> None:
 
 def test_a_newcomer_takes_an_epoch_drags_a_block_and_saves_the_file(page: Page, stub: Stub) -> None:
     assert page.js("location.hash") == "#/epochs"
+    page.wait("document.querySelector('#use-best') !== null")
     assert "recommended" in text(page, ".verdict").lower() and "within noise" in text(page, ".verdict")
     assert "1" in text(page, ".guide li.now")
     take_epoch(page)
