@@ -22,6 +22,7 @@
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
+    ├── AnswersWantedError      pictures wait for a person's marks or choices; then the same call goes on
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
@@ -39,6 +40,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class LoratoolsError(Exception):
@@ -140,6 +142,20 @@ class TrainingError(LoratoolsError):
 
 class TuneError(LoratoolsError):
     """A search for a block vector that is asked for in a way that makes no sense."""
+
+
+class AnswersWantedError(LoratoolsError):
+    """Pictures lie ready for a person to mark or to choose from; with the answers the same call goes on.
+
+    Attributes:
+        page: the HTML page that shows them.
+        answers: where the page's ``votes.json`` is looked for.
+    """
+
+    def __init__(self, message: str, page: Path, answers: Path) -> None:
+        super().__init__(message)
+        self.page = page
+        self.answers = answers
 
 
 class OptionError(LoratoolsError):

@@ -352,8 +352,9 @@ class _Run:
         """Judge the rows, and write the record, the sheet and the page."""
         grid = self.record()
         if self.rank.main:
-            folder, sheet = self.output.folder, self.output.sheet
-            grid = (self._drawing or GridDrawing(folder, grid, sheet, self.output.figures)).finish(grid)
+            if self._drawing is None:
+                self._drawing = GridDrawing(self.output.folder, grid, self.output.sheet, self.output.figures)
+            grid = self._drawing.finish(grid)
         elsewhere = self.count - self.reused - self.rendered
         return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
 
