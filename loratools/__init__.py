@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from loratools.ops.subtract import SubtractReport
     from loratools.preview.record.grid import Grid
     from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.request import SamplingRequest
+    from loratools.preview.request.request import ModelRequest, SamplingRequest
     from loratools.preview.run import GridResult
     from loratools.recipe.observer import RunObserver, StepResult
     from loratools.recipe.reproduce import Reproduced
@@ -84,7 +84,7 @@ _NAMES = {
     "ops.merging.method": "MergeMethod",
     "ops.style_removal": "SubtractMethod",
     "preview.request.options": "EngineOptions",
-    "preview.request.request": "SamplingRequest",
+    "preview.request.request": "ModelRequest SamplingRequest",
     "recipe.observer": "RunObserver StepResult",
     "adapter.files.save": "Written",
     "blocks.explain": "BlockRow",
@@ -129,6 +129,7 @@ __all__ = [
     "MergePlan",
     "MergeReport",
     "MergedAdapter",
+    "ModelRequest",
     "Reproduced",
     "ResizeReport",
     "RunObserver",

@@ -59,7 +59,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     studio.index.start()
     studio.queue.start()
     try:
-        async with live_service(app.state.live):
+        async with live_service(studio, app.state.live):
             yield
     finally:
         studio.queue.close()

@@ -51,8 +51,9 @@ export interface Done {
   done: true;
 }
 
-/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the written file renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
+/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the file written in ``dtype`` renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
 export interface Draw {
+  dtype: "fp16" | "bf16" | "fp32";
   quality: "drag" | "rest";
   seq: number;
   settings: PictureSettings;
@@ -351,8 +352,9 @@ export interface RecipeStep {
   text: string;
 }
 
-/** A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable. */
+/** A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable; ``merge`` is the merge step that is meant where there are several. */
 export interface RecipeTarget {
+  merge?: string | null;
   recipe: string;
   term?: number;
   vector: string;
@@ -406,6 +408,11 @@ export interface RunDetail {
   updated: number;
   validation: (Point)[];
   verdict: Verdict | null;
+}
+
+/** ``POST /api/runs/{id}``: stop a run that goes on, after its step or its epoch; its state is saved. */
+export interface RunDo {
+  do: "stop" | "stop-after-epoch";
 }
 
 /** An epoch of a run and its file. */
@@ -476,15 +483,17 @@ export interface Symptom {
   steps: (string)[];
 }
 
-/** How a symptom is repaired: a step's size and number for ``fix``, effort and measure for ``tune``. */
+/** How a symptom is repaired: a step's size and number for ``fix``, effort and measures for ``tune``. ``like`` and ``unlike`` are folders of pictures; no measure that runs a program can be asked for here. */
 export interface SymptomOptions {
   budget?: string | null;
   keep?: number | null;
-  measure?: (string)[];
+  like?: string | null;
+  measure?: ("judge")[];
   prompts?: (string)[];
   quick?: boolean;
   seeds?: (number)[];
   step?: number | null;
+  unlike?: string | null;
 }
 
 /** ``POST /api/symptom``: of a stack (tune), or of a recipe in place (fix, tune). */
