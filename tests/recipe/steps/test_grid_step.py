@@ -87,7 +87,8 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
         "rows: a, weights: 0.5, y: {seed: [1, 2]}, base_alone: false, most: 9, prompts: 1girl, negative: bad, cfg: 3, "
         "sampler: Euler, clip_skip: 2, noise: webui-cpu, embeddings: ti, batch_size: 3, compile: true, mixed: false, "
         "offload: true, sliced: true, tiled: true, title: T, labels: {'0.5': half}, captions: C, sheets: webp, "
-        "full_size: true, embed: true, score: true, score_images: images, held_out: images, dtype: bf16, steps: 2, size: 64x72"
+        "full_size: true, embed: true, score: true, score_images: images, held_out: images, dtype: bf16, "
+        "steps: 2, size: 64x72"
     )
 
     def recipe() -> None:
