@@ -36,7 +36,8 @@ FLOORS: dict[str, list[str]] = {
         "sampling patching fused", "compiled", "infotext generate",
     ],
     "train": [
-        "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
+        "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
+        "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
