@@ -63,6 +63,7 @@ class Engine:
         encode: texts -> guides, under what is patched into the text encoders; by default all that the WebUI's syntax
             says, without embeddings.
         say: called with a line of text: what memory rendering needs, and when it goes on in smaller batches.
+        announce: whether what memory rendering needs is said where there is enough of it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Engine:
         *,
         encode: Encode = encode_prompts,
         say: Callable[[str], None] | None = None,
+        announce: bool = True,
     ) -> None:
         self.base = base
         self.options = options or EngineOptions()
@@ -81,6 +83,7 @@ class Engine:
         self._say = say or (lambda text: None)
         self._most = self.options.batch
         self._announced = False  # whether this caller knows what memory is needed
+        self._announces = announce
         self._holds = False  # and the next, as the call at hand asks
         self._on_step: Callable[[int], None] = _nothing
         self._prompts = PromptCache(base, self.patcher, encode, self._using, self.options.prompts)
@@ -380,7 +383,7 @@ class Engine:
             most, text = fitting(need_of, asked, available(self.base.device) or free)
         if most < asked:
             self._most = most
-        if most < asked or not self._announced:
+        if most < asked or (self._announces and not self._announced):
             self._say(text)
         self._announced = True
 
