@@ -1,4 +1,4 @@
-"""The whole way on the pocket base: choose an epoch, repair a defect, save, and the file draws what was on the screen."""
+"""The whole way on the pocket base: choose an epoch, repair it, save, and the file draws what was on the screen."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ pytest.importorskip("uvicorn")
 from loratools.adapter.files.file import read
 from loratools.adapter.files.save import write
 from loratools.base.load import load_base
-from loratools.preview.run import render_grid
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
+from loratools.preview.run import render_grid
 from tests.base.patching.test_patch import random_deltas
 from tests.browser.studio_server import NOW, running
 
@@ -69,8 +69,8 @@ def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
     page.wait("document.querySelectorAll('.strip').length === 17")
     page.js("[...document.querySelectorAll('.beside-pictures .button')][0].click()")
     page.wait("document.querySelector('#scenes textarea') !== null")
-    page.js(f"""(() => {{ const set = (selector, value) => {{ const field = document.querySelector('#scenes ' + selector);
-      field.value = value; field.dispatchEvent(new Event('change')); }};
+    page.js(f"""(() => {{ const set = (selector, value) => {{
+      const field = document.querySelector('#scenes ' + selector); field.value = value; field.dispatchEvent(new Event('change')); }};
       set('textarea', {PROMPT!r}); set('.sampling input.number', '{STEPS}'); }})()""")
     page.key("Escape")
     page.wait("document.querySelector('[data-symptom=hands]') !== null")
