@@ -16,12 +16,18 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.previews.bench import Figures, machine
-from benchmarks.studio import drag, lasting
+from benchmarks.studio import drag, hand, lasting
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
 _HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
 Part = Callable[..., Figures]
-PARTS: Mapping[str, Part] = {"pocket": drag.pocket, "sd15": drag.sd15, "sdxl": drag.sdxl, "lasts": lasting.lasts}
+PARTS: Mapping[str, Part] = {
+    "pocket": drag.pocket,
+    "sd15": drag.sd15,
+    "sdxl": drag.sdxl,
+    "hand": hand.hand,
+    "lasts": lasting.lasts,
+}
 
 
 def main() -> None:
@@ -47,7 +53,7 @@ def run(name: str, device: torch.device, out: Path, *, tiny: bool) -> None:
         for figure in part(Path(work), device, tiny=tiny):
             print(figure.text(), flush=True)
             figures.append(figure)
-    where = machine(torch.device("cpu") if name == "pocket" else device)
+    where = machine(torch.device("cpu") if name in ("pocket", "hand") else device)
     about = f"{' '.join((part.__doc__ or '').split())} ({where}, {time.perf_counter() - start:.0f} s)"
     rows = [
         f"| {own.name} | {own.value:.4g} {own.unit} | {own.bar} "

@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.previews.bench import FULL, PROMPT, TINY, Figure, Figures, Scale, random_base, random_lora
 from benchmarks.previews.random_models import random_xl_base
+from benchmarks.studio.quantile import quantile
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.blocks.scheme import full_scheme
@@ -111,9 +112,7 @@ def _processor(subject: Subject, rng: random.Random) -> Figures:
         for quality, name in (("drag", "quick"), ("rest", "whole")):
             wishes = [subject.wish("drag" if quality == "drag" else "rest", rng) for _ in range(_WARM + 8)]
             taken = _seconds(draw, wishes, clock=time.process_time)
-            yield _bar(
-                f"{subject.name}: CPU seconds of a {name} picture on one core, half", _quantile(taken, 0.5), None
-            )
+            yield _bar(f"{subject.name}: CPU seconds of a {name} picture on one core, half", quantile(taken, 0.5), None)
     finally:
         torch.set_num_threads(threads)
         painter.close()
@@ -145,14 +144,14 @@ def _timed(
     frames: list[Frame] = []
     taken = _seconds(draw, [subject.wish("drag", rng) for _ in range(subject.moves + _WARM)], frames)
     size = f"{frames[-1].width}x{frames[-1].height}, {statistics.mean(len(own.data) for own in frames) / 1000:.0f} kB"
-    yield _bar(f"{subject.name}: a block is dragged, half of the pictures in", _quantile(taken, 0.5), middle, size)
-    yield _bar(f"{subject.name}: a block is dragged, 95 of 100 pictures in", _quantile(taken, 0.95), most)
+    yield _bar(f"{subject.name}: a block is dragged, half of the pictures in", quantile(taken, 0.5), middle, size)
+    yield _bar(f"{subject.name}: a block is dragged, 95 of 100 pictures in", quantile(taken, 0.95), most)
     taken = _seconds(draw, [subject.wish("drag", rng, whole=True) for _ in range(subject.moves // 2 + 1)])
-    yield _bar(f"{subject.name}: the strength is dragged, half of the pictures in", _quantile(taken, 0.5), middle)
-    yield _bar(f"{subject.name}: the strength is dragged, 95 of 100 pictures in", _quantile(taken, 0.95), most)
+    yield _bar(f"{subject.name}: the strength is dragged, half of the pictures in", quantile(taken, 0.5), middle)
+    yield _bar(f"{subject.name}: the strength is dragged, 95 of 100 pictures in", quantile(taken, 0.95), most)
     taken = _seconds(draw, [subject.wish("rest", rng) for _ in range(subject.moves // 5 + 1 + _WARM)])
-    yield _bar(f"{subject.name}: the whole picture, {subject.steps} steps, half in", _quantile(taken, 0.5), whole)
-    yield _bar(f"{subject.name}: the whole picture, {subject.steps} steps, 95 of 100 in", _quantile(taken, 0.95), whole)
+    yield _bar(f"{subject.name}: the whole picture, {subject.steps} steps, half in", quantile(taken, 0.5), whole)
+    yield _bar(f"{subject.name}: the whole picture, {subject.steps} steps, 95 of 100 in", quantile(taken, 0.95), whole)
 
 
 def _ways(subject: Subject, draw: Callable[[PictureWish], Frame], rng: random.Random) -> Figures:
@@ -164,7 +163,7 @@ def _ways(subject: Subject, draw: Callable[[PictureWish], Frame], rng: random.Ra
 
     with mock.patch.object(Engine, "pictures", restored):
         taken = _seconds(draw, [subject.wish("drag", rng) for _ in range(subject.moves // 3 + 1 + _WARM)])
-    yield _bar(f"{subject.name}: dragged with all modules patched each time, half in", _quantile(taken, 0.5), None)
+    yield _bar(f"{subject.name}: dragged with all modules patched each time, half in", quantile(taken, 0.5), None)
 
 
 def _hand(subject: Subject, renderer: Renderer, rng: random.Random, seconds: float) -> Figures:
@@ -184,7 +183,7 @@ def _hand(subject: Subject, renderer: Renderer, rng: random.Random, seconds: flo
     taken = _since(start)
     page.close()
     yield Figure(f"{subject.name}: pictures a second under a hand that never rests", len(ages) / taken, "/s")
-    yield Figure(f"{subject.name}: how old the value is that they show, half", _quantile(ages, 0.5) * 1e3, "ms")
+    yield Figure(f"{subject.name}: how old the value is that they show, half", quantile(ages, 0.5) * 1e3, "ms")
 
 
 class _Asking:
@@ -234,11 +233,6 @@ def _seconds(
 def _bar(name: str, seconds: float, goal: float | None, note: str = "") -> Figure:
     bar = "" if goal is None else f"<= {goal * 1e3:.0f} ms"
     return Figure(name, seconds * 1e3, "ms", bar, None if goal is None else seconds <= goal, note)
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
 def _since(start: float) -> float:

@@ -285,6 +285,7 @@ def test_nothing_is_ever_printed(
             sampling=lt.SamplingRequest(steps=1, size=(64, 64)),
             device="cpu",
         ),
+        "tune_further": lambda: lt.tune_further(calls["tune"](), "picks", base=tiny, device="cpu"),
         "basestyle": lambda: lt.basestyle(tiny, "runs/b", settings={**settings, **own}, device="cpu"),
         "render_grid": lambda: lt.render_grid(
             "a", "grid", base=tiny, prompts=["girl"], weights="0,1", sampling=lt.SamplingRequest(steps=1)
