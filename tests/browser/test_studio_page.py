@@ -253,8 +253,11 @@ def test_while_the_demo_is_made_its_progress_stands_where_the_epochs_will_be(
     stub.empty, stub.jobs = True, [job(1, title="train ink")]
     page.js("localStorage.removeItem('loratools.desk')")
     page.visit(address + "#/queue")
+    until(lambda: len(stub.sockets) == 1)
+    seen = len(stub.watches)
     page.js("location.hash = '#/'; location.reload()")
     page.wait("document.querySelector('.making .meter') !== null")
+    until(lambda: len(stub.watches) > seen)
     assert "train ink" in text(page, ".making") and page.js("location.hash") == "#/epochs"
     stub.empty = False
     stub.tell("run", {"ids": ["ink"]})
