@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from loratools.library.terms import TermReading
     from loratools.ops.merging.terms import Term
     from loratools.recipe.edit.log import EditResult
+    from loratools.tune.asking.by_votes import Question
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -53,6 +54,7 @@ class TuneFlags:
     merge: str | None
     training: str | None
     votes: str | None
+    terminal: bool
     negative: str | None
     steps: int | None
     cfg: float | None
@@ -90,7 +92,7 @@ class TuneFlags:
     "--measure",
     multiple=True,
     metavar="HOW",
-    help="judge, marks (the tune shows pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
+    help="judge, votes (pairs to choose from), marks (pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
     "python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
     "[default: judge, which reads the pocket base's pictures]",
 )
@@ -119,6 +121,7 @@ class TuneFlags:
     metavar="FILE",
     help="The votes.json that a page of this tune exported, where it was not saved beside that page.",
 )
+@click.option("--terminal", is_flag=True, help="With --measure votes: choose here, between two picture files.")
 @click.option("--negative", help="The negative prompt.")
 @click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
@@ -150,11 +153,16 @@ def tune(flags: TuneFlags) -> None:
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
     """
-    from loratools.measures.request import asks_for_marks
+    from loratools.measures.request import asks_for_marks, asks_for_votes
 
     request = _request(flags)
-    if flags.votes and not asks_for_marks(request.measures):
-        fail_usage("--votes answers what a tune asks, with --measure marks; votes of a grid are --measure marks=FILE")
+    voted = asks_for_votes(request.measures)
+    if flags.votes and not (voted or asks_for_marks(request.measures)):
+        fail_usage(
+            "--votes answers what a tune asks, with --measure votes or marks; stars of a grid are --measure marks=FILE"
+        )
+    if flags.terminal and not voted:
+        fail_usage("--terminal asks for choices here; it goes with --measure votes")
     with _asking():
         _tune(flags, request)
 
@@ -173,8 +181,20 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except AnswersWantedError as wanted:
-        click.echo(wanted)
+        click.echo(_with_flags(str(wanted)))
         click.get_current_context().exit(FAILED)
+
+
+def _choose(question: Question) -> float | None:
+    """Ask here; every answer is kept, so that one may stop between any two."""
+    click.echo(f"pair {question.done + 1} of {question.total}\n  l  {question.files[0]}\n  r  {question.files[1]}")
+    answer = click.prompt("better: l, r, n (none), or q to go on later", type=click.Choice(["l", "r", "n", "q"]))
+    return {"l": 1.0, "r": 0.0, "n": 0.5}.get(answer)
+
+
+def _with_flags(text: str) -> str:
+    command = click.get_current_context().command
+    return command.with_flags(text) if isinstance(command, Command) else text
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -232,6 +252,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             ranks=ranks,
             earlier=earlier,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=_choose if flags.terminal else None,
         )
     if ranks.main:
         _print(result, flags)
@@ -279,6 +300,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=_choose if flags.terminal else None,
         )
     if ranks.main:
         _print(tuned.result, flags, tuned.edit)
@@ -288,7 +310,7 @@ def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None)
     if flags.as_json:
         print_json({**result.json(), **({} if edit is None else {"recipe": edit.json()})})
         return
-    click.echo(result.text())
+    click.echo(_with_flags(result.text()))
     if edit is not None:
         click.echo("\n".join(edit.lines()))
         if edit.written:
