@@ -256,7 +256,7 @@ def test_pairs_that_are_asked_for_come_in_their_order_until_all_are_answered(pag
     page.wait("!document.getElementById('blind').open")
     assert "export votes.json" in page.js("document.getElementById('status').textContent")
     assert not page.js("document.getElementById('sheet-dialog').open"), "no standings of what is not labelled"
-    saved = page.js("JSON.parse(Object.entries(localStorage).find(([key]) => key.includes('votes'))[1])")
+    saved = page.js("JSON.parse(Object.entries(localStorage).find(([key]) => key.includes('asked.html'))[1])")
     answers = [(pair["left"], pair["right"], pair["won"]) for pair in saved["pairs"]]
     assert answers == [(*asked[0], "left"), (*asked[1], "tie"), (*asked[2], "right")]
 
