@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import FAILED, Command, fail_usage
+from loratools.cli.app import Command, fail_usage
+from loratools.cli.blocks.answers import asking, choose, with_flags
 from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
@@ -23,13 +24,11 @@ from loratools.cli.options import (
     lora_options,
     print_json,
 )
-from loratools.errors import AnswersWantedError
 
 if TYPE_CHECKING:
     from loratools.library.terms import TermReading
     from loratools.ops.merging.terms import Term
     from loratools.recipe.edit.log import EditResult
-    from loratools.tune.asking.by_votes import Question
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -172,7 +171,7 @@ def tune(flags: TuneFlags) -> None:
         )
     if flags.terminal and not voted:
         fail_usage("--terminal asks for choices here; it goes with --measure votes")
-    with _asking():
+    with asking():
         _tune(flags, request)
 
 
@@ -181,29 +180,6 @@ def _tune(flags: TuneFlags, request: TuneRequest) -> None:
         _recipe(flags, request)
     else:
         _terms(flags, request)
-
-
-@contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """What is asked of a person is no mistake: it is said without ``error:``; nothing is tuned yet, so it is no success
-    either."""
-    try:
-        yield
-    except AnswersWantedError as wanted:
-        click.echo(_with_flags(str(wanted)))
-        click.get_current_context().exit(FAILED)
-
-
-def _choose(question: Question) -> float | None:
-    """Ask here; every answer is kept, so that one may stop between any two."""
-    click.echo(f"pair {question.done + 1} of {question.total}\n  l  {question.files[0]}\n  r  {question.files[1]}")
-    answer = click.prompt("better: l, r, n (none), or q to go on later", type=click.Choice(["l", "r", "n", "q"]))
-    return {"l": 1.0, "r": 0.0, "n": 0.5}.get(answer)
-
-
-def _with_flags(text: str) -> str:
-    command = click.get_current_context().command
-    return command.with_flags(text) if isinstance(command, Command) else text
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -263,7 +239,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             ranks=ranks,
             earlier=earlier,
             votes=None if flags.votes is None else Path(flags.votes),
-            chooser=_choose if flags.terminal else None,
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(result, flags)
@@ -316,7 +292,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
             votes=None if flags.votes is None else Path(flags.votes),
-            chooser=_choose if flags.terminal else None,
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(tuned.result, flags, tuned.edit)
@@ -326,7 +302,7 @@ def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None)
     if flags.as_json:
         print_json({**result.json(), **({} if edit is None else {"recipe": edit.json()})})
         return
-    click.echo(_with_flags(result.text()))
+    click.echo(with_flags(result.text()))
     if edit is not None:
         click.echo("\n".join(edit.lines()))
         if edit.written:

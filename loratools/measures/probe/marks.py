@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loratools.errors import MeasureError
-from loratools.measures.measure import Better, Shown
+from loratools.measures.measure import Better, Measure, Shown
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 
@@ -99,7 +99,7 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
 class SecondProbe:
     """A probe of the same marks in other features, or None where it tells nothing; and a sentence on its trust."""
 
-    measure: ProbeMeasure | None
+    measure: Measure | None
     note: str
 
 

@@ -136,11 +136,10 @@ def sides_of(choices: Sequence[PairChoice], describe: Describe, known: Sequence[
     for own in choices:
         for name, pictures in zip(own.names, (own.left, own.right), strict=True):
             shown.setdefault(name, pictures)
-    pictures = [picture for own in shown.values() for picture in own]
-    features = describe([*pictures, *known])
+    features = describe([*(picture for side in shown.values() for picture in side), *known])
     scaling = Scaling.of(features)
-    scaled, ends = bounded(scaling, features), np.cumsum([len(own) for own in shown.values()])
-    means = [scaled[end - len(own) : end].mean(0) for own, end in zip(shown.values(), ends, strict=True)]
+    scaled, ends = bounded(scaling, features), np.cumsum([len(side) for side in shown.values()])
+    means = [scaled[end - len(side) : end].mean(0) for side, end in zip(shown.values(), ends, strict=True)]
     names = tuple(shown)
     numbered = tuple(Choice(names.index(own.names[0]), names.index(own.names[1]), own.won) for own in choices)
     return Sides(scaling, names, np.array(means), numbered)

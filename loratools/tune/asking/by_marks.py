@@ -20,6 +20,7 @@ from loratools.tune.problem.prompts import Shot
 from loratools.tune.report.result import TuneResult
 
 _FIRST, _LATER = 72, 40  # pictures that are shown for marking, in the first round and in each later one
+_ACROSS = 9  # pictures in a row of the page
 Marker = Callable[[int, Sequence[Shown]], Sequence[int]]  # round, pictures -> stars of each, 0 for none
 
 
@@ -57,12 +58,13 @@ class MarksAsker:
         """Pictures of every prompt, in columns whose place says nothing."""
         chosen = to_mark(generations, self.shots, _FIRST if number == 1 else _LATER, self.seed)
         cells: list[Cell] = []
-        columns: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for candidate in chosen:
-            prompt = candidate.shot.prompt
-            columns[prompt] = columns.get(prompt, 0) + 1
+            at = counts.setdefault(candidate.shot.prompt, 0)
+            counts[candidate.shot.prompt] = at + 1
+            more = f", row {at // _ACROSS + 1}" if at >= _ACROSS else ""
             key = picture_key(candidate.point, candidate.shot, False)
-            row, column = prompt or "no prompt", str(columns[prompt])
+            row, column = f"prompt {len(counts)}{more}", str(at % _ACROSS + 1)
             cells.append(Cell(key, row, column, f"../drawn/{key}.png", (Part(key, candidate.shot),)))
         symptoms = " and ".join(self.symptoms)
         enough = "twenty good and twenty bad ones, both of the same prompts, are enough"
