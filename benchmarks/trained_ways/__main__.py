@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--ways", default="picks,defect-lora", help="chains, comma-separated")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-ways"), help="LoRAs and pictures; bulky")
     parser.add_argument("--keep", type=Path, default=RESULTS, help="where finished chains go; small")
-    parser.add_argument("--quick", action="store_true", help="quick tunes and 8 pictures: does it run?")
+    parser.add_argument("--quick", action="store_true", help="quick tunes and ways; the table's pictures are as many")
     parser.add_argument("--report", action="store_true", help="only write the Markdown from what is there")
     add_options(parser)
     args = parser.parse_args()
