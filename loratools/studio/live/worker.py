@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from loratools.studio.live.painter import Painter
 
 # Threads of a CPU that wait for each other sleep instead of spinning; torch reads this when it is imported. Beside
-# other programs on two cores a picture of the pocket base then takes 0.5 s in place of 2 to 6; its numbers are the same.
+# other programs on two cores a picture of the pocket base takes 0.5 s in place of 2 to 6; its numbers are the same.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 _FAULT = "the lines in the terminal say more; the drawing process is started again"
 
