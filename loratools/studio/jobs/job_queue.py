@@ -24,6 +24,7 @@ from loratools.studio.api.models import JobAction, JobState
 from loratools.studio.jobs.commands import HERE, Command
 from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, read_json
 from loratools.studio.jobs.job_log import LogReader
+from loratools.studio.jobs.questions import open_round
 from loratools.studio.jobs.record import ACTIVE, JobRecord
 from loratools.studio.jobs.spawn import spawn
 from loratools.studio.jobs.store import JobStore
@@ -31,6 +32,7 @@ from loratools.studio.jobs.store import JobStore
 _LOOK = 0.3  # seconds between two looks at the jobs that run
 _LIGHT = 2  # light jobs at once
 _GRACE = 60.0  # seconds in which a process that was started has to say that it has begun
+_ASKED = (0, 1)  # of a search that waits for a person's answers: with a result so far, and without one
 _INTERRUPTED = (130, 143)  # exit codes of a command that was interrupted
 _STARTS = 3  # times that a process which never began is started again
 _LOG = logging.getLogger(__name__)
@@ -264,7 +266,9 @@ class JobQueue:
         self._end(record, "failed", why)
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
-        if code == 0:
+        if code in _ASKED and any(open_round(Path(path)) for path in record.results):
+            self._end(replace(record, asks=True), "paused", None, ended)
+        elif code == 0:
             self._end(record, "done", None, ended)
         elif code in _INTERRUPTED:  # as it was asked to, or by somebody else
             self._end(record, record.goal or "stopped", None, ended)
@@ -288,7 +292,7 @@ class JobQueue:
             case "pause":
                 record = replace(record, state="paused")
             case "resume":
-                record = replace(record, state="waiting", goal="", error=None, ended=None)
+                record = replace(record, state="waiting", goal="", error=None, ended=None, asks=False)
             case "up" | "down":
                 record = self._moved(record, -1 if action == "up" else 1)
             case _:
