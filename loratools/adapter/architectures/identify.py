@@ -38,6 +38,8 @@ _ORIGINAL_UNET = ("input_blocks", "middle_block", "output_blocks")
 _SD3_WIDTHS = (1536, 2432)  # SD3 and SD3.5 medium, SD3.5 large
 _FLUX_WIDTH = 3072
 _SMALLEST_REAL_WIDTH = 1024  # narrower networks are test models of any family
+# families that are told by rules of their own, whose header words are also what trainers write by default
+_UNDECLARED = tuple(name for name, family in FAMILIES.items() if not isinstance(family.network, BlockTransformer))
 _SAME_TABLE = ("chroma",)  # models whose modules are all named, cut and joined as Flux.1's are
 
 # module of Flux's table -> (rows per width, columns per width); of Flux.2 where it differs
@@ -185,7 +187,7 @@ def _as_family(family: str, stated: Model | None) -> Identity:
 def _unknown(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identity:
     """A file that no table reads: its model is known only by its header, or by modules that no other has."""
     stated = stated_model(metadata)
-    if stated is not None and stated.name not in FAMILIES:
+    if stated is not None and stated.name not in _UNDECLARED:
         model = stated
     elif any("distilled_guidance_layer" in stem for stem in shapes):
         model = model_named("chroma")
@@ -215,7 +217,7 @@ def _transformer(families: list[str], shapes: Mapping[str, Shape], metadata: Map
     if parts is None or "other" in parts.verdicts or "flux2" in parts.verdicts:
         return _sd3_or_unknown(families, shapes, metadata, parts)
     if stated is not None and stated.name not in ("flux", *_SAME_TABLE):
-        return _unknown(shapes, metadata) if stated.name not in FAMILIES else _shared(shapes, parts, certain=False)
+        return _unknown(shapes, metadata) if stated.name not in _UNDECLARED else _shared(shapes, parts, certain=False)
     if stated is not None and stated.name in _SAME_TABLE:
         return Identity("flux", stated.name, stated.title, ("flux", UNKNOWN.name))
     if stated is not None or (not states_another(metadata) and parts.only_flux1):
