@@ -35,7 +35,8 @@ FLOORS: dict[str, list[str]] = {
         "sampling patching fused", "compiled", "infotext generate",
     ],
     "train": [
-        "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
+        "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
+        "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
@@ -46,8 +47,8 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "tune": [
-        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "tuning",
-        "epochs",
+        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "epochs",
+        "then", "tuning",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
@@ -55,8 +56,8 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "studio": [
-        "api token", "events roots gate device", "discover jobs measuring", "context stacks", "live", "handlers", "app",
-        "serve",
+        "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
+        "app", "serve",
     ],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip

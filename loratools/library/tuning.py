@@ -115,8 +115,9 @@ def tune(
         terms: a LoRA file, or a merge string, whose first LoRA of positive weight is searched.
         base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``.
         symptoms: ``hands``, ``limbs``, ``face``, ``clothes``, ``chaos`` or ``style``; one or more.
-        measures: ``judge``, which reads the pocket base's pictures and is the default, ``marks=VOTES.json``,
-            ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or ``command=COMMAND``.
+        measures: ``judge``, which reads the pocket base's pictures and is the default; ``votes`` or ``marks``, which
+            ask a person; ``marks=VOTES.json``, ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or
+            ``command=COMMAND``.
         prompts: prompts, or files of them; made of the LoRA's training tags if there are none.
         seeds: of the search's pictures; the report has others.
         keep: the share of the style that has to stay.
@@ -131,6 +132,8 @@ def tune(
         The ``file``, the ``sheet``, and figures of before and after; ``text()`` for a person, and ``json()``.
     Raises:
         TuneError, PromptError, MeasureError: if there is nothing to search, or to search by.
+        AnswersWantedError: where a person is asked: ``page`` waits for answers, which belong into ``answers``; then the
+            same call goes on. A result whose ``waiting`` is not empty asks for more, which may be left.
         LoratoolsError: of the kinds that ``merge`` and ``render_grid`` name.
     """
     from loratools.base.load import load_base
@@ -166,4 +169,58 @@ def tune(
         on_progress=hear,
         owner=f"{OWNER} {short_terms(terms)}",
         force=force,
+    )
+
+
+def tune_further(
+    result: TuneResult,
+    then: OneOrMore,
+    *,
+    base: StrPath,
+    device: str = "auto",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TuneResult:
+    """Go on from what :func:`tune` found: the same folder, with ways that train on its pictures.
+
+    What a way makes is the answer where held-out pictures say that it is better; else the answer stays.
+
+    Args:
+        result: what ``tune`` returned; nothing of its search is drawn again.
+        then: ways, in order: ``picks`` trains on with the LoRA's best pictures, ``defect-lora`` subtracts what its bad
+            ones teach, ``search`` searches again.
+        base: the one that the LoRA was tuned on.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        force: overwrite what something else wrote.
+        on_progress: called as ``on_progress(pictures done, all pictures)`` after each picture.
+    Returns:
+        The same as ``tune``; ``then`` has what each way came to.
+    Raises:
+        TuneError: for a way that there is not.
+        LoratoolsError: of the kinds that ``tune`` and ``train`` name.
+    """
+    from dataclasses import replace
+
+    from loratools.adapter.files.metadata import Provenance
+    from loratools.adapter.header import read_header
+    from loratools.base.load import load_base
+    from loratools.tune.problem.then import read_ways
+    from loratools.tune.tuning import OWNER
+    from loratools.tune.tuning import tune as search
+
+    made = Provenance.from_metadata(read_header(result.file).metadata)
+
+    def hear(progress: TuneProgress) -> None:
+        if on_progress is not None:
+            on_progress(progress.done, progress.total)
+
+    return search(
+        load_base(str(base), device=device, dtype=None),
+        result.space.terms,
+        replace(result.request, then=read_ways(several(then))),
+        result.folder,
+        on_progress=hear,
+        owner=OWNER if made is None else made.owner,
+        force=force,
+        earlier=result.space.earlier,
     )

@@ -13,22 +13,27 @@ from loratools.base.model import Base
 from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import Marked
-from loratools.measures.request import MARKED, asks_for_marks, digest_of_sources
+from loratools.measures.probe.pairs import PairChoice
+from loratools.measures.request import MARKED, asks_for_marks, asks_for_votes, digest_of_sources
 from loratools.ops.merging.merge import term_facts
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.train.distributed import Ranks
-from loratools.tune.asking.by_marks import MarkedTune, Marker
+from loratools.tune.asking.by_marks import Marker, MarksAsker
+from loratools.tune.asking.by_votes import Chooser, VotesAsker
+from loratools.tune.asking.rounds import AskedTune, Asker
 from loratools.tune.drawing import BaseDraws, coarse_settings
 from loratools.tune.folder import TuneFolder
-from loratools.tune.problem.prompts import Split, prompts_from_header, split_prompts
+from loratools.tune.problem.prompts import Split, exclusive_tags, prompts_from_header, split_prompts
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import Space
-from loratools.tune.progress import OnProgress, TuneProgress
+from loratools.tune.problem.then import pictures_of
+from loratools.tune.progress import OnProgress, TuneProgress, part_of
 from loratools.tune.report.result import TuneResult
-from loratools.tune.run import TuneRun
+from loratools.tune.run import TuneRun, write_files
+from loratools.tune.then.chain import Begun, Follow, follow
 
 OWNER = "blocks tune"
 
@@ -47,6 +52,7 @@ def tune(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     earlier: Term | None = None,
     marker: Marker | None = None,
+    chooser: Chooser | None = None,
     votes: Path | None = None,
 ) -> TuneResult:
     """Search the block weights of the first positive term of ``terms`` for what ``request`` names, and report.
@@ -55,6 +61,9 @@ def tune(
     generation as soon as it is drawn: after a kill the same call goes on there and ends as it would have. Ctrl-C and a
     budget end the search early; the best vector so far is then checked, reported and written.
 
+    Ways of ``request.then`` follow, each from the best so far; what they make is taken where held-out pictures
+    say that it is better. All of them go on after a stop as the search does.
+
     Args:
         on_progress: called after every picture.
         on_note: called with what a person should know before the end: what a measure is worth, and a stop.
@@ -62,10 +71,12 @@ def tune(
         recipe: for the header of the file, if this is a recipe's step.
         ranks: of several processes that all call this with the same arguments, in one process group.
         earlier: an earlier epoch of the tuned LoRA: how much of each block comes from it is searched as well.
-        marker: gives pictures their stars where the measure is ``marks`` without a file, in place of a person.
+        marker: gives pictures their stars, in place of a person; for the measure ``marks`` without a file.
+        chooser: chooses between two sides; for the measure ``votes``.
         votes: what a page of ``out`` exported, where it was not saved beside that page.
     Raises:
-        AnswersWantedError: where the measure is ``marks`` without a file, and the first page is not marked yet.
+        AnswersWantedError: where the measure is ``votes``, or ``marks`` without a file, and the first page has no
+            answers yet.
         TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
         MeasureError: for a measure that fails, or says the same of every picture.
         FileError: if ``out`` holds something else.
@@ -76,9 +87,26 @@ def tune(
     fine = _fine_settings(base, request)
     coarse = coarse_settings(fine, request.effort.steps)
 
-    def make(base_pictures: Sequence[Shown], whole: Sequence[Shown], marked: Marked | None = None) -> MeasureSet:
-        context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training, marked)
-        return build_measures(request.measures, context)
+    begun: list[Begun] = []
+
+    def measures(
+        drawn: Sequence[Shown],
+        whole: Sequence[Shown],
+        marked: Marked | None = None,
+        choices: Sequence[PairChoice] | None = None,
+    ) -> MeasureSet:
+        context = MeasureContext(base, request.symptoms, drawn, whole, request.training, marked, choices)
+        begun[:] = [Begun(build_measures(request.measures, context), drawn, whole)]
+        return begun[0].measures
+
+    weight, hear, done = max(1, round(fine.steps / coarse.steps)), on_progress or _silent, 0
+    later = [pictures_of(way, request.effort, len(shots.search), weight * len(shots.held_out)) for way in request.then]
+    search_heard = part_of(hear, 0, sum(later))
+
+    def hear_search(own: TuneProgress) -> None:
+        nonlocal done
+        done = own.done
+        search_heard(own)
 
     with PopulationRenderer(base, EngineOptions(batch=request.batch), rank=ranks) as renderer:
         draws = BaseDraws(renderer, space, fine, coarse)
@@ -87,18 +115,33 @@ def tune(
             request=request,
             shots=shots,
             draws=draws,
-            make_measures=make,
+            make_measures=measures,
             key=_key(space, request, base, shots, (fine, coarse)),
             folder=TuneFolder(Path(out), ranks.main),
             ranks=ranks,
-            weight=max(1, round(fine.steps / coarse.steps)),
-            on_progress=on_progress or _silent,
+            weight=weight,
+            on_progress=hear_search,
             on_note=on_note or (lambda text: None),
         )
-        if asks_for_marks(request.measures):
+        if asks_for_marks(request.measures) or asks_for_votes(request.measures):
             given = any(own.kind in MARKED and own.source for own in request.measures)
-            return MarkedTune(run, make, given, marker, votes).run(owner, force=force, recipe=recipe)
-        return run.run(owner, force=force, recipe=recipe)
+            asker: Asker
+            if asks_for_marks(request.measures):
+                asker = MarksAsker(shots.search, request.symptoms, measures, given, marker, request.seed)
+            else:
+                from loratools.measures.probe.unet_features import UNetFeatures
+
+                describe = UNetFeatures(base)
+                asker = VotesAsker(shots.search, request.symptoms, measures, describe, chooser, request.seed)
+            result = AskedTune(run, asker, given, votes).run(owner, force=force, recipe=recipe)
+        else:
+            result = run.run(owner, force=force, recipe=recipe)
+    if not request.then or result.waiting:
+        return result
+    result = follow(result, run, begun[0], Follow(base, fine, coarse, part_of(hear, done, 0)), owner)
+    if ranks.main:
+        write_files(result, owner, force=force, recipe=recipe)
+    return result
 
 
 def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Split:
@@ -109,11 +152,7 @@ def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Sp
     """
     prompts: Sequence[str] = request.prompts
     if not prompts:
-        apart: list[Sequence[str]] = []
-        if base is not None and base.name == "pocket":
-            from loratools.pocket.draw import ATTRIBUTES
-
-            apart = list(ATTRIBUTES.values())
+        apart = exclusive_tags("" if base is None else base.name)
         prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
     most = request.effort.prompts, request.effort.held_out
     return split_prompts(prompts, request.seeds, most, request.seed)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import FAILED, Command, fail_usage
+from loratools.cli.app import Command, fail_usage
+from loratools.cli.blocks.answers import asking, choose, with_flags
 from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
@@ -23,7 +24,6 @@ from loratools.cli.options import (
     lora_options,
     print_json,
 )
-from loratools.errors import AnswersWantedError
 
 if TYPE_CHECKING:
     from loratools.library.terms import TermReading
@@ -50,9 +50,11 @@ class TuneFlags:
     epochs_by_block: str | None
     budget: str | None
     quick: bool
+    then: tuple[str, ...]
     merge: str | None
     training: str | None
     votes: str | None
+    terminal: bool
     negative: str | None
     steps: int | None
     cfg: float | None
@@ -90,7 +92,7 @@ class TuneFlags:
     "--measure",
     multiple=True,
     metavar="HOW",
-    help="judge, marks (the tune shows pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
+    help="judge, votes (pairs to choose from), marks (pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
     "python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
     "[default: judge, which reads the pocket base's pictures]",
 )
@@ -111,6 +113,13 @@ class TuneFlags:
 )
 @click.option("--budget", metavar="TIME", help="Stop in time with the best so far: 10m, 90s or 1h30m.")
 @click.option("--quick", is_flag=True, help="A third of the pictures.")
+@click.option(
+    "--then",
+    multiple=True,
+    metavar="WAY",
+    help="Go on from what was found: picks trains on with the LoRA's best pictures, defect-lora subtracts what its bad "
+    "ones teach, search searches again. Each is taken only where held-out pictures say so. Repeatable, in order.",
+)
 @click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
 @click.option("--training", type=click.Path(), help="Folder of the training pictures, which some measures look at.")
 @click.option(
@@ -119,6 +128,7 @@ class TuneFlags:
     metavar="FILE",
     help="The votes.json that a page of this tune exported, where it was not saved beside that page.",
 )
+@click.option("--terminal", is_flag=True, help="With --measure votes: choose here, between two picture files.")
 @click.option("--negative", help="The negative prompt.")
 @click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
@@ -149,13 +159,19 @@ def tune(flags: TuneFlags) -> None:
       loratools blocks tune "style:1:GP1,base_style:-1:GP2" --base model.safetensors --symptom face \\
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
+      loratools blocks tune runs/ink/style@8 --base pocket --symptom hands --then picks -o tuned
     """
-    from loratools.measures.request import asks_for_marks
+    from loratools.measures.request import asks_for_marks, asks_for_votes
 
     request = _request(flags)
-    if flags.votes and not asks_for_marks(request.measures):
-        fail_usage("--votes answers what a tune asks, with --measure marks; votes of a grid are --measure marks=FILE")
-    with _asking():
+    voted = asks_for_votes(request.measures)
+    if flags.votes and not (voted or asks_for_marks(request.measures)):
+        fail_usage(
+            "--votes answers what a tune asks, with --measure votes or marks; stars of a grid are --measure marks=FILE"
+        )
+    if flags.terminal and not voted:
+        fail_usage("--terminal asks for choices here; it goes with --measure votes")
+    with asking():
         _tune(flags, request)
 
 
@@ -166,17 +182,6 @@ def _tune(flags: TuneFlags, request: TuneRequest) -> None:
         _terms(flags, request)
 
 
-@contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """What is asked of a person is no mistake: it is said without ``error:``; nothing is tuned yet, so it is no success
-    either."""
-    try:
-        yield
-    except AnswersWantedError as wanted:
-        click.echo(wanted)
-        click.get_current_context().exit(FAILED)
-
-
 def _request(flags: TuneFlags) -> TuneRequest:
     from loratools.measures.request import MeasureRequest, parse_measures
     from loratools.preview.request.numbers import parse_seeds, parse_size
@@ -184,6 +189,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
     from loratools.preview.request.request import SamplingRequest
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
+    from loratools.tune.problem.then import read_ways
 
     size = parse_size(flags.size) if flags.size else None
     prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
@@ -200,6 +206,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
         SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size),
         None if flags.training is None else Path(flags.training),
         flags.batch_size,
+        read_ways(flags.then),
     )
 
 
@@ -232,6 +239,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             ranks=ranks,
             earlier=earlier,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(result, flags)
@@ -251,6 +259,11 @@ def _earlier(flags: TuneFlags, reading: TermReading) -> Term:
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    if flags.then:
+        fail_usage(
+            "--then trains, and no number of a recipe's vector can hold what was learnt; give the LoRA itself, or a "
+            "`tune` step with `then:` in the recipe"
+        )
     if flags.epochs_by_block:
         fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
     from loratools.cli.blocks.fix import own_recipe
@@ -279,6 +292,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(tuned.result, flags, tuned.edit)
@@ -288,7 +302,7 @@ def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None)
     if flags.as_json:
         print_json({**result.json(), **({} if edit is None else {"recipe": edit.json()})})
         return
-    click.echo(result.text())
+    click.echo(with_flags(result.text()))
     if edit is not None:
         click.echo("\n".join(edit.lines()))
         if edit.written:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -12,7 +13,7 @@ from loratools.cli.options import device_option
 
 @click.command("studio", cls=Command)
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path())
-@click.option("--demo", is_flag=True, help="First make a small trained run in demo-studio, to try everything on.")
+@click.option("--demo", is_flag=True, help="First make a small trained run in studio-demo, to try everything on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: a free one]")
 @click.option(
     "--host",
@@ -21,11 +22,25 @@ from loratools.cli.options import device_option
     metavar="H",
     help="Address to listen on; any other lets other machines in, who need the printed address.",
 )
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Also answer to a proxy in front, by the name in the browser's address. Repeatable.",
+)
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @click.option("--fake-engine", is_flag=True, hidden=True)
 @device_option
 def command(
-    folders: tuple[str, ...], demo: bool, port: int, host: str, no_browser: bool, fake_engine: bool, device: str
+    folders: tuple[str, ...],
+    demo: bool,
+    port: int,
+    host: str,
+    proxies: tuple[str, ...],
+    no_browser: bool,
+    fake_engine: bool,
+    device: str,
 ) -> None:
     """Open a page in the browser for the LoRAs, runs, grids and recipes in your folders.
 
@@ -41,11 +56,15 @@ def command(
     Needs `pip install 'loratools[studio]'`.
     """
     from loratools.studio.context import Options
+    from loratools.studio.demo import FOLDER
     from loratools.studio.serve import Address, serve
 
+    if demo and not folders:
+        folders = (FOLDER,)
+        Path(FOLDER).mkdir(exist_ok=True)
     serve(
         folders or (".",),
-        Address(host, port),
+        Address(host, port, proxies),
         Options(demo=demo, fake_engine=fake_engine, device=device),
         browser=not no_browser,
         say=click.echo,

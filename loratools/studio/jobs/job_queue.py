@@ -86,6 +86,14 @@ class JobQueue:
             raise StudioError("there is no such job", status=404, remedy="reload the page")
         return record
 
+    def place(self, record: JobRecord) -> int:
+        """Its place among the jobs that wait, from 1; 0 if it does not wait."""
+        return self._store.place(record)
+
+    def is_known(self, job_id: str) -> bool:
+        """Whether there is such a job, and it was not removed."""
+        return self._store.get(job_id) is not None
+
     def progress(self, job_id: str) -> Progress:
         """How far a job is."""
         return progress_of(self._job_folder(job_id).progress)
@@ -105,7 +113,6 @@ class JobQueue:
             FileError: on a full disk.
         """
         with self._guard:
-            last = max((own.position for own in self._store.all()), default=0.0)
             record = JobRecord(
                 id=uuid.uuid4().hex[:16],
                 kind=command.kind,
@@ -116,7 +123,7 @@ class JobQueue:
                 step=command.step,
                 heavy=command.heavy,
                 state="waiting",
-                position=last + 1,
+                position=self._store.last_position() + 1,
                 created=time.time(),
                 results=tuple(map(str, command.results)),
                 run=str(command.run or ""),
@@ -153,12 +160,12 @@ class JobQueue:
 
     def job_of_run(self, place: Path) -> str | None:
         """The job that trains the run ``OUT/NAME`` now."""
-        return next((own.id for own in self._store.all() if own.run == str(place) and own.state in ACTIVE), None)
+        return next((own.id for own in self._store.open() if own.run == str(place) and own.state in ACTIVE), None)
 
     def look(self) -> None:
         """Take in what became of the jobs that run, and start those that may."""
         with self._guard:
-            for record in self._store.all():
+            for record in self._store.open():
                 if record.state in ACTIVE:
                     self._look_at(record)
             for record in self._next():
@@ -175,7 +182,7 @@ class JobQueue:
 
     def _next(self) -> Iterator[JobRecord]:
         """The jobs that may start now, in order."""
-        records = self._store.all()
+        records = self._store.open()
         running = [own for own in records if own.state in ACTIVE]
         heavy_free = not any(own.heavy for own in running)
         light_free = _LIGHT - sum(not own.heavy for own in running)
@@ -290,7 +297,7 @@ class JobQueue:
 
     def _moved(self, record: JobRecord, by: int) -> JobRecord:
         """The job in the place of the next one that waits before or after it."""
-        waiting = [own for own in self._store.all() if own.state == "waiting"]
+        waiting = [own for own in self._store.open() if own.state == "waiting"]
         place = [own.id for own in waiting].index(record.id) + by
         if not 0 <= place < len(waiting):
             return record

@@ -41,8 +41,30 @@ class JobStore:
 
     def all(self) -> list[JobRecord]:
         """Every job, in the queue's order."""
+        return self._select("1")
+
+    def open(self) -> list[JobRecord]:
+        """The jobs that wait or run, in the queue's order."""
+        return self._select("state IN ('waiting', 'running', 'stopping')")
+
+    def place(self, record: JobRecord) -> int:
+        """How many jobs wait up to this one, itself included; 0 if it does not wait."""
+        if record.state != "waiting":
+            return 0
+        asked = "SELECT COUNT(*) FROM jobs WHERE state = 'waiting' AND position <= ?"
         with self._guard:
-            rows = self._connection.execute("SELECT * FROM jobs ORDER BY position, created").fetchall()
+            return int(self._connection.execute(asked, (record.position,)).fetchone()[0])
+
+    def last_position(self) -> float:
+        """The highest position; 0 without jobs."""
+        with self._guard:
+            return float(self._connection.execute("SELECT MAX(position) FROM jobs").fetchone()[0] or 0.0)
+
+    def _select(self, condition: str) -> list[JobRecord]:
+        with self._guard:
+            rows = self._connection.execute(
+                f"SELECT * FROM jobs WHERE {condition} ORDER BY position, created"
+            ).fetchall()
         return [JobRecord.of_row(dict(row)) for row in rows]
 
     def get(self, job_id: str) -> JobRecord | None:

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from loratools.studio.live.frame import Frame
 from loratools.studio.live.ladder import Ladder, smaller
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles
-from loratools.studio.live.wish import PictureWish, SamplingWish, State, base_state
+from loratools.studio.live.wish import POCKET, PictureWish, SamplingWish, State, base_state
 
 OnStep = Callable[[int, int], None]  # (done, of): may raise Stopped
 _QUALITY = 90  # of JPEGs
@@ -134,6 +135,8 @@ class Painter:
             return self._loaded[1]
         if self._loaded is not None and self._loaded[0] == name and state:
             self._say("the base model changed on the disk and is loaded again")
+        elif name != POCKET:
+            self._say(f"loading the base model {Path(name).name}")
         self._forget_engine()
         self._limit()
         try:
@@ -145,12 +148,7 @@ class Painter:
         return loaded
 
     def _engine(self, base: Base) -> Engine:
-        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._say_memory)
-
-    def _say_memory(self, text: str) -> None:
-        """What the engine says of memory, apart from what it always says at first."""
-        if not text.startswith("needs about"):
-            self._say(text)
+        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._say, announce=False)
 
     def _renewed(self) -> _Loaded:
         """The loaded base with a new engine, after the old one ran out of memory and let all of it go."""

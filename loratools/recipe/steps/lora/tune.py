@@ -46,6 +46,9 @@ class Tune(TermOptions):
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     quick: bool = Field(False, description="a third of the pictures")
+    then: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        (), description="ways to go on, in order: picks, defect-lora, search; taken where they help"
+    )
     seed: Seed | None = Field(None, description="of the search's own choices; the recipe's seed if left out")
     training: str | None = Field(None, description="training pictures, which some measures look at; a folder or a step")
     negative: str = Field("", description="the negative prompt")
@@ -62,6 +65,8 @@ KIND = StepKind("tune", Tune, "lora", loads_model=True, shared="required", guess
 
 def draft(request: StepRequest) -> Draft:
     """Read the merge string, the prompts and the measures."""
+    from loratools.tune.problem.then import pictures_of
+
     options = request.options(Tune)
     presets = request.presets(options.presets)
     terms = read_terms(options.lora, request, presets, "lora")
@@ -73,17 +78,19 @@ def draft(request: StepRequest) -> Draft:
         "terms": terms.options(presets),
         "rank": rank_text(options.rank, request),
         "search": wanted.facts(),
+        **({"then": list(wanted.then)} if wanted.then else {}),
     }
     inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
     inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
     step = TuneStep(request, options, terms, presets, wanted, training)
     pool = min(wanted.effort.prompts, max(1, len(wanted.prompts) // 2) if wanted.prompts else 99) * len(wanted.seeds)
+    later = [pictures_of(way, wanted.effort, pool, 2 * pool) for way in wanted.then]
     return Draft(
         resolved,
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=wanted.effort.search_pictures(pool),
+        units=wanted.effort.search_pictures(pool) + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
@@ -94,18 +101,19 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     Raises:
         RecipeError: at the option that cannot be read.
     """
-    from loratools.measures.request import asks_for_marks, parse_measures
+    from loratools.measures.request import asks_for_marks, asks_for_votes, parse_measures
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.read_prompts import read_prompts
     from loratools.preview.request.request import SamplingRequest
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, sorted_symptoms
+    from loratools.tune.problem.then import read_ways
 
     with _at(request, "measure"):
         measures = parse_measures(options.measure)
-        if asks_for_marks(measures):
+        if asks_for_marks(measures) or asks_for_votes(measures):
             raise MeasureError(
-                "a recipe's step cannot wait for a person's marks; give 'marks=VOTES.json', or like and unlike "
+                "a recipe's step cannot wait for a person's answers; give 'marks=VOTES.json', or like and unlike "
                 "folders, or tune the recipe with `loratools blocks tune`"
             )
     with _at(request, "prompts"):
@@ -116,6 +124,8 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
         size = parse_size(options.size) if options.size else None
     if size is not None:
         check_size(size, request, "size")
+    with _at(request, "then"):
+        ways = read_ways(options.then)
     with _at(request, "symptom"):
         return TuneRequest(
             sorted_symptoms(options.symptom),
@@ -130,6 +140,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
             SamplingRequest(options.negative or None, options.steps, options.cfg, options.sampler, size),
             None,
             options.batch_size,
+            ways,
         )
 
 
@@ -187,7 +198,7 @@ class TuneStep:
         if not ranks.main:
             return Outcome("")
         report = merge_files(
-            result.space.terms_at(result.point),
+            result.terms,
             out,
             rule=parse_rank(options.rank),
             dtype=torch_dtype(options.dtype),
@@ -197,8 +208,8 @@ class TuneStep:
         )
         outcome = outcome_of(report)
         target = result.goals.targets[0].name
-        before, after = result.held.estimates("before")[target], result.held.estimates(result.verdict.answer)[target]
-        summary = f"{target} {before.text()} -> {after.text()} ({result.verdict.answer}), {outcome.summary}"
+        before, after = result.held.estimates("before")[target], result.held.estimates(result.answer)[target]
+        summary = f"{target} {before.text()} -> {after.text()} ({result.answer}), {outcome.summary}"
         return Outcome(summary, {**outcome.facts, "tune": result.json()})
 
 

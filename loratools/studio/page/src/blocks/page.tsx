@@ -5,11 +5,11 @@ import { href } from "../state/route";
 import { loras, runs } from "../state/studio";
 import { desk, redo, undo } from "../state/stack";
 import { Button } from "../ui/controls";
+import { making, Making } from "../queue/making";
 import { Faders } from "./faders";
 import { flip, Memory } from "./memory";
 import { Pictures } from "./pictures";
 import { SaveDialog, saving } from "./save_dialog";
-import { Scenes } from "./scenes";
 import { StackList } from "./stack_list";
 import { Symptoms } from "./symptoms";
 import { VectorText } from "./vector_text";
@@ -45,7 +45,6 @@ export function BlocksPage() {
       {empty ? <Empty /> : (
         <div class="bench">
           <Pictures />
-          <Scenes />
           <section class="panel mixing" aria-label={t("mixing")}>
             <header>
               <h2>{t("mixing")}</h2>
@@ -64,6 +63,7 @@ export function BlocksPage() {
 }
 
 function Empty() {
+  if ((runs.value ?? []).length === 0 && making().length > 0) return <Making />;
   const nothing = loras.value !== null && loras.value.length === 0;
   return (
     <div class="bench start">

@@ -1,5 +1,5 @@
 // Epochs: which run, how it went, which epoch to take and why, and its pictures.
-import { signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../api/http";
 import type { EpochsJob, Job, Run, RunDetail } from "../api/types";
@@ -10,14 +10,12 @@ import { href, route } from "../state/route";
 import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../state/studio";
 import { Button, Icon, Meter } from "../ui/controls";
 import { JobLine } from "../queue/job_line";
+import { making, Making } from "../queue/making";
 import { Chart } from "./chart";
 import { GridView } from "./grid_view";
 import { Samples } from "./samples";
-import { chosenGrid, takeEpoch } from "./take";
+import { chosenGrid, showGrid, tab, takeEpoch } from "./take";
 import { VerdictCard } from "./verdict";
-
-type Tab = "run" | "grid";
-const tab = signal<Tab>("run");
 
 /** The newest first: whoever comes here has just trained. */
 export const sorted = (all: readonly Run[]): Run[] => [...all].sort((a, b) => b.updated - a.updated);
@@ -25,6 +23,7 @@ export const sorted = (all: readonly Run[]): Run[] => [...all].sort((a, b) => b.
 export function EpochsPage() {
   const list = sorted(runs.value ?? []);
   const chosen = list.find(run => run.id === route.value.rest) ?? list[0];
+  if (list.length === 0 && making().length > 0) return <Making />;
   if (runs.value !== null && list.length === 0 && grids.value.length === 0) {
     return <div class="bench start"><h2>{t("epochs.empty")}</h2><p>{t("epochs.empty.help")}</p><a class="button" href={href("blocks")}>{t("page.blocks")}</a></div>;
   }
@@ -47,7 +46,7 @@ export function EpochsPage() {
         </section>
         {grids.value.length > 0 ? <GridPicks grid={grid} /> : null}
       </nav>
-      {grid ? <GridView /> : chosen ? <RunView key={chosen.id} run={chosen} /> : null}
+      {grid ? <GridView id={chosenGrid.value || grids.value[0]!.id} /> : chosen ? <RunView key={chosen.id} run={chosen} /> : null}
     </div>
   );
 }
@@ -59,10 +58,7 @@ function GridPicks({ grid }: { grid: boolean }) {
       <ul class="picks">
         {grids.value.map(one => (
           <li key={one.id}>
-            <button type="button" aria-pressed={grid && (chosenGrid.value || grids.value[0]!.id) === one.id} onClick={() => {
-              chosenGrid.value = one.id;
-              tab.value = "grid";
-            }}>
+            <button type="button" aria-pressed={grid && (chosenGrid.value || grids.value[0]!.id) === one.id} onClick={() => showGrid(one.id)}>
               <b>{one.name}</b>
               <small>{t("grid.cells", { count: one.cells })}</small>
             </button>
@@ -85,7 +81,7 @@ function RunView({ run }: { run: Run }) {
           <h2>{run.name}</h2>
           <span class={`state ${run.state}`}><Icon name={run.state === "running" ? "play" : run.state === "done" ? "check" : "stop"} /> {t(`run.${run.state}`)}</span>
           <span class="hint">{run.path}</span>
-          {job ? <Controls job={job} /> : null}
+          {job ? <Controls job={job} /> : run.state === "running" ? <RunControls run={run} /> : null}
         </header>
         {run.state === "running" ? (
           <>
@@ -93,6 +89,7 @@ function RunView({ run }: { run: Run }) {
             <p class="hint">{t("run.step", { step: run.step, steps: run.steps ?? "?" })}{detail?.rate ? ` · ${t("run.rate", { rate: detail.rate.toFixed(2) })}` : ""}</p>
           </>
         ) : null}
+        <EpochList run={run} best={detail?.verdict?.epoch} />
         {detail?.problem ? <p class="failure"><Icon name="warn" /> {detail.problem}</p> : null}
       </section>
       {detail ? <Told run={run} detail={detail} /> : <p class="hint">{t("loading")}</p>}
@@ -112,6 +109,16 @@ function Controls({ job }: { job: Job }) {
   );
 }
 
+/** A run that was started in a terminal listens as well. */
+const RunControls = ({ run }: { run: Run }) => (
+  <div class="tools">
+    {(["stop-after-epoch", "stop"] as const).map(action => (
+      <Button key={action} label={t(`do.${action}`)} title={t(`do.${action}.help`)} kind={action === "stop" ? "danger" : "plain"}
+        onClick={() => void attempt(() => post(`api/runs/${encodeURIComponent(run.id)}`, { do: action }))} />
+    ))}
+  </div>
+);
+
 const points = (list: RunDetail["loss"]): [number, number][] => list.map(({ at, value }) => [at, value]);
 
 function Told({ run, detail }: { run: Run; detail: RunDetail }) {
@@ -129,37 +136,36 @@ function Told({ run, detail }: { run: Run; detail: RunDetail }) {
   return (
     <>
       {detail.verdict ? <VerdictCard verdict={detail.verdict} onUse={number => takeEpoch(run, number)} /> : (
-        <section class="panel verdict">
+        <section class="panel verdict none">
           <header><h2>{t("verdict.none")}</h2></header>
           <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
           <Button kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />
           {job ? <JobLine job={job} /> : null}
         </section>
       )}
-      <EpochList run={run} best={best} />
-      <div class="charts">
-        <Chart title={t("chart.loss")} across={t("chart.step")} series={[{ name: t("chart.training"), points: points(detail.loss), smoothed: true }]} />
-        <Chart title={t("chart.byEpoch")} across={t("chart.epoch")} mark={best === undefined ? undefined : { at: best, label: t("chart.best") }}
-          series={[{ name: t("chart.validation"), points: points(detail.validation), marked: true }, { name: t("chart.training"), points: points(detail.epoch_loss) }]} />
+      <div class="shown-and-logged">
+        <Samples run={run} samples={detail.samples} best={best} />
+        <div class="charts">
+          <Chart title={t("chart.loss")} across={t("chart.step")} series={[{ name: t("chart.training"), points: points(detail.loss), smoothed: true }]} />
+          <Chart title={t("chart.byEpoch")} across={t("chart.epoch")} mark={best === undefined ? undefined : { at: best, label: t("chart.best") }}
+            series={[{ name: t("chart.training"), points: points(detail.epoch_loss) }, { name: t("chart.validation"), points: points(detail.validation), marked: true }]} />
+        </div>
       </div>
-      <Samples run={run} samples={detail.samples} best={best} />
     </>
   );
 }
 
 /** Every epoch with its own button: whoever knows which one they want needs no verdict. */
 function EpochList({ run, best }: { run: Run; best: number | undefined }) {
+  if (run.epochs.length === 0) return <p class="hint">{t("epochs.none")}</p>;
   return (
-    <section class="panel" aria-labelledby="epoch-list">
-      <header><h2 id="epoch-list">{t("epochs.all")}</h2></header>
-      <div class="epoch-buttons">
-        {run.epochs.map(({ number }) => (
-          <button key={number} type="button" class={number === best ? "epoch best" : "epoch"} data-epoch={number} title={t("epoch.use.help", { epoch: number })} onClick={() => takeEpoch(run, number)}>
-            <b>{number}</b>{number === best ? <small>{t("epoch.best")}</small> : null}
-          </button>
-        ))}
-        {run.epochs.length === 0 ? <p class="hint">{t("epochs.none")}</p> : null}
-      </div>
-    </section>
+    <div class="epoch-buttons" role="group" aria-label={t("epochs.all")}>
+      <span class="hint">{t("epochs.use")}</span>
+      {run.epochs.map(({ number }) => (
+        <button key={number} type="button" class={number === best ? "epoch best" : "epoch"} data-epoch={number} title={t("epoch.use.help", { epoch: number })} onClick={() => takeEpoch(run, number)}>
+          <b>{number}</b>{number === best ? <small>{t("epoch.best")}</small> : null}
+        </button>
+      ))}
+    </div>
   );
 }
