@@ -37,6 +37,9 @@ class JobStore:
             raise FileError(f"the queue {self._file} was written by another version of loratools; use that one")
         columns = ", ".join(f"{name}{' PRIMARY KEY' if name == 'id' else ''}" for name in COLUMNS)
         self._connection.execute(f"CREATE TABLE IF NOT EXISTS jobs ({columns})")
+        there = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
+        for name in (own for own in COLUMNS if own not in there):  # of an earlier version
+            self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name}")
         self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def all(self) -> list[JobRecord]:

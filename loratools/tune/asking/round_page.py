@@ -93,6 +93,7 @@ class RoundPage:
             "version": 1,
             "cells": [asdict(cell) for cell in content.cells],
             "pairs": [list(pair) for pair in content.pairs],
+            "question": content.question,
         }
         write_text(self.folder / "round.json", json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
 
@@ -117,6 +118,15 @@ class RoundPage:
             return [(left, right) for left, right in self._kept()["pairs"]]
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
+
+    @property
+    def question(self) -> str:
+        """What the pairs are compared by; empty where there are none.
+
+        Raises:
+            FileError: as :meth:`cells`.
+        """
+        return str(self._kept().get("question", ""))
 
     def _kept(self) -> Any:
         try:
@@ -167,11 +177,12 @@ class RoundPage:
         content: dict[str, Any] = {"format": FORMAT, "cells": cells, "stars": dict(stars), "pairs": won}
         write_text(self.answers, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
-    def wanted(self, what: str) -> AnswersWantedError:
-        """The sentence that asks a person."""
+    def wanted(self, what: str, because: str = "") -> AnswersWantedError:
+        """The sentence that asks a person, after one that says why there is more to ask."""
+        before = f"{because}; " if because else ""
         return AnswersWantedError(
-            f"{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file with "
-            "`votes=FILE`), and run the same command again",
+            f"{before}{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file "
+            "with `votes=FILE`), and run the same command again",
             self.page,
             self.answers,
         )
