@@ -11,6 +11,9 @@ from typing import Any
 from loratools.train.distributed import Ranks
 
 
+FINISHING = "finishing the step and saving the state"
+
+
 class Interrupted(KeyboardInterrupt):
     """A run has stopped because of a signal, and its state is on disk.
 
@@ -35,10 +38,10 @@ class StopRequest:
     Python cannot handle signals, nothing changes.
 
     Args:
-        say: on stderr, that the step is being finished.
+        say: on stderr, what happens now; an empty text for nothing.
     """
 
-    def __init__(self, ranks: Ranks = Ranks(), *, say: bool = True) -> None:  # noqa: B008  (frozen)
+    def __init__(self, ranks: Ranks = Ranks(), *, say: str = FINISHING) -> None:  # noqa: B008  (frozen)
         self.asked = 0  # the number of the signal that came, 0 for none
         self._ranks, self._say = ranks, say
         self._before: dict[int, Any] = {}
@@ -64,7 +67,7 @@ class StopRequest:
         if not self.asked and self._ranks.main and self._say:
             again = "; once more stops at once" if self._ranks.world == 1 else ""
             # not print: the signal may have come in the middle of one
-            os.write(2, f"\nfinishing the step and saving the state{again}\n".encode())
+            os.write(2, f"\n{self._say}{again}\n".encode())
         self.asked = number
         if self._ranks.world == 1:
             self._restore()
