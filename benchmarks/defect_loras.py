@@ -43,8 +43,9 @@ def defect_lora(style: str, defect: str, seed: int, folder: Path, device: str = 
 
     images = folder / "images"
     epochs = tuple(folder / f"run/lora-{number:06d}.safetensors" for number in range(1, EPOCHS + 1))
-    if not epochs[-1].is_file():
+    if not images.is_dir() or not epochs[-1].is_file():
         _draw_defects(images, style, defect, seed)
+    if not epochs[-1].is_file():
         settings = {
             "base": "pocket",
             "images": [{"folder": str(images), "repeats": REPEATS}],

@@ -179,7 +179,8 @@ def _style_of(lora: Lora, seed: int, in_style: bool | None, names: Sequence[str]
         places, bad = chosen
         good = searched[places[~bad]]
     taught = lora.features("training", names)
-    return style_in(taught, searched[:SHOTS], searched[SHOTS : 2 * SHOTS], good, lambda _: searched).measure
+    seen = style_in(taught, searched[:SHOTS], searched[SHOTS : 2 * SHOTS], good, lambda _: searched).measure
+    return seen if isinstance(seen, StyleMeasure) else None
 
 
 def _style_figures(lora: Lora, figures: Values) -> list[float]:

@@ -17,10 +17,12 @@
     ├── BaseModelError          a base that is not a base, or lacks a part
     ├── PromptError             a prompt or prompt file that cannot be used
     ├── GridError               weights, rows or sizes that make no grid
+    │   └── MemoryShortError    not even one picture fits the device's memory
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
+    ├── AnswersWantedError      pictures wait for a person's marks or choices; then the same call goes on
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
@@ -38,6 +40,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class LoratoolsError(Exception):
@@ -121,6 +124,10 @@ class GridError(LoratoolsError):
         self.option = option
 
 
+class MemoryShortError(GridError):
+    """Not even one picture of the size that is asked for fits the device's memory."""
+
+
 class MeasureError(LoratoolsError):
     """A measure of pictures that cannot be made, failed, or cannot tell pictures apart."""
 
@@ -135,6 +142,20 @@ class TrainingError(LoratoolsError):
 
 class TuneError(LoratoolsError):
     """A search for a block vector that is asked for in a way that makes no sense."""
+
+
+class AnswersWantedError(LoratoolsError):
+    """Pictures lie ready for a person to mark or to choose from; with the answers the same call goes on.
+
+    Attributes:
+        page: the HTML page that shows them.
+        answers: where the page's ``votes.json`` is looked for.
+    """
+
+    def __init__(self, message: str, page: Path, answers: Path) -> None:
+        super().__init__(message)
+        self.page = page
+        self.answers = answers
 
 
 class OptionError(LoratoolsError):

@@ -1,9 +1,19 @@
-"""How far a longer work is: one convention, a callback that gets (done, total)."""
+"""How far a longer work is: one convention, a callback that gets (done, total), and one bar for people.
+
+A program that runs loratools as a process of its own reads how far it is in a file: it names one in
+``LORATOOLS_PROGRESS``, and finds there ``{"done": 12, "total": 80, "unit": "step", "what": "epoch 1/4", "left": 34}``.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
+
+PROGRESS_FILE = "LORATOOLS_PROGRESS"  # environment variable: a file that is replaced as the work goes on
+_REPORTED = 0.5  # seconds between two reports
 
 OnProgress = Callable[[int, int], None]
 """Called as ``on_progress(done, total)``: ``done`` rises to ``total``. An exception that it raises stops the work, and
@@ -31,3 +41,53 @@ def part_of(on_progress: OnProgress | None, number: int, parts: int, units: int)
         return None
     whole = on_progress  # mypy forgets in the lambda that a parameter is not None
     return lambda done, total: whole(number * units + units * done // max(total, 1), parts * units)
+
+
+def tqdm_bar(*, shown: bool = True, **options: Any) -> Any:
+    """A tqdm bar on stderr, if ``shown`` and that is a terminal; or one that reports to the file of
+    :data:`PROGRESS_FILE`, where that is set.
+
+    Args:
+        options: of tqdm: ``total``, ``unit``, ``desc``, ``initial``, ``leave`` ...
+    """
+    from tqdm import tqdm
+
+    file = os.environ.get(PROGRESS_FILE)
+    if not shown or not file:
+        return tqdm(file=sys.stderr, disable=None if shown else True, **options)
+    null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the process)
+    return _reporting(tqdm, file)(file=null, disable=False, mininterval=_REPORTED, **options)
+
+
+def _reporting(bar: type[Any], file: str) -> type[Any]:
+    """A kind of bar that writes what it would display to ``file``."""
+
+    class Reporting(bar):  # type: ignore[misc]
+        """What is displayed goes to a file."""
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+            report(file, self.format_dict)
+            return True
+
+    return Reporting
+
+
+def report(file: str, facts: dict[str, Any]) -> None:
+    """Replace ``file`` by how far a bar is; where it cannot be written, or is being read on Windows, nothing happens.
+
+    Args:
+        facts: a bar's ``format_dict``.
+    """
+    done, total, rate = facts["n"], facts["total"], facts["rate"]
+    if rate is None and facts["elapsed"] and done > facts.get("initial", 0):
+        rate = (done - facts.get("initial", 0)) / facts["elapsed"]
+    what = (facts["prefix"] or "").strip().removesuffix(":")
+    left = (total - done) / rate if total and rate else None
+    text = json.dumps({"done": done, "total": total, "unit": facts["unit"], "what": what, "left": left})
+    part = f"{file}.part"
+    try:
+        with open(part, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(part, file)
+    except OSError:
+        return

@@ -47,7 +47,8 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "tune": [
-        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "tuning", "epochs",
+        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "tuning",
+        "epochs",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
@@ -55,7 +56,8 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "studio": [
-        "api token", "events roots gate device", "discover", "context stacks", "live", "handlers", "app", "serve",
+        "api token", "events roots gate device", "discover jobs measuring", "context stacks", "live", "handlers", "app",
+        "serve",
     ],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip

@@ -17,6 +17,7 @@ from benchmarks.previews.bench import (
     Figures,
     Moment,
     PixelClock,
+    Stopwatch,
     random_lora,
     steady,
 )
@@ -30,6 +31,11 @@ from loratools.preview.request.request import SamplingRequest
 from loratools.preview.request.rows import GridRow
 from loratools.preview.run import render_grid
 from loratools.preview.session import Session
+
+_WRITERS = tuple(
+    f"loratools.preview.{name}"
+    for name in ("sheet.write._write_page", "sheet.write._draw_sheet_file", "sheet.canvas.write_png")
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
         yield Figure(f"{name}: {run.count} cells with sheet, page and PNGs", run.files)
         yield Figure(f"{name}: the first picture", run.at[0][0])
         after = run.files - run.pixels
-        note = f"of which {run.at[-1][0] - run.pixels:.2f} until the last PNG"
+        note = f"of which {run.at[-1][0] - run.pixels:.2f} until the last PNG; {run.parts}"
         yield Figure(f"{name}: from the last picture's pixels to all files", after, "s", "<= 1", after <= 1, note)
         yield Figure(f"{name}: freeing the engine after that", run.closed - run.files)
         settled = steady(run.at)
@@ -109,20 +115,21 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
 @dataclass(frozen=True)
 class _Run:
     """A grid's times in seconds from its start: when pictures came, when the last one's pixels were in main memory,
-    when all files were there, and when the engine was freed."""
+    when all files were there, and when the engine was freed; and what the files' writers took, in words."""
 
     count: int
     at: tuple[Moment, ...]
     pixels: float
     files: float
     closed: float
+    parts: str
 
 
 def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, files: Sequence[Path], out: Path) -> _Run:
     rows = [GridRow.of_file(read(path)) for path in files]
     at: list[Moment] = []
     start = time.perf_counter()
-    with PixelClock() as clock:
+    with PixelClock() as clock, Stopwatch(*_WRITERS) as watch:
         with Session() as session:
             result = render_grid(
                 subject.base,
@@ -138,4 +145,5 @@ def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, files: S
             )
             finished = time.perf_counter() - start
         closed = time.perf_counter() - start
-    return _Run(result.rendered, tuple(at), clock.last - start, finished, closed)
+    parts = ", ".join(f"{name.strip('_')} {seconds:.2f}" for name, seconds in watch.seconds.items())
+    return _Run(result.rendered, tuple(at), clock.last - start, finished, closed, parts)

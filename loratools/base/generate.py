@@ -21,7 +21,7 @@ from loratools.base.picture_size import check_size
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.guidance import Guidance, PromptConditioning, guidance
 from loratools.base.prompt.prompt_encoding import encode_prompts
-from loratools.base.sampling.noise import initial_latents
+from loratools.base.sampling.noise import initial_latents, pooled_noise
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.base.sampling.sample import Sampling, UNet, decode_pixels, denoise
 from loratools.base.sampling.samplers import find_sampler
@@ -42,6 +42,11 @@ class PictureRequest:
     clip_skip: int = 1
     noise: str = OWN
 
+    @property
+    def noise_size(self) -> tuple[int, int]:
+        """The size of the picture whose noise this one begins from: its own."""
+        return self.size
+
 
 class Sampled(Protocol):
     """What the denoising reads of a picture, for instance of a :class:`PictureRequest`."""
@@ -51,6 +56,9 @@ class Sampled(Protocol):
 
     @property
     def size(self) -> tuple[int, int]: ...
+
+    @property
+    def noise_size(self) -> tuple[int, int]: ...
 
     @property
     def steps(self) -> int: ...
@@ -113,9 +121,16 @@ def denoise_batch(
         callback, unet: as for :func:`~loratools.base.sampling.sample.denoise`.
     """
     first, factor = pictures[0], base.vae_scale_factor
-    latents = torch.cat([initial_latents(own.noise, own.seed, own.size, factor) for own in pictures])
+    latents = torch.cat([_noise(own, factor) for own in pictures])
     sampling = Sampling(first.steps, first.cfg, first.sampler, first.noise)
     return denoise(base, guidance, latents, [own.seed for own in pictures], sampling, callback=callback, unet=unet)
+
+
+def _noise(own: Sampled, factor: int) -> Tensor:
+    """What a picture begins from; a smaller one than its noise's from that noise pooled, so that their compositions
+    are alike."""
+    latents = initial_latents(own.noise, own.seed, own.noise_size, factor)
+    return latents if own.noise_size == own.size else pooled_noise(latents, own.size, factor)
 
 
 def _shared(own: Sampled) -> tuple[object, ...]:

@@ -91,12 +91,12 @@ def _watch(lock: Path, rank: Rank) -> None:
     if rank.main:
         with contextlib.suppress(OSError):  # the terminal may be gone too
             print("error: the process that started this one is gone; run the same again to go on", file=sys.stderr)
-    _interrupt()
+    interrupt()
     time.sleep(_GRACE)
     os._exit(FAILED)
 
 
-def _interrupt() -> None:
+def interrupt() -> None:
     """What Ctrl-C does, to the main thread."""
     main = threading.main_thread().ident
     if os.name == "nt" or main is None:

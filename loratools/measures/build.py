@@ -18,6 +18,7 @@ from loratools.measures.request import MARKED, MeasureRequest, check_symptom
 if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.measures.probe.encoded import EncodedBatch
+    from loratools.measures.probe.marked import Marked
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class MeasureContext:
         base_pictures: the base's own, of the same prompts and seeds as ``whole``.
         whole: the LoRA's, at its whole weights.
         training: its training pictures, or the folder that holds them, where that is known.
+        marked: pictures that a person marked when the tune asked for it; None where it asked for nothing.
         keeps: style and obedience are to be kept, by what the base sees where no judge is asked for. An order of epochs
             leaves that away: obedience by the base falls with style, so that it compares vectors and not epochs.
     """
@@ -39,6 +41,7 @@ class MeasureContext:
     base_pictures: Sequence[Shown]
     whole: Sequence[Shown]
     training: Path | Sequence[Shown] | None = None
+    marked: Marked | None = None
     keeps: bool = True
 
     @property
@@ -61,12 +64,14 @@ class MeasureSet:
     Attributes:
         targets: what is to become better.
         kept: what must not become worse: style, obedience, the other defects.
+        checks: lead nothing; a gain over plain strength has to show in each of them too.
         by_votes: people's votes lead the search as well, or alone.
         notes: sentences for a person: how far each measure can be trusted, and what could not be measured.
     """
 
     targets: tuple[Measure, ...] = ()
     kept: tuple[Measure, ...] = ()
+    checks: tuple[Measure, ...] = ()
     by_votes: bool = False
     notes: tuple[str, ...] = ()
 
@@ -75,6 +80,7 @@ class MeasureSet:
 class _Building:
     targets: list[Measure] = field(default_factory=list)
     kept: list[Measure] = field(default_factory=list)
+    checks: list[Measure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -103,7 +109,9 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
     kept = context.keeps and "judge" not in kinds
     if kept or kinds & MARKED:
         _by_base(requests, context, building, kept=kept)
-    return MeasureSet(tuple(building.targets), tuple(building.kept), "votes" in kinds, tuple(building.notes))
+    return MeasureSet(
+        tuple(building.targets), tuple(building.kept), tuple(building.checks), "votes" in kinds, tuple(building.notes)
+    )
 
 
 def _judge(request: MeasureRequest, context: MeasureContext, building: _Building) -> None:
@@ -128,32 +136,41 @@ def _judge(request: MeasureRequest, context: MeasureContext, building: _Building
 def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, building: _Building, *, kept: bool) -> None:
     """What the base's own UNet sees: marks with their guard, and with ``kept`` style and obedience."""
     from loratools.measures.probe.encoded import picture_encoder
-    from loratools.measures.probe.marked import read_marked
-    from loratools.measures.probe.marks import marks_measures
-    from loratools.measures.probe.unet_features import UNetFeatures
+    from loratools.measures.probe.marked import Marked, read_marked
+    from loratools.measures.probe.marks import marks_measures, second_probe
+    from loratools.measures.probe.unet_features import NEAR, UNetFeatures
 
     encode = picture_encoder(context.base)
     describe = LastBatch(UNetFeatures(context.base, encode=encode))
-    good: Sequence[Shown] = ()
+    marked = Marked()
     if any(request.kind in MARKED for request in requests):
-        marked = read_marked(requests)
-        good = marked.good
+        marked = read_marked(requests, context.marked)
         marks = marks_measures(marked, describe, context.base_pictures)
+        second = second_probe(marked, UNetFeatures(context.base, NEAR, encode, outer=True), context.base_pictures)
         building.targets.append(marks.measure)
         building.kept.append(marks.guard)
-        building.notes += marks.notes
+        building.checks += [] if second.measure is None else [second.measure]
+        building.notes += [*marks.notes, second.note]
     if kept:
-        _keep_style(context, describe, good, building)
+        _keep_style(context, describe, marked, building)
         _keep_obedience(context, encode, building)
 
 
-def _keep_style(
-    context: MeasureContext, describe: LastBatch[Values], good: Sequence[Shown], building: _Building
-) -> None:
-    from loratools.measures.probe.style import style_measure
+def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Marked, building: _Building) -> None:
+    from loratools.measures.probe.marked import FEWEST
+    from loratools.measures.probe.style import marked_style, style_measure
 
-    seen = style_measure(describe, context.taught, context.base_pictures, context.whole, good)
+    seen = style_measure(describe, context.taught, context.base_pictures, context.whole, marked.good)
     building.notes.append(seen.note)
+    if seen.measure is None and context.marked is not None:
+        if min(len(marked.good), len(marked.lost)) >= FEWEST:
+            seen = marked_style(describe, marked.good, marked.lost)
+            building.notes.append(seen.note)
+        else:
+            building.notes.append(
+                f"style: it can be kept by your marks; give 3 stars to {FEWEST} or more sound pictures that have lost "
+                "it, and 4 or 5 to sound ones that have it"
+            )
     if not context.training:
         building.notes.append(
             "style: the training pictures are not known, so that all that the LoRA shows counts as its style, its "

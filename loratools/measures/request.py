@@ -16,7 +16,7 @@ Kind = Literal["judge", "votes", "like", "unlike", "marks", "python", "command"]
 MARKED: frozenset[Kind] = frozenset({"like", "unlike", "marks"})  # pictures that a person marked, one measure together
 DEFECTS = ("hands", "limbs", "face", "clothes", "chaos")
 SYMPTOMS = (*DEFECTS, "style")
-FORMS = "judge, votes, marks=VOTES.json, like=FOLDER, unlike=FOLDER, python=MODULE:FUNCTION or command=COMMAND"
+FORMS = "judge, votes, marks, marks=VOTES.json, like=FOLDER, unlike=FOLDER, python=MODULE:FUNCTION or command=COMMAND"
 _WAYS: tuple[Better, ...] = get_args(Better)
 
 
@@ -26,7 +26,7 @@ class MeasureRequest:
 
     Attributes:
         source: what stands after ``=``: a folder, a file, ``MODULE:FUNCTION``, a command line; of ``judge`` the style,
-            empty where the pictures are to say which.
+            empty where the pictures are to say which; of ``marks`` the votes file, empty where the tune is to ask.
         better: of ``python`` and ``command``; the values are taken for how bad a picture is unless ``higher:`` stands
             before the source, as in ``python=higher:my_scores:beauty``.
     """
@@ -57,7 +57,7 @@ def parse_measure(text: str) -> MeasureRequest:
         if equals:
             raise MeasureError(f"the measure '{text}' should be 'votes' alone; votes of a file are 'marks={source}'")
         return MeasureRequest("votes")
-    if known != "judge" and not source:
+    if known not in ("judge", "marks") and not source:
         raise MeasureError(f"the measure '{kind}' needs something after '='; give {FORMS}")
     better: Better = "lower"
     if known in ("python", "command"):
@@ -85,6 +85,11 @@ def parse_measures(texts: Sequence[str]) -> tuple[MeasureRequest, ...]:
     return requests
 
 
+def asks_for_marks(requests: Sequence[MeasureRequest]) -> bool:
+    """Whether a search is to show pictures of its own for marking: ``marks`` without a file."""
+    return any(request.kind == "marks" and not request.source for request in requests)
+
+
 def check_symptom(symptom: str) -> None:
     """Raise unless it is a symptom that measures know.
 
@@ -103,7 +108,7 @@ def digest_of_sources(requests: Sequence[MeasureRequest], training: Path | None 
     That is the folders of ``like`` and ``unlike`` and the votes file of ``marks``, whose cells' keys stand for their
     pictures, and the folder of training pictures. What cannot be read counts as nothing; building the measures says so.
     """
-    sources = [Path(request.source) for request in requests if request.kind in MARKED]
+    sources = [Path(request.source) for request in requests if request.kind in MARKED and request.source]
     sources += [] if training is None else [training]
     if not sources:
         return ""

@@ -1,4 +1,5 @@
-"""What is made of a grid's pictures while they come: their places on the sheet, the 0.9 test, and further figures."""
+"""What is made of a grid's pictures while they come: their places on the sheet and page, the 0.9 test, and further
+figures."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from loratools.preview.plan.jobs import PictureFile
 from loratools.preview.record.grid import Grid
 from loratools.preview.request.options import SheetOptions
 from loratools.preview.sheet.canvas import SheetCanvas
-from loratools.preview.sheet.write import VOTES, draw
+from loratools.preview.sheet.write import VOTES, begin_page, draw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +38,7 @@ class GridDrawing:
         self._canvas = SheetCanvas(grid, read_marks(folder / VOTES))
         self._verdicts = GridVerdicts(folder, grid)
         self._figures = FiguresThread(folder, [made(folder, grid) for made in figures])
+        self._page = begin_page(folder, grid, options)
         self._pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) - 1)))
 
     def made(self, file: PictureFile, image: Image) -> None:
@@ -45,6 +47,8 @@ class GridDrawing:
         self._figures.add(name, image)
         self._canvas.add(name, image)
         self._verdicts.add(name, image)
+        if self._page is not None:
+            self._page.add(name)
 
     def found(self, file: PictureFile) -> None:
         """Have a picture read, drawn and measured that was there before, or that another process made."""
@@ -61,15 +65,17 @@ class GridDrawing:
         try:
             grid = self._figures.annotate(grid)
         except Exception:
-            draw(self._folder, grid, self._options, self._canvas)
+            draw(self._folder, grid, self._options, self._canvas, self._page)
             raise
-        draw(self._folder, grid, self._options, self._canvas)
+        draw(self._folder, grid, self._options, self._canvas, self._page)
         return grid
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and take away what is not finished."""
         self._figures.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._page is not None:
+            self._page.close()
 
     def _read(self, file: PictureFile) -> None:
         from PIL import Image as images

@@ -39,6 +39,7 @@ from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import CellSetting
 from loratools.preview.session import Session
 from loratools.preview.sheet.write import announce, check_votes, worded
+from loratools.progress import tqdm_bar
 
 
 @dataclass(frozen=True)
@@ -351,8 +352,9 @@ class _Run:
         """Judge the rows, and write the record, the sheet and the page."""
         grid = self.record()
         if self.rank.main:
-            folder, sheet = self.output.folder, self.output.sheet
-            grid = (self._drawing or GridDrawing(folder, grid, sheet, self.output.figures)).finish(grid)
+            if self._drawing is None:
+                self._drawing = GridDrawing(self.output.folder, grid, self.output.sheet, self.output.figures)
+            grid = self._drawing.finish(grid)
         elsewhere = self.count - self.reused - self.rendered
         return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
 
@@ -383,7 +385,5 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, file=sys.stderr, disable=None if shown else True, unit="picture") as bar:
+    with tqdm_bar(shown=shown, total=total, unit="picture") as bar:
         yield bar.update

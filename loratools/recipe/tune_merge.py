@@ -48,8 +48,9 @@ def tune_recipe(
     ranks: Ranks | None = None,
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
+    votes: Path | None = None,
 ) -> TunedRecipe:
-    """Tune the merge step of ``recipe`` and edit its vector in place.
+    """Tune the merge step of ``recipe`` and edit its vector in place; not before a person has answered all questions.
 
     Args:
         request: without prompts, those of the recipe's first grid step are used, with its sampling.
@@ -59,6 +60,7 @@ def tune_recipe(
         base: instead of the recipe's own.
         ranks: of several processes that all call this, in one process group, when what the merge needs is there
             (:func:`make_needed`); the first one edits the recipe.
+        votes: as of :func:`loratools.tune.tuning.tune`.
     Raises:
         RecipeError: before anything is drawn, if the recipe's vector cannot be edited.
         LoratoolsError: of a step that fails, or as :func:`loratools.tune.tune`.
@@ -90,12 +92,14 @@ def tune_recipe(
         owner=f"blocks tune {recipe.name}:{step}",
         force=context.force,
         ranks=ranks,
+        votes=votes,
     )
     symptoms = " and ".join(request.symptoms)
     say = f"{symptoms}: {result.verdict.answer} vector of {out.name}/tune.json"
     amount = 1.0 if result.amount is None else result.amount
     numbers = NewNumbers(result.space.vector(result.point), amount, say)
-    return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge, dry_run=not ranks.main))
+    unchanged = not ranks.main or bool(result.waiting)  # another vector would be another tune
+    return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge, dry_run=unchanged))
 
 
 def make_needed(

@@ -16,13 +16,13 @@ from starlette.routing import Route, WebSocketRoute
 from loratools.errors import StudioError
 from loratools.studio.context import Studio
 from loratools.studio.gate import Gate, Hosts, Refusal
-from loratools.studio.handlers import grids, library, pictures, recipes, runs, session, vectors
+from loratools.studio.handlers import grids, jobs, library, pictures, recipes, runs, session, stack, vectors
 from loratools.studio.handlers.answers import failed
-from loratools.studio.live.socket import live_endpoint, live_service
+from loratools.studio.live.socket import live_endpoint, live_service, make_engine
 
 PAGE = Path(__file__).with_name("page") / "dist"
 Endpoint = Callable[[Request], Awaitable[Response]]
-_SUBJECTS = (session, library, runs, grids, pictures, recipes, vectors)
+_SUBJECTS = (session, library, runs, grids, pictures, recipes, vectors, stack, jobs)
 _LOG = logging.getLogger(__name__)
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}  # names hold a hash of what is in them
 _NO_PAGE = """\
@@ -49,7 +49,7 @@ def make_app(studio: Studio, hosts: Hosts | None = None, page: Path = PAGE) -> G
         exception_handlers={Refusal: _refused, HTTPException: _http_error, Exception: _broken},
         lifespan=_lifespan,
     )
-    app.state.studio = studio
+    app.state.studio, app.state.live = studio, make_engine(studio.options)
     return Gate(app, hosts or Hosts(studio.port), studio.secrets)
 
 
@@ -57,10 +57,13 @@ def make_app(studio: Studio, hosts: Hosts | None = None, page: Path = PAGE) -> G
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     studio: Studio = app.state.studio
     studio.index.start()
+    studio.queue.start()
     try:
-        async with live_service(studio):
+        async with live_service(app.state.live):
             yield
     finally:
+        studio.queue.close()
+        studio.measurer.close()
         studio.index.close()
 
 

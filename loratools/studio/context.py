@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from loratools.studio.api.jobs import Job
 from loratools.studio.discover.index import Index
 from loratools.studio.events import Events
+from loratools.studio.jobs.commands import command_text
+from loratools.studio.jobs.job_queue import JobQueue
+from loratools.studio.jobs.record import JobRecord
+from loratools.studio.measuring.client import Measurer
 from loratools.studio.roots import STATE, Roots
 from loratools.studio.token import Secrets
 
@@ -41,6 +46,41 @@ class Studio:
     def index(self) -> Index:
         """What lies below the roots."""
         return Index(self.roots, self.events)
+
+    @cached_property
+    def measurer(self) -> Measurer:
+        """Computes norms of stacks."""
+        return Measurer()
+
+    @cached_property
+    def queue(self) -> JobQueue:
+        """The jobs."""
+        return JobQueue(self.state_folder, self._tell)
+
+    def job(self, record: JobRecord) -> Job:
+        """A job as the page sees it."""
+        waiting = [own.id for own in self.queue.jobs() if own.state == "waiting"]
+        position = waiting.index(record.id) + 1 if record.id in waiting else 0
+        command = command_text(record.argv, Path(record.cwd))
+        return record.job(command, self.queue.progress(record.id), self._results(record), position)
+
+    def _results(self, record: JobRecord) -> list[str]:
+        """The ids of what a job wrote, as far as it is there."""
+        paths = [Path(path) for path in record.results]
+        ids = [self.roots.id_of(path) for path in paths if path.exists() and self.roots.root_of(path) is not None]
+        run = Path(record.run) if record.run else None
+        return [*ids, *([self.roots.id_of(run, "run")] if run and self.roots.root_of(run) is not None else [])]
+
+    def _tell(self, kind: str, record: JobRecord) -> None:
+        """An event for what happened to a job."""
+        if kind == "log":
+            self.events.add("log", {"job": record.id, "last": self.queue.lines(record.id)})
+            return
+        removed = all(own.id != record.id for own in self.queue.jobs())
+        data = {"id": record.id, "removed": True} if removed else self.job(record).model_dump(mode="json")
+        self.events.add("job", data)
+        if record.state == "done":
+            self.index.look_soon()
 
     @property
     def state_folder(self) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from loratools.adapter.architectures.family import FAMILIES, UNKNOWN
 from loratools.base.base_path import POCKET
+from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SCHEMES, NumberedScheme, Scheme, full_scheme
 from loratools.blocks.vector import BlockVector
@@ -37,14 +39,40 @@ def base_of(base_id: str, roots: Roots) -> str:
     return POCKET if base_id == POCKET else str(roots.path(base_id))
 
 
+def weights_of(term: Term, roots: Roots) -> dict[str, float]:
+    """A term's vector as the weight of each block of the scheme that it is shown in.
+
+    Raises:
+        BlockError: for a vector that cannot be read, or does not fit the LoRA.
+    """
+    facts = read_facts(roots.path(term.lora))
+    full = full_scheme(_table(facts))
+    if isinstance(term.vector, str):
+        return dict(parse_vector(term.vector, load_presets(), full.family).weights)
+    named = {full.block_name(name): float(weight) for name, weight in (term.vector or {}).items()}
+    return {name: named.get(name, 1.0) for name in _scheme(named, facts, full).names}
+
+
 def _spec(term: Term, roots: Roots) -> TermSpec:
     path = roots.path(term.lora)
     vector = term.vector
-    if isinstance(vector, Mapping):
-        text = short_text(vector, read_facts(path)) if vector else None
-    else:
-        text = vector or None
+    text = None
+    if vector:
+        facts = read_facts(path)
+        text = short_text(vector, facts) if isinstance(vector, Mapping) else _checked(vector, facts)
     return TermSpec(str(path), term.weight, text, term.te, term.unet)
+
+
+def _checked(text: str, facts: LoraFacts) -> str:
+    """A vector's text as it is, if it is a preset's name, else as its own numbers: what is typed into the page cannot
+    be the rest of a merge string.
+
+    Raises:
+        BlockError: for a vector that cannot be read, or does not fit the LoRA.
+    """
+    vector = parse_vector(text, load_presets(), _table(facts))
+    name = text.strip()
+    return name if any(name.lower() == own.lower() for own in load_presets()) else vector.text()
 
 
 def short_text(weights: Mapping[str, float], facts: LoraFacts) -> str | None:
@@ -54,7 +82,7 @@ def short_text(weights: Mapping[str, float], facts: LoraFacts) -> str | None:
     Raises:
         BlockError: for a block that the family lacks.
     """
-    full = full_scheme(facts.family)
+    full = full_scheme(_table(facts))
     named = {full.block_name(name): float(weight) for name, weight in weights.items()}
     if all(weight == 1 for weight in named.values()):
         return None
@@ -79,6 +107,11 @@ def shown_scheme(family: str, scheme: str) -> Scheme:
     """The scheme called ``scheme``, where the family has it; else the family's full one."""
     known = (own for own in SCHEMES if own.name == scheme and family in own.families)
     return next(known, None) or full_scheme(family)
+
+
+def _table(facts: LoraFacts) -> str:
+    """The family whose blocks a file has; ``unknown`` where no table has its modules."""
+    return facts.family if facts.family in FAMILIES else UNKNOWN.name
 
 
 def _scheme(named: Mapping[str, float], facts: LoraFacts, full: Scheme) -> Scheme:

@@ -1,14 +1,34 @@
-"""Ctrl-C finishes the step and saves the state; a second one stops at once."""
+"""Ctrl-C finishes the step and saves the state; a second one stops at once. A file asks for the same from outside:
+
+``NAME-state/stop`` with the word ``step`` or ``epoch`` in it ends a run after its step or its epoch, with its state
+saved, on every system and whoever started it. The run deletes the file.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from loratools.files import write_text
 from loratools.train.distributed import Ranks
+
+STEP, EPOCH = "step", "epoch"  # what a file that asks to stop may say
+_LOOK = 1.0  # seconds between two looks for such a file
+
+
+def ask_to_stop(file: Path, after: str) -> None:
+    """Ask the run whose file this is to stop.
+
+    Args:
+        file: see :attr:`.output.run_folder.RunFolder.stop`.
+        after: :data:`STEP` or :data:`EPOCH`.
+    """
+    write_text(file, after)
 
 
 FINISHING = "finishing the step and saving the state"
@@ -39,14 +59,24 @@ class StopRequest:
 
     Args:
         say: on stderr, what happens now; an empty text for nothing.
+        file: asks the same once it is there; one that is left of an earlier run is deleted.
     """
 
-    def __init__(self, ranks: Ranks = Ranks(), *, say: str = FINISHING) -> None:  # noqa: B008  (frozen)
+    def __init__(
+        self,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+        *,
+        say: str = FINISHING,
+        file: Path | None = None,
+    ) -> None:
         self.asked = 0  # the number of the signal that came, 0 for none
-        self._ranks, self._say = ranks, say
+        self._ranks, self._say, self._file = ranks, say, file if ranks.main else None
+        self._looked = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
         handled = (signal.SIGINT, signal.SIGTERM) if self._ranks.world == 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in handled}
@@ -56,12 +86,31 @@ class StopRequest:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
 
-    def agreed(self) -> bool:
-        """Whether a signal has come to any process, so that all stop; all must call it at the same step."""
+    def agreed(self, *, epoch_ends: bool = False) -> bool:
+        """Whether any process was asked to stop, so that all do; all must call it at the same step.
+
+        Args:
+            epoch_ends: whether an epoch is over, after which a file may have asked to stop.
+        """
+        self._look(epoch_ends)
         if self._ranks.world > 1 and self._ranks.any(self.asked > 0):
             self.asked = self.asked or int(signal.SIGINT)
         return self.asked > 0
+
+    def _look(self, epoch_ends: bool) -> None:
+        """Take in what the file asks."""
+        if self._file is None or self.asked or (not epoch_ends and time.monotonic() - self._looked < _LOOK):
+            return
+        self._looked = time.monotonic()
+        try:
+            word = self._file.read_text(encoding="utf-8").strip()
+        except OSError:  # there is none, or it is being written
+            return
+        if word == STEP or (word == EPOCH and epoch_ends):
+            self.asked = int(signal.SIGINT)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self.asked and self._ranks.main and self._say:

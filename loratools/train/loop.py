@@ -147,7 +147,7 @@ class TrainingLoop:
             on_epoch(replace(record, metrics=metrics))
         for callback in self._callbacks:
             callback.on_saved(position)
-        if number < config.epochs and self._stop.agreed():
+        if number < config.epochs and self._stop.agreed(epoch_ends=True):
             self._interrupt()
 
     def _must_read_after(self, step: int) -> bool:

@@ -187,7 +187,7 @@ class Trainer:
             self._log(state) as log,
             tensorboard as board,
             attached(parts),
-            StopRequest(ranks, say=FINISHING if self._progress else "") as stop,
+            StopRequest(ranks, say=FINISHING if self._progress else "", file=self._folder.stop) as stop,
         ):
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)

@@ -25,11 +25,12 @@ class TuneFolder:
     """Files of one search below ``path``; only the first of several processes writes (``writes``).
 
     ``search/key.json`` says of what, ``search/generation-0000.json`` and so on what was drawn, ``pictures/`` are the
-    report's.
+    report's. Where a person is asked in rounds, each has a search of its own, in the folder ``part``.
     """
 
     path: Path
     writes: bool = True
+    part: str = "search"
 
     def begin(self, key: str, owner: str, *, force: bool) -> None:
         """Take the folder for the search of ``key``, or go on with it.
@@ -37,7 +38,7 @@ class TuneFolder:
         Raises:
             FileError: if it holds another search, or files of something else, without ``force``.
         """
-        place = self.path / "search" / "key.json"
+        place = self.path / self.part / "key.json"
         known = _read(place) if place.is_file() else None
         if known is None and not force and (self.path / "tuned.safetensors").exists():
             raise FileError(
@@ -108,14 +109,14 @@ class TuneFolder:
         return [self.path / "pictures" / name / f"{number:03d}.png" for number in range(1, count + 1)]
 
     def _generation(self, number: int) -> Path:
-        return self.path / "search" / f"generation-{number:04d}.json"
+        return self.path / self.part / f"generation-{number:04d}.json"
 
     def _clear(self) -> None:
         """Forget another search; what it wrote outside is overwritten as this one goes on."""
         if not self.writes:
             return
         for place in [
-            *(self.path / "search").glob("generation-*.json"),
+            *(self.path / self.part).glob("generation-*.json"),
             *(self.path / "pictures").glob("*/drawn.json"),
         ]:
             place.unlink()

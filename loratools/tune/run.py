@@ -67,6 +67,8 @@ class TuneRun:
         draws: draws vectors; ``make_measures`` makes what reads their pictures.
         key: of all that decides what is drawn and chosen.
         weight: search pictures that one of the report costs.
+        replay: what an earlier round of the same tune drew, in its order from the whole LoRA on; drawn (or read) again
+            before anything new.
     """
 
     space: Space
@@ -80,6 +82,7 @@ class TuneRun:
     on_progress: OnProgress
     on_note: Callable[[str], None]
     ranks: Ranks = Ranks()  # noqa: RUF009  (frozen)
+    replay: tuple[Ask, ...] = ()
 
     def run(self, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None) -> TuneResult:
         """Search, report and write; see :func:`loratools.tune.tuning.tune`."""
@@ -96,7 +99,7 @@ class TuneRun:
             return result
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        return locked(self.folder.path / "search" / "tune") if self.ranks.main else contextlib.nullcontext()
+        return locked(self.folder.path / self.folder.part / "tune") if self.ranks.main else contextlib.nullcontext()
 
     def _clock(self, stop: StopRequest) -> Clock:
         columns = 4 + (guide_point(self.space, self.request.symptoms) is not None)
@@ -132,7 +135,7 @@ class _Session:
         history = History((first,), self._pool)
         history = self._with(history, self._drawn(1 + len(history), self._strategy.ladder()))
         finished = True
-        while (ask := self._strategy.next(history, goals)) is not None:
+        while (ask := self._next(history, goals)) is not None:
             if ask.kind != history.generations[-1].kind:
                 self._check_targets(history)
             generation = self._timely(1 + len(history), ask)
@@ -143,12 +146,16 @@ class _Session:
             history = self._with(history, generation)
         return self._answered(history, goals, finished)
 
+    def _next(self, history: History, goals: Goals) -> Ask | None:
+        known = self._run.replay
+        return known[len(history)] if len(history) < len(known) else self._strategy.next(history, goals)
+
     def report(self, found: _Found) -> TuneResult:
         """Draw the columns, measure them, and decide."""
         run, start = self._run, self._run.space.start
         held = self._columns(found)
         goals = self._goals(held.column(BEFORE).values, held.column(BASE).values, run.request.keep)
-        verdict = judge_answer(held, goals)
+        verdict = judge_answer(held, goals, {each.name: each.better for each in self._measures.checks})
         point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
         notes = (*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength))
         return TuneResult(
@@ -328,7 +335,7 @@ class _Session:
         labels[TUNED], points[TUNED] = "tuned", found.point
         shots = run.shots.held_out
         drawn = self._pictures(points, shots, fine=True)
-        values = measured(self._all_measures, [drawn[name] for name in points])
+        values = measured([*self._all_measures, *self._measures.checks], [drawn[name] for name in points])
         columns = []
         for number, (name, point) in enumerate(points.items()):
             own = {measure: rows[number] for measure, rows in values.items()}

@@ -12,13 +12,15 @@ from typing import Any
 from loratools.base.model import Base
 from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown
-from loratools.measures.request import digest_of_sources
+from loratools.measures.probe.marked import Marked
+from loratools.measures.request import MARKED, asks_for_marks, digest_of_sources
 from loratools.ops.merging.merge import term_facts
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.train.distributed import Ranks
+from loratools.tune.asking.by_marks import MarkedTune, Marker
 from loratools.tune.drawing import BaseDraws, coarse_settings
 from loratools.tune.folder import TuneFolder
 from loratools.tune.problem.prompts import Split, prompts_from_header, split_prompts
@@ -44,6 +46,8 @@ def tune(
     recipe: Mapping[str, Any] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     earlier: Term | None = None,
+    marker: Marker | None = None,
+    votes: Path | None = None,
 ) -> TuneResult:
     """Search the block weights of the first positive term of ``terms`` for what ``request`` names, and report.
 
@@ -58,7 +62,10 @@ def tune(
         recipe: for the header of the file, if this is a recipe's step.
         ranks: of several processes that all call this with the same arguments, in one process group.
         earlier: an earlier epoch of the tuned LoRA: how much of each block comes from it is searched as well.
+        marker: gives pictures their stars where the measure is ``marks`` without a file, in place of a person.
+        votes: what a page of ``out`` exported, where it was not saved beside that page.
     Raises:
+        AnswersWantedError: where the measure is ``marks`` without a file, and the first page is not marked yet.
         TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
         MeasureError: for a measure that fails, or says the same of every picture.
         FileError: if ``out`` holds something else.
@@ -69,8 +76,8 @@ def tune(
     fine = _fine_settings(base, request)
     coarse = coarse_settings(fine, request.effort.steps)
 
-    def make(base_pictures: Sequence[Shown], whole: Sequence[Shown]) -> MeasureSet:
-        context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training)
+    def make(base_pictures: Sequence[Shown], whole: Sequence[Shown], marked: Marked | None = None) -> MeasureSet:
+        context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training, marked)
         return build_measures(request.measures, context)
 
     with PopulationRenderer(base, EngineOptions(batch=request.batch), rank=ranks) as renderer:
@@ -88,6 +95,9 @@ def tune(
             on_progress=on_progress or _silent,
             on_note=on_note or (lambda text: None),
         )
+        if asks_for_marks(request.measures):
+            given = any(own.kind in MARKED and own.source for own in request.measures)
+            return MarkedTune(run, make, given, marker, votes).run(owner, force=force, recipe=recipe)
         return run.run(owner, force=force, recipe=recipe)
 
 

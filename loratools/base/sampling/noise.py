@@ -50,6 +50,20 @@ def initial_latents(kind: str, seed: int, size: tuple[int, int], scale_factor: i
     return noise_stream(kind, seed)(latent_shape(size, scale_factor))
 
 
+def pooled_noise(latents: Tensor, size: tuple[int, int], scale_factor: int = USUAL_SCALE_FACTOR) -> Tensor:
+    """Noise for a smaller picture that is like the larger one's: means over areas of it, of unit deviation again.
+
+    Where the sides are whole multiples, the areas are apart and the result is standard normal; else neighbours share
+    some of it.
+
+    Args:
+        latents: (1, 4, h, w) standard normal noise.
+        size: (height, width) of the smaller picture, in pixels.
+    """
+    small = torch.nn.functional.adaptive_avg_pool2d(latents, latent_shape(size, scale_factor)[2:])
+    return small / small.std()
+
+
 def noise_stream(kind: str, seed: int) -> Stream:
     """A seed's normal numbers, tensor by tensor: shape -> float32."""
     if kind == "webui-gpu":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import Command, fail_usage
+from loratools.cli.app import FAILED, Command, fail_usage
 from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
@@ -24,6 +23,7 @@ from loratools.cli.options import (
     lora_options,
     print_json,
 )
+from loratools.errors import AnswersWantedError
 
 if TYPE_CHECKING:
     from loratools.library.terms import TermReading
@@ -52,6 +52,7 @@ class TuneFlags:
     quick: bool
     merge: str | None
     training: str | None
+    votes: str | None
     negative: str | None
     steps: int | None
     cfg: float | None
@@ -89,7 +90,8 @@ class TuneFlags:
     "--measure",
     multiple=True,
     metavar="HOW",
-    help="judge, marks=VOTES.json, like=DIR with unlike=DIR, python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
+    help="judge, marks (the tune shows pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
+    "python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
     "[default: judge, which reads the pocket base's pictures]",
 )
 @click.option(
@@ -114,6 +116,12 @@ class TuneFlags:
 @click.option("--quick", is_flag=True, help="A third of the pictures.")
 @click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
 @click.option("--training", type=click.Path(), help="Folder of the training pictures, which some measures look at.")
+@click.option(
+    "--votes",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The votes.json that a page of this tune exported, where it was not saved beside that page.",
+)
 @click.option("--negative", help="The negative prompt.")
 @click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
@@ -145,11 +153,31 @@ def tune(flags: TuneFlags) -> None:
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
     """
+    from loratools.measures.request import asks_for_marks
+
     request = _request(flags)
+    if flags.votes and not asks_for_marks(request.measures):
+        fail_usage("--votes answers what a tune asks, with --measure marks; votes of a grid are --measure marks=FILE")
+    with _asking():
+        _tune(flags, request)
+
+
+def _tune(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.what.lower().endswith((".yaml", ".yml")):
         _recipe(flags, request)
     else:
         _terms(flags, request)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """What is asked of a person is no mistake: it is said without ``error:``; nothing is tuned yet, so it is no success
+    either."""
+    try:
+        yield
+    except AnswersWantedError as wanted:
+        click.echo(wanted)
+        click.get_current_context().exit(FAILED)
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -206,6 +234,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             force=flags.force,
             ranks=ranks,
             earlier=earlier,
+            votes=None if flags.votes is None else Path(flags.votes),
         )
     if ranks.main:
         _print(result, flags)
@@ -252,6 +281,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             ranks=ranks,
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
+            votes=None if flags.votes is None else Path(flags.votes),
         )
     if ranks.main:
         _print(tuned.result, flags, tuned.edit)
@@ -281,10 +311,10 @@ def _bar(shows: bool) -> Iterator[OnProgress | None]:
     if not shows:
         yield None
         return
-    from tqdm import tqdm
+    from loratools.progress import tqdm_bar
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format=form) as shown:
+    with tqdm_bar(total=1, leave=False, bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done

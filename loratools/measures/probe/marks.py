@@ -20,6 +20,7 @@ from loratools.measures.probe.ridge import Probe, fit_probe
 
 Values = npt.NDArray[np.float64]
 Describe = Callable[[Sequence[Shown]], Values]  # pictures -> features (n, d)
+SECOND = "second_probe"  # the measure that only checks
 _USUAL = 0.95  # of known pictures are no further than this quantile from those of other prompts
 _GOOD = -1.0  # the figure of pictures marked good; what is lower is nothing that the probe has ever seen
 
@@ -80,12 +81,8 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
     Raises:
         MeasureError: if the marks are not told apart better than by chance.
     """
-    pictures = marked.pictures
-    features = describe([*pictures, *base])
-    own, known = features[: len(pictures)], features[len(pictures) :]
-    bad = np.arange(len(pictures)) < len(marked.bad)
-    prompts = [picture.prompt for picture in pictures]
-    probe = fit_probe(own, bad, groups=prompts if all(prompts) else None, known=known if len(base) else None)
+    probe, features = _fitted(marked, describe, base)
+    prompts = [picture.prompt for picture in marked.pictures]
     if not probe.auc.clears_chance:
         raise MeasureError(
             f"the marks cannot be told apart yet: {probe.auc.text()}, and guessing is 0.5; mark more pictures that "
@@ -94,6 +91,44 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
     scaled = probe.scaling(features)
     guard = Unfamiliar(describe, probe, scaled, usual_distance(scaled, [*prompts, *(each.prompt for each in base)]))
     return MarksMeasures(ProbeMeasure("marks", "lower", describe, probe), guard, _notes(probe))
+
+
+@dataclass(frozen=True, eq=False)
+class SecondProbe:
+    """A probe of the same marks in other features, or None where it tells nothing; and a sentence on its trust."""
+
+    measure: ProbeMeasure | None
+    note: str
+
+
+def second_probe(marked: Marked, describe: Describe, base: Sequence[Shown] = ()) -> SecondProbe:
+    """What has to agree with the measure of :func:`marks_measures` and leads no search.
+
+    What a search finds to please one probe pleases another one only so far as it is what the marks mean.
+
+    Args:
+        describe: other features than those that lead the search.
+    """
+    probe, _ = _fitted(marked, describe, base)
+    if not probe.auc.clears_chance:
+        return SecondProbe(
+            None,
+            f"second probe: {probe.auc.text()}, no better than guessing, so that nothing checks the first one; look at "
+            "the sheet, or mark more pictures",
+        )
+    note = f"second probe: {probe.auc.text()}; it leads nothing, and a gain that it does not see is refused"
+    return SecondProbe(ProbeMeasure(SECOND, "lower", describe, probe), note)
+
+
+def _fitted(marked: Marked, describe: Describe, base: Sequence[Shown]) -> tuple[Probe, Values]:
+    """The probe, and the features of the marked and the base's pictures."""
+    pictures = marked.pictures
+    features = describe([*pictures, *base])
+    own, known = features[: len(pictures)], features[len(pictures) :]
+    bad = np.arange(len(pictures)) < len(marked.bad)
+    prompts = [picture.prompt for picture in pictures]
+    probe = fit_probe(own, bad, groups=prompts if all(prompts) else None, known=known if len(base) else None)
+    return probe, features
 
 
 def _notes(probe: Probe) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ import numpy as np
 from loratools.measures.measure import Better, Shown
 from loratools.measures.probe.auc import Auc, auc
 from loratools.measures.probe.marks import Describe, Values
-from loratools.measures.probe.ridge import Scaling
+from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 
 FEWEST = 3  # pictures of either side
 _STEEPNESS = 10.0  # of the logistic curve, over the way from the base to the whole LoRA
@@ -60,11 +60,40 @@ class StyleMeasure:
 
 
 @dataclass(frozen=True, eq=False)
+class MarkedStyle:
+    """The style by marks: 1 as in pictures marked good, 0 as in sound ones that were marked to have lost it."""
+
+    describe: Describe
+    probe: Probe
+    name: str = "style"
+    better: Better = "higher"
+
+    def __call__(self, pictures: Sequence[Shown]) -> Values:
+        shares: Values = np.clip((self.probe(self.describe(pictures)) + 1) / 2, 0.0, 1.0)
+        return shares
+
+
+@dataclass(frozen=True, eq=False)
 class StyleSeen:
     """A measure of style, or None where none can be seen; and a sentence on how far it can be trusted."""
 
-    measure: StyleMeasure | None
+    measure: StyleMeasure | MarkedStyle | None
     note: str
+
+
+def marked_style(describe: Describe, good: Sequence[Shown], lost: Sequence[Shown]) -> StyleSeen:
+    """The measure of what sound pictures in the style have and sound ones that have lost it do not.
+
+    Args:
+        good, lost: six or more of either.
+    """
+    features = describe([*good, *lost])
+    probe = fit_probe(features, np.arange(len(features)) < len(good))
+    text = f"AUC {probe.auc.value:.2f} ({probe.auc.low:.2f} to {probe.auc.high:.2f})"
+    if not probe.auc.clears_chance:
+        return StyleSeen(None, f"style: your marks of it tell no more than guessing ({text}), so none is kept")
+    note = f"style: by {len(good)} marks with it and {len(lost)} without, {text}"
+    return StyleSeen(MarkedStyle(describe, probe), note)
 
 
 def style_measure(

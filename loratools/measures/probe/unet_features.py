@@ -30,6 +30,8 @@ from loratools.train.step.objective import NoiseSchedule, noise_schedule, noised
 
 Values = npt.NDArray[np.float64]
 TIMESTEP = 200
+NEAR = 60  # of another description, of the outer blocks
+_OUTER = 2  # blocks at either end
 _EXTREME = 16  # one place in so many is among the highest, and as many among the lowest
 
 
@@ -46,6 +48,7 @@ class UNetFeatures:
 
     Args:
         encode: pictures -> latents, where other readers share it.
+        outer: only of the two blocks that are nearest to the picture on the way down, and the two on the way up.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class UNetFeatures:
         base: Base,
         timestep: int = TIMESTEP,
         encode: Callable[[Sequence[Shown]], tuple[EncodedBatch, ...]] | None = None,
+        *,
+        outer: bool = False,
     ) -> None:
-        self._base, self._timestep = base, timestep
+        self._base, self._timestep, self._outer = base, timestep, outer
         self._encode = encode or picture_encoder(base)
         self._schedule: NoiseSchedule = noise_schedule(base.scheduler_config).to(base.device)
         self._null = condition(base, [""])
@@ -81,7 +86,7 @@ class UNetFeatures:
         seen = noised(self._schedule, latents, noise.expand(latents.shape), times).to(base.dtype)
         hidden, added = unet_conditions(base, self._null, batch.size)
         added = None if added is None else {name: own.expand(count, -1) for name, own in added.items()}
-        with _activations(base.unet) as kept:
+        with _activations(base.unet, outer=self._outer) as kept:
             plain_unet(base)(seen, times, hidden.expand(count, -1, -1), added)
         parts = {name: _statistics(own) for name, own in kept.items()}
         ends = np.cumsum([0, *(part.shape[1] for part in parts.values())])
@@ -90,12 +95,16 @@ class UNetFeatures:
 
 
 @contextmanager
-def _activations(unet: Any) -> Iterator[dict[str, Tensor]]:
-    """The outputs (b, c, h, w) of all blocks, in the order in which the UNet runs through them, filled meanwhile."""
+def _activations(unet: Any, *, outer: bool) -> Iterator[dict[str, Tensor]]:
+    """The outputs (b, c, h, w) of all blocks, or of the ``outer`` ones, in the order in which the UNet runs through
+    them, filled meanwhile."""
     blocks = {f"down{n}": own for n, own in enumerate(unet.down_blocks)}
     if unet.mid_block is not None:
         blocks["mid"] = unet.mid_block
     blocks |= {f"up{n}": own for n, own in enumerate(unet.up_blocks)}
+    if outer:
+        names = list(blocks)
+        blocks = {name: blocks[name] for name in (*names[:_OUTER], *names[-_OUTER:])}
     kept: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:

@@ -187,6 +187,7 @@ function start() {
       say("Votes taken over");
     } catch (error) { say("Not imported: " + error.message); }
   });
+  if (grid.pairs.length && nextAsked()) openPairs();
   document.addEventListener("keydown", press);
   document.addEventListener("keyup", release);
   window.addEventListener("blur", () => flipNow(false));

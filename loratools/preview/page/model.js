@@ -11,7 +11,7 @@ const byKey = new Map();
 for (const cell of cells) if (!byKey.has(cell.key)) byKey.set(cell.key, cell);
 
 const cellAt = at => byPlace.get(at.join());
-const source = cell => grid.sources[cell.source];
+const source = cell => grid.sources[cell.file];
 const isBase = cell => cell.base !== null && cell.base.join() === cell.at.join();
 const label = (cell, axis) => axes[axis].values[cell.at[axis]].label;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));

@@ -1,5 +1,5 @@
 // Blind pairs: two cells of the same prompt and seed, wherever those stand, sides by chance, no labels. The least judged
-// come first.
+// come first. A page that asks for certain pairs shows these, in their order and until each is answered.
 const spot = cell => cell.at.filter((_, axis) => !axes[axis].held).join(); // what is judged, whatever is held
 const blind = { pair: null, judged: 0, busy: false };
 const chance = list => list[Math.floor(Math.random() * list.length)];
@@ -12,7 +12,14 @@ function candidates() {
   const inside = combinations().map(more => more.join());
   return cells.filter(cell => !isBase(cell) && passes(cell) && inside.includes(cell.inner));
 }
+const pairKey = (left, right) => [left, right].sort().join("|");
+const answered = () => new Set(votes.pairs.map(({ left, right }) => pairKey(left, right)));
+function nextAsked() {
+  const known = answered(), pair = grid.pairs.find(own => !known.has(pairKey(...own)));
+  return pair ? pair.map(key => byKey.get(key)) : null;
+}
 function draw() {
+  if (grid.pairs.length) return nextAsked();
   const all = candidates(), seen = new Map(), met = new Map();
   const rival = one => other => other.key !== one.key && spot(other) !== spot(one) &&
     axes.every((axis, n) => !axis.held || other.at[n] === one.at[n]);
@@ -31,9 +38,13 @@ function draw() {
   return Math.random() < 0.5 ? [one, other] : [other, one];
 }
 
+const ALL_ANSWERED = "Every pair is answered: export votes.json with E";
 function openPairs() {
   blind.judged = 0;
-  if (!draw()) { say("Blind pairs need two different cells besides the base; loosen the filter"); return; }
+  if (!draw()) {
+    say(grid.pairs.length ? ALL_ANSWERED : "Blind pairs need two different cells besides the base; loosen the filter");
+    return;
+  }
   zoomAway();
   openDialog($("blind"));
   nextPair();
@@ -41,6 +52,7 @@ function openPairs() {
 function nextPair() {
   blind.pair = draw();
   blind.busy = false;
+  if (!blind.pair) { $("blind").close(); say(ALL_ANSWERED); return; }
   $("blind-stage").className = "stage two";
   $("blind-stage").replaceChildren(...blind.pair.map((cell, n) => {
     const made = element("figure", {}, frame(cell, true));
@@ -51,8 +63,11 @@ function nextPair() {
   }));
   const held = axes.map((_, n) => n).filter(n => axes[n].held && axes[n].values.length > 1);
   const same = held.map(axis => label(blind.pair[0], axis)).join(" · ");
-  $("blind-caption").replaceChildren(element("b", { textContent: "Which is better?" }),
-    `  ·  ${blind.judged} judged now, ${votes.pairs.length} in all`, same ? "  ·  " + same : "");
+  const known = answered(), done = grid.pairs.filter(own => known.has(pairKey(...own))).length;
+  const count = grid.pairs.length ? `${done} of ${grid.pairs.length} answered`
+    : `${blind.judged} judged now, ${votes.pairs.length} in all`;
+  $("blind-caption").replaceChildren(element("b", { textContent: grid.question || "Which is better?" }),
+    `  ·  ${count}`, same ? "  ·  " + same : "");
   $("undo").disabled = !blind.judged;
 }
 function judge(won) {
@@ -104,5 +119,5 @@ function pairing() {
   for (const won of ["left", "tie", "right"]) $(won).addEventListener("click", () => judge(won));
   $("undo").addEventListener("click", undoPair);
   $("done").addEventListener("click", () => $("blind").close());
-  $("blind").addEventListener("close", () => { zoomAway(); markAll(); if (blind.judged) openStandings(); });
+  $("blind").addEventListener("close", () => { zoomAway(); markAll(); if (blind.judged && !grid.pairs.length) openStandings(); });
 }

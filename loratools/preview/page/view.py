@@ -59,7 +59,9 @@ class Shot:
 class View:
     """All that the page shows. The first axis runs across, the second down, the others are pages or tiles.
 
-    ``size`` is (width, height) of the pictures in pixels; ``id`` keeps the votes of different grids apart.
+    ``size`` is (width, height) of the pictures in pixels; ``id`` keeps the votes of different grids apart. ``pairs``
+    are keys of cells that the page asks to compare, in this order, by the ``question``; without any, blind pairs are
+    drawn at random.
     """
 
     title: str
@@ -68,6 +70,8 @@ class View:
     size: tuple[int, int]
     axes: tuple[PageAxis, ...]
     shots: tuple[Shot, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    question: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -75,8 +79,7 @@ class View:
         return list(dict.fromkeys(shot.file for shot in self.shots))
 
     def content(self) -> dict[str, Any]:
-        """The page's JSON; a cell's ``source`` is its file's place in :attr:`files`."""
-        index = {file: i for i, file in enumerate(self.files)}
+        """The page's JSON, beside the sources of its pictures by file."""
         return {
             "title": self.title,
             "about": self.about,
@@ -86,10 +89,9 @@ class View:
                 {"name": axis.name, "held": axis.held, "values": [vars(value) for value in axis.values]}
                 for axis in self.axes
             ],
-            "cells": [
-                {**vars(shot), "scores": [vars(score) for score in shot.scores], "source": index[shot.file]}
-                for shot in self.shots
-            ],
+            "pairs": self.pairs,
+            "question": self.question,
+            "cells": [{**vars(shot), "scores": [vars(score) for score in shot.scores]} for shot in self.shots],
         }
 
 

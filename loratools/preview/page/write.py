@@ -51,33 +51,45 @@ def draw_view(view: View, *, embed: Path | None = None) -> str:
 
 def _pieces(view: View, embed: Path | None) -> Iterator[bytes]:
     """The page in UTF-8, piece by piece: with its pictures it is larger than what should be copied again and again."""
+    yield opening(view.title)
+    for n, file in enumerate(view.files):
+        yield from source(n, file, embed)
+    yield closing(view)
+
+
+def opening(title: str) -> bytes:
+    """The page as far as the pictures' sources, which come first in its data: they are there before the rest is."""
+    return _text(0, title) + b'{"sources":{'
+
+
+def source(number: int, file: str, embed: Path | None) -> tuple[bytes, ...]:
+    """A picture's entry among the sources: where an ``img`` loads it from, or, of the folder ``embed``, all of it.
+
+    Raises:
+        FileError: if a picture that is to be embedded is missing.
+    """
+    name = (b"," if number else b"") + _json(file) + b":"
+    return (name, _json(quote(file))) if embed is None else (name, b'"', *_data_uri(embed / file), b'"')
+
+
+def closing(view: View) -> bytes:
+    """The page from behind the sources."""
+    return b"}," + _json(view.content()).removeprefix(b"{") + _text(1, view.title)
+
+
+def _text(part: int, title: str) -> bytes:
+    """The template before (0) and after (1) the data."""
     script = _script()
     parts = {
-        "title": html.escape(view.title),
+        "title": html.escape(title),
         # only this very script may run, whatever a label holds
         "policy": f"script-src 'sha256-{_sha256(script)}'; object-src 'none'; base-uri 'none'; connect-src 'none'",
         "style": _asset("page.css"),
         "script": script,
     }
-    for n, text in enumerate(re.split(r"\{\{(\w+)\}\}", _asset("page.html"))):
-        if n % 2 == 0:
-            yield text.encode()
-        elif text == "data":
-            yield from _data(view, embed)
-        else:
-            yield utf8_text(parts[text]).encode()
-
-
-def _data(view: View, embed: Path | None) -> Iterator[bytes]:
-    """The page's JSON, whose ``sources`` are what an ``img`` loads."""
-    yield _json(view.content()).removesuffix(b"}") + b',"sources":['
-    for n, file in enumerate(view.files):
-        yield b"," if n else b""
-        if embed is None:
-            yield _json(quote(file))
-        else:
-            yield from (b'"', *_data_uri(embed / file), b'"')
-    yield b"]}"
+    template = _asset("page.html").split("{{data}}")[part]
+    pieces = re.split(r"\{\{(\w+)\}\}", template)
+    return utf8_text("".join(text if n % 2 == 0 else parts[text] for n, text in enumerate(pieces))).encode()
 
 
 def _data_uri(path: Path) -> tuple[bytes, bytes]:

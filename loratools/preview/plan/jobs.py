@@ -131,6 +131,11 @@ class Job:
         return self.settings.size
 
     @property
+    def noise_size(self) -> tuple[int, int]:
+        """(height, width) of the picture whose noise this one begins from: its own."""
+        return self.settings.size
+
+    @property
     def noise(self) -> str:
         """A kind of :mod:`loratools.base.sampling.noise`."""
         return self.settings.noise

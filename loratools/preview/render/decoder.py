@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loratools.base.model import Base
 from loratools.base.sampling.sample import decode_pixels
-from loratools.errors import GridError
+from loratools.errors import MemoryShortError
 from loratools.preview.plan.jobs import Job
 from loratools.preview.render.host_pixels import HostPixels
 from loratools.preview.render.memory import too_small
@@ -98,7 +98,7 @@ class Decoder:
                 return decode_pixels(self._base, latents)
         except torch.OutOfMemoryError:
             if len(latents) == 1:
-                raise GridError(too_small(self._base)) from None
+                raise MemoryShortError(too_small(self._base)) from None
         self._free()
         self.say(f"out of memory decoding {len(latents)} pictures at once; going on with fewer")
         return None

@@ -24,7 +24,7 @@ from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.sample import UNet
-from loratools.errors import GridError
+from loratools.errors import GridError, MemoryShortError
 from loratools.preview.plan.jobs import GridJob, Job, Stack
 from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
 from loratools.preview.render.claims import Claims, everything, with_next
@@ -81,7 +81,9 @@ class Engine:
         self._say = say or (lambda text: None)
         self._most = self.options.batch
         self._announced = False  # whether this caller knows what memory is needed
-        self._prompts = PromptCache(base, self.patcher, encode, self._using)
+        self._holds = False  # and the next, as the call at hand asks
+        self._on_step: Callable[[int], None] = _nothing
+        self._prompts = PromptCache(base, self.patcher, encode, self._using, self.options.prompts)
         self._savings = Savings(self.options.offload, self.options.sliced, self.options.tiled)
         self._tiles = contextlib.ExitStack()
         self._decoder = Decoder(base, self._decoding, self._free, self._say)
@@ -102,6 +104,7 @@ class Engine:
 
     def close(self) -> None:
         """Bring the base back to W0 and free all that is kept."""
+        self._onednn.remove()
         self.patcher.free()
         self._prompts.forget()
         self._mixed.forget()
@@ -161,6 +164,8 @@ class Engine:
         portions: Portions = everything,
         on_found: Callable[[int], None] | None = None,
         keep_order: bool = False,
+        hold: bool = False,
+        on_step: Callable[[int], None] | None = None,
     ) -> Generator[DrawnBatch | None]:
         """Draw every job whose picture is wanted, and yield pictures as they come, while the next are being drawn.
 
@@ -173,6 +178,9 @@ class Engine:
             portions: the groups of this process in portions, as :meth:`.claims.Claims.portions` gives them.
             on_found: called with the number of pictures that have just been found not to be wanted.
             keep_order: draw stacks in the order of their first jobs, and not in the order that patches fewest modules.
+            hold: leave the last stack on the base at the end, for a caller who asks for a few pictures again and again:
+                the next call then writes only the modules that differ. :meth:`close` brings the base back to W0.
+            on_step: called after each UNet call of a batch with their number; what it raises ends the drawing.
         Yields:
             Batches of pictures; None where all before it are to be on disk before the next is asked for, as
             ``portions`` says and at the end.
@@ -181,6 +189,7 @@ class Engine:
             GridError: if not even one picture fits the memory.
         """
         wanted = wanted or All()
+        self._holds, self._on_step = hold, on_step or _nothing
         groups = self._plan(jobs, keep_order)
         if self._save_memory(groups, wanted):
             groups = self._plan(jobs, keep_order)
@@ -206,8 +215,9 @@ class Engine:
         finally:
             self._decoder.drop()
             self._mixed.cancel()
-            self._onednn.remove()
-            self.patcher.restore()
+            if not self._holds:
+                self._onednn.remove()
+                self.patcher.restore()
             if self._offloader:
                 self._offloader.back()
 
@@ -218,8 +228,8 @@ class Engine:
     @contextlib.contextmanager
     def _ahead(self, wanted: Wanted) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
         """A function that puts the groups whose pictures exist first; on CUDA it also has the stacks of the others read
-        on a thread while the device works."""
-        if self.base.device.type != "cuda":
+        on a thread while the device works. A stack that is held has most of its modules there already."""
+        if self.base.device.type != "cuda" or self._holds:
             yield lambda groups: groups
             return
         with DeltaPrefetcher() as ahead:
@@ -283,7 +293,7 @@ class Engine:
             return self._denoise(jobs)
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
-                raise GridError(too_small(self.base)) from None
+                raise MemoryShortError(too_small(self.base)) from None
             return None
 
     def _denoise(self, jobs: Sequence[Job]) -> Tensor:
@@ -292,11 +302,16 @@ class Engine:
         jobs = self._mixed.padded(jobs, self._most)
         guidance = batch_guidance(first, [self._prompts.of(job) for job in jobs])
         with self._using(self.base.unet), self._choice.sampling(), self._mixed.attached(jobs, guidance):
-            latents = denoise_batch(self.base, jobs, guidance, callback=self._mixed.step, unet=self._unet(jobs))
+            latents = denoise_batch(self.base, jobs, guidance, callback=self._step, unet=self._unet(jobs))
         return latents[:count]
 
+    def _step(self, done: int) -> None:
+        self._mixed.step(done)
+        self._on_step(done)
+
     def _unet(self, jobs: Sequence[Job]) -> UNet:
-        return self._graphs if self._graphs is not None and jobs[0].steps >= _WORTH_A_GRAPH else self._plain
+        pays = self._holds or jobs[0].steps >= _WORTH_A_GRAPH
+        return self._graphs if self._graphs is not None and pays else self._plain
 
     @contextlib.contextmanager
     def _decoding(self, *models: object) -> Iterator[None]:
@@ -368,6 +383,10 @@ class Engine:
         if most < asked or not self._announced:
             self._say(text)
         self._announced = True
+
+
+def _nothing(done: int) -> None:
+    """What is done after a step unless a caller says otherwise."""
 
 
 def _on_device(device: torch.device) -> contextlib.AbstractContextManager[None]:

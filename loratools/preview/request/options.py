@@ -26,6 +26,7 @@ class EngineOptions:
         tiled: decode each picture in tiles, for sizes whose decoding does not fit otherwise.
         mixed: pictures of several stacks in one batch: ``None`` where that is faster (on CUDA, if stacks have few
             pictures), ``True`` wherever it can be, ``False`` never.
+        prompts: encoded prompts that are kept, each for one state of the text encoders.
     """
 
     batch: int = 8
@@ -36,6 +37,7 @@ class EngineOptions:
     sliced: bool = False
     tiled: bool = False
     mixed: bool | None = None
+    prompts: int = 4096
 
 
 @dataclass(frozen=True)

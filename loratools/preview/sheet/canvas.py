@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _WIDE = 1536  # pixels across of a part, at least, where its row has as many: shorter scanlines deflate worse
-_SLAB = 4_000_000  # pixels of what surrounds the pictures that a thread draws at once
+_SLAB = 4_000_000  # pixels of a picture that a thread deflates at once
 
 
 class Stretch(NamedTuple):
@@ -121,26 +121,25 @@ class SheetCanvas:
         for own, lacking in self._lacking.items():
             if own not in self._parts and not lacking:
                 self._make(own)  # places without pictures
-        slabs = _slabs(list(_bands(layout, height)), width)
 
-        def draw(slab: Sequence[_Band]) -> list[list[Part]] | None:
-            box = (0, slab[0].top, width, slab[-1].bottom)
-            around = np.asarray(draw_around(grid, layout, cells, box, self.marks))
-            rows = [self._assemble(band, around[band.top - box[1] : band.bottom - box[1]], layout) for band in slab]
-            return None if None in rows else [row for row in rows if row is not None]
+        def around(left: int, right: int, band: _Band) -> Pixels:
+            box = (left, band.top, right, band.bottom)
+            return np.asarray(draw_around(grid, layout, cells, box, self.marks))
 
-        made = list(in_order(draw, slabs))
-        bands = [band for slab in made for band in slab or ()]
-        if None in made:
+        made = list(in_order(lambda band: self._assemble(band, width, layout, around), _bands(layout, height)))
+        bands = [band for band in made if band is not None]
+        if len(bands) < len(made):
             return False
         write_png(path, (width, height), bands)
         return True
 
-    def _assemble(self, band: _Band, around: Pixels, layout: Layout) -> list[Part] | None:
+    def _assemble(
+        self, band: _Band, width: int, layout: Layout, around: Callable[[int, int, _Band], Pixels]
+    ) -> list[Part] | None:
         """The parts of a band from left to right; None where a picture's part was deflated after other pixels.
 
         Args:
-            around: the band's pixels without pictures, across the whole sheet.
+            around: draws the pixels from ``left`` to ``right`` of a band that has no pictures there.
         """
         parts: list[Part] = []
         x = 0
@@ -148,13 +147,13 @@ class SheetCanvas:
             for own in self._stretches[part, band.row]:
                 left, right = _across(own, layout)
                 if left > x:
-                    parts.append(_deflate(around[:, x:left], parts))
+                    parts.append(_deflate(around(x, left, band), parts))
                 if not self._parts[own].follows(parts[-1]):
                     return None
                 parts.append(self._parts[own])
                 x = right
-        if x < around.shape[1]:
-            parts.append(_deflate(around[:, x:], parts))
+        if x < width:
+            parts.append(_deflate(around(x, width, band), parts))
         return parts
 
     def _make(self, own: Stretch) -> None:
@@ -228,16 +227,6 @@ def _bands(layout: Layout, height: int) -> Iterator[_Band]:
             at = bottom
     if at < height:
         yield _Band(at, height)
-
-
-def _slabs(bands: Sequence[_Band], width: int) -> list[list[_Band]]:
-    """Bands together, as many as one thread draws at once."""
-    slabs: list[list[_Band]] = []
-    for band in bands:
-        if not slabs or (band.bottom - slabs[-1][0].top) * width > _SLAB:
-            slabs.append([])
-        slabs[-1].append(band)
-    return slabs
 
 
 def _deflate(pixels: Pixels, parts: Sequence[Part]) -> Part:

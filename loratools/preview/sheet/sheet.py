@@ -68,7 +68,10 @@ def draw_around(grid: Grid, layout: Layout, cells: Cells, box: Box, marks: Marks
 
 
 def _draw_around(grid: Grid, layout: Layout, box: Box) -> tuple[Image, Layout]:
-    """Title, headings, lines and footer inside ``box``, and the layout as seen from its corner."""
+    """Title, headings, lines and footer inside ``box``, and the layout as seen from its corner.
+
+    Texts that lie above or below it are not even measured: a sheet is drawn in many boxes.
+    """
     from PIL import Image as images
     from PIL import ImageDraw
 
@@ -77,11 +80,13 @@ def _draw_around(grid: Grid, layout: Layout, box: Box) -> tuple[Image, Layout]:
     layout = replace(layout, origin=(left, top))
     sheet = images.new("RGB", (right - left, bottom - top), PAPER)
     pen = ImageDraw.Draw(sheet)
-    line = layout.title.wrap(grid.title, room, 1)[0]
-    pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
+    if top < layout.margin + 2 * layout.title.line:
+        line = layout.title.wrap(grid.title, room, 1)[0]
+        pen.text((layout.margin - left, layout.margin - top), line, fill=INK, font=layout.title.font)
     for part in range(len(layout.table.parts)):
         _draw_headings(pen, layout, part, bottom - top)
-    _draw_footer(pen, _footer(grid, layout, room), layout, layout.size[0])
+    if layout.size[1] - layout.gap < bottom:
+        _draw_footer(pen, _footer(grid, layout, room), layout, layout.size[0])
     return sheet, layout
 
 

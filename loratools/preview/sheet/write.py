@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from loratools.files import replacing
 from loratools.measures.votes.votes_file import Marks, read_marks
 from loratools.preview.page import write_page
+from loratools.preview.page.stream import PageStream
 from loratools.preview.record.folder import write_grid
 from loratools.preview.record.grid import Grid
 from loratools.preview.request.options import SheetOptions
@@ -52,11 +53,25 @@ def worded(grid: Grid, options: SheetOptions) -> Grid:
     return replace(named, captions=options.captions) if options.captions else named
 
 
-def draw(folder: Path, grid: Grid, options: SheetOptions | None = None, canvas: SheetCanvas | None = None) -> None:
+def begin_page(folder: Path, grid: Grid, options: SheetOptions) -> PageStream | None:
+    """The page of a grid whose pictures are still to come, if it may carry them."""
+    if options.embed is False:
+        return None
+    return PageStream(folder, grid, None if options.embed else _CARRIED)
+
+
+def draw(
+    folder: Path,
+    grid: Grid,
+    options: SheetOptions | None = None,
+    canvas: SheetCanvas | None = None,
+    begun: PageStream | None = None,
+) -> None:
     """Write the record, the sheet and the page of ``grid``, whose pictures lie in ``folder``.
 
     Args:
         canvas: ``grid.png`` as far as it was drawn while pictures came; the others are read from their files.
+        begun: ``grid.html`` as far as it was written meanwhile.
     Raises:
         FormatError: if ``votes.json`` in the folder, whose winners are marked, cannot be understood.
     """
@@ -64,13 +79,19 @@ def draw(folder: Path, grid: Grid, options: SheetOptions | None = None, canvas: 
     marks = read_marks(folder / VOTES)
     write_grid(folder, grid)
     with ThreadPoolExecutor(1) as pool:  # both wait for the disk at their ends
-        page = pool.submit(write_page, folder, grid, embed=embeds(folder, grid, options))
+        page = pool.submit(_write_page, folder, grid, options, begun)
         _draw_sheet_file(folder, grid, marks, canvas)
         for path, box, full in list(_files(folder, grid, options))[1:]:
             _draw_other_file(
                 path, draw_sheet(folder, grid, plan_layout(grid, sys.maxsize if full else None), box, marks)
             )
         page.result()
+
+
+def _write_page(folder: Path, grid: Grid, options: SheetOptions, begun: PageStream | None) -> None:
+    carries = embeds(folder, grid, options)
+    if begun is None or not carries or not begun.finish(grid):
+        write_page(folder, grid, embed=carries)
 
 
 def _draw_sheet_file(folder: Path, grid: Grid, marks: Marks, canvas: SheetCanvas | None) -> None:

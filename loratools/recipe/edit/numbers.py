@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
 from loratools.files import locked, write_bytes
 from loratools.recipe.edit.locate import Located, MergeText, Replacement, apply, locate, merge_text
@@ -33,14 +34,33 @@ class NewNumbers:
     """What is to be written.
 
     Attributes:
-        vector: block -> weight, of the first positive term.
+        vector: block -> weight, of the term of ``role``.
         amount: what the weight of the first negative term is multiplied by; 1 leaves it.
         say: what the log says of it.
+        role: ``GP1`` for the vector of the first positive term, ``GP2`` for that of the first negative one.
     """
 
     vector: Mapping[str, float]
     amount: float = 1.0
     say: str = ""
+    role: str = _TUNED
+
+
+def role_of(recipe: Path, vector: str, merge: str | None = None) -> str:
+    """Which of the merge's two terms that can be edited uses the vector called ``vector``: ``GP1`` or ``GP2``.
+
+    Raises:
+        RecipeError: if neither does; the message names the vectors that they use.
+    """
+    file = RecipeFile.read(recipe)
+    read, document = file.parsed(file.text)
+    merged = merge_text(document, read, merge)
+    used = {role: merged.terms[term].spec.vector_text for role, term in merged.of_roles(tuple(ROLES)).items()}
+    for role, text in used.items():
+        if text is not None and text.lower() == vector.lower():
+            return role
+    have = ", ".join(text for text in used.values() if text) or "none"
+    raise RecipeError(f"{recipe}: no term of the merge '{merged.step}' uses a vector '{vector}'; they use {have}")
 
 
 def set_numbers(recipe: Path, new: NewNumbers, *, merge: str | None = None, dry_run: bool = False) -> EditResult:
@@ -65,14 +85,15 @@ def set_numbers(recipe: Path, new: NewNumbers, *, merge: str | None = None, dry_
 
 
 def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | None) -> tuple[Edit, EditResult]:
-    text, passes, notes = prepare(file, merge, (_TUNED,))
+    text, passes, notes = prepare(file, merge, (new.role,))
     recipe, document = file.parsed(text)
     merged = merge_text(document, recipe, merge)
     terms = merged.of_roles((_TUNED, _SUBTRACTED))
-    if _TUNED not in terms:
-        raise RecipeError(f"{document.source}: the merge has no term with a positive weight whose vector could change")
-    located = locate(document, recipe, merged, terms[_TUNED])
-    _check_apart(merged, terms, document)
+    if new.role not in terms:
+        sign = "positive" if new.role == _TUNED else "negative"
+        raise RecipeError(f"{document.source}: the merge has no term with a {sign} weight whose vector could change")
+    located = locate(document, recipe, merged, terms[new.role])
+    _check_apart(merged, terms[new.role], document)
     numbers = [*_vector_changes(new, located, document)]
     if new.amount != 1 and _SUBTRACTED in terms:
         numbers.append(_weight_change(new.amount, merged, terms[_SUBTRACTED], document))
@@ -92,11 +113,11 @@ def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | No
     return edit, EditResult(file.path, made, changes, (), tuple(notes), file.text, text if changes else file.text)
 
 
-def _check_apart(merged: MergeText, terms: Mapping[str, int], document: Document) -> None:
+def _check_apart(merged: MergeText, changed: int, document: Document) -> None:
     """Raise RecipeError where another term uses the vector that is to change."""
-    tuned = merged.terms[terms[_TUNED]]
+    tuned = merged.terms[changed]
     own = tuned.spec.vector_text
-    others = [term.spec for number, term in enumerate(merged.terms) if number != terms[_TUNED]]
+    others = [term.spec for number, term in enumerate(merged.terms) if number != changed]
     shared = [spec.ref for spec in others if own and (spec.vector_text or "").lower() == own.lower()]
     if shared and len(tuned.items) == 1:  # a name; numbers that stand in the merge string itself are each term's own
         raise RecipeError(
@@ -116,7 +137,7 @@ def _vector_changes(new: NewNumbers, located: Located, document: Document) -> It
         span = located.spans[block]
         before, after = document.text[slice(*span)], _written(weight)
         if float(before) != weight:
-            yield Change(_TUNED, located.label, block, before, after), Replacement(*span, after)
+            yield Change(new.role, located.label, block, before, after), Replacement(*span, after)
 
 
 def _weight_change(amount: float, merged: MergeText, number: int, document: Document) -> tuple[Change, Replacement]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from loratools.progress import tqdm_bar
 
 if TYPE_CHECKING:
     from loratools.base.model import Base
@@ -90,7 +91,5 @@ def bar(context: RunContext, what: str, total: int) -> Iterator[Callable[[int], 
     if not context.progress:
         yield lambda count: None
         return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, file=sys.stderr, disable=None, leave=False) as shown:
+    with tqdm_bar(total=total, desc=what, leave=False) as shown:
         yield shown.update

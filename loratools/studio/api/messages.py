@@ -15,7 +15,7 @@ Sequence = Annotated[int, Field(ge=0, lt=2**32)]
 
 class Draw(Wire):
     """Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the
-    whole one, as the written file renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B."""
+    whole one, as the file written in ``dtype`` renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B."""
 
     type: Literal["draw"]
     stream: Stream
@@ -23,6 +23,7 @@ class Draw(Wire):
     stack: Stack
     settings: PictureSettings
     quality: Literal["drag", "rest"]
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
 
 
 class Ack(Wire):

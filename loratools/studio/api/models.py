@@ -177,6 +177,12 @@ class RunDetail(Run):
     problem: str | None = None
 
 
+class RunDo(Wire):
+    """``POST /api/runs/{id}``: stop a run that goes on, after its step or its epoch; its state is saved."""
+
+    do: Literal["stop", "stop-after-epoch"]
+
+
 class GridCell(Wire):
     """A cell of a grid; ``key`` is its key in ``grid.json`` and ``stars`` 0 where it has none."""
 

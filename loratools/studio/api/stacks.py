@@ -106,11 +106,13 @@ class FileTarget(Wire):
 
 
 class RecipeTarget(Wire):
-    """A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable."""
+    """A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable;
+    ``merge`` is the merge step that is meant where there are several."""
 
     recipe: Id
     vector: Annotated[str, Field(min_length=1, max_length=80)]
     term: int = 0
+    merge: Annotated[str, Field(max_length=80)] | None = None
 
 
 class WriteRequest(Wire):
@@ -131,11 +133,14 @@ class Started(Wire):
 
 
 class SymptomOptions(Wire):
-    """How a symptom is repaired: a step's size and number for ``fix``, effort and measure for ``tune``."""
+    """How a symptom is repaired: a step's size and number for ``fix``, effort and measures for ``tune``. ``like`` and
+    ``unlike`` are folders of pictures; no measure that runs a program can be asked for here."""
 
     step: Finite | None = None
     quick: bool = True
-    measure: tuple[Annotated[str, Field(max_length=400)], ...] = ()
+    measure: tuple[Literal["judge"], ...] = ()
+    like: Id | None = None
+    unlike: Id | None = None
     prompts: tuple[Annotated[str, Field(max_length=10_000)], ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     keep: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -16,11 +16,13 @@ from loratools.adapter.files.epoch_files import Epoch
 from loratools.adapter.header import read_header
 from loratools.base.infotext import parameters, read_png
 from loratools.errors import LoratoolsError, StudioError
-from loratools.studio.api.models import Point, Run, RunDetail, RunEpoch, Sample, Verdict, VerdictEpoch
+from loratools.studio.api.models import Done, Point, Run, RunDetail, RunDo, RunEpoch, Sample, Verdict, VerdictEpoch
 from loratools.studio.context import Studio
 from loratools.studio.discover.snapshot import FoundRun
-from loratools.studio.handlers.answers import get
+from loratools.studio.handlers.answers import get, post
+from loratools.train.interrupt import EPOCH, STEP, ask_to_stop
 from loratools.train.output.recorded_verdict import RecordedVerdict, read_verdict
+from loratools.train.output.run_folder import RunFolder
 
 _DRAWN = re.compile(r"(?:e(?P<epoch>\d{6,})|s(?P<step>\d{8,}))_(?P<number>\d{2,})\.png")
 _MOST_SAMPLES = 2_000
@@ -75,7 +77,7 @@ def _run(studio: Studio, found: FoundRun) -> dict[str, Any]:
         "step": log.step if log else 0,
         "steps": log.steps if log else None,
         "updated": found.updated,
-        "job": None,
+        "job": studio.queue.job_of_run(found.place) if found.running else None,
     }
 
 
@@ -169,4 +171,13 @@ def _shown(recorded: RecordedVerdict, content: Mapping[str, Any], stale: str) ->
     )
 
 
-ROUTES: list[Route] = [get("/api/runs", runs), get("/api/runs/{id}", run)]
+def stop(studio: Studio, request: Request, body: RunDo) -> Done:
+    """Ask a run to stop after its step or its epoch, whoever started it; its state is saved."""
+    found = find_run(studio, request.path_params["id"])
+    if not found.running:
+        raise StudioError(f"{found.place.name} is not running", status=409, remedy="reload the page")
+    ask_to_stop(RunFolder(found.place.parent, found.place.name).stop, STEP if body.do == "stop" else EPOCH)
+    return Done()
+
+
+ROUTES: list[Route] = [get("/api/runs", runs), get("/api/runs/{id}", run), post("/api/runs/{id}", RunDo, stop)]

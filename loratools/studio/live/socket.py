@@ -1,55 +1,112 @@
 """The websocket ``/api/live``: JSON as text, pictures as binary frames.
 
-A connection is two tasks: one reads the page's messages, one sends events from where the page's last watch left off.
+A connection is three tasks: one reads the page's messages, one sends pictures and what is said of them, and one sends
+events from where the page's last watch left off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from loratools.studio.api.messages import ClientMessage, Note, Watch
-from loratools.studio.context import Studio
+from loratools.errors import StudioError
+from loratools.studio.api.messages import Ack, Cancel, ClientMessage, Draw, Failed, Note
+from loratools.studio.context import Options, Studio
+from loratools.studio.live.connection import LiveConnection
+from loratools.studio.live.engine import Engine
+from loratools.studio.live.fake import FakeEngine
+from loratools.studio.live.painter_options import PainterOptions
+from loratools.studio.live.renderer import Renderer
+from loratools.studio.live.wishes import wish_of
 
 _MESSAGES: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
+_UNREADABLE = Note(text="a message that cannot be read was ignored").model_dump_json()
+
+
+def make_engine(options: Options) -> Engine:
+    """What draws the pictures; its process starts with the first of them."""
+    return FakeEngine() if options.fake_engine else Renderer(PainterOptions(device=options.device))
 
 
 @contextlib.asynccontextmanager
-async def live_service(studio: Studio) -> AsyncIterator[None]:
-    """What runs as long as the server does: the renderer, from its first picture on."""
-    yield
+async def live_service(engine: Engine) -> AsyncIterator[None]:
+    """The engine's time: as long as the server's."""
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
 async def live_endpoint(socket: WebSocket) -> None:
     """One page's connection, until it leaves."""
     studio: Studio = socket.app.state.studio
     await socket.accept()
-    watching: asyncio.Task[None] | None = None
+    connection = LiveConnection(socket.app.state.live)
+    tasks = _Tasks()
+    tasks.replace("pictures", _send_pictures(socket, connection))
     try:
         while True:
-            text = await socket.receive_text()
             try:
-                message = _MESSAGES.validate_json(text)
+                message = _MESSAGES.validate_json(await socket.receive_text())
             except ValidationError:
-                await socket.send_text(Note(text="a message that cannot be read was ignored").model_dump_json())
+                connection.refuse(_UNREADABLE, "unreadable")
                 continue
-            if isinstance(message, Watch):
-                if watching is not None:
-                    watching.cancel()
-                watching = asyncio.create_task(_send_events(socket, studio, message.after or studio.events.last))
+            if isinstance(message, Draw):
+                await _draw(studio, connection, message)
+            elif isinstance(message, Ack):
+                connection.acknowledge(message.stream, message.seq)
+            elif isinstance(message, Cancel):
+                connection.cancel(message.stream)
+            else:
+                tasks.replace("events", _send_events(socket, studio, message.after or studio.events.last))
     except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which the page never sends
         return
     finally:
-        if watching is not None:
-            watching.cancel()
+        connection.close()
+        tasks.cancel()
+
+
+async def _draw(studio: Studio, connection: LiveConnection, message: Draw) -> None:
+    try:
+        await connection.draw(message.stream, message.seq, wish_of(message, studio.roots))
+    except StudioError as error:
+        failed = Failed(stream=message.stream, seq=message.seq, error=error.short, remedy=error.remedy)
+        connection.refuse(failed.model_dump_json(), ("failed", message.stream))
+
+
+class _Tasks:
+    """A connection's tasks by name, which end with it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def replace(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Begin a task in the place of the one of this name."""
+        if name in self._tasks:
+            self._tasks[name].cancel()
+        self._tasks[name] = asyncio.create_task(work)
+
+    def cancel(self) -> None:
+        """End them all."""
+        for task in self._tasks.values():
+            task.cancel()
+
+
+async def _send_pictures(socket: WebSocket, connection: LiveConnection) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page is gone, as its reader sees too
+        while True:
+            message = await connection.next_message()
+            await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_text(message))
 
 
 async def _send_events(socket: WebSocket, studio: Studio, last: int) -> None:
-    while True:
-        for event in await studio.events.wait(last):
-            last = event.id
-            await socket.send_text(event.model_dump_json())
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        while True:
+            for event in await studio.events.wait(last):
+                last = event.id
+                await socket.send_text(event.model_dump_json())

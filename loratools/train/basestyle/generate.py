@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
-from tqdm import tqdm
 
 from loratools import files
 from loratools.base.base_path import POCKET
 from loratools.base.model import Base
 from loratools.errors import FileError, LoratoolsError
+from loratools.progress import tqdm_bar
 from loratools.train.distributed import Ranks
 from loratools.train.seeds import derived
 from loratools.validation import mistakes
@@ -182,10 +181,7 @@ def draw_missing(
         return
     from loratools.base.load import load_base
 
-    hidden = None if bar else True
-    with tqdm(
-        total=sum(map(len, batches[first:last])), desc="pictures", unit="image", file=sys.stderr, disable=hidden
-    ) as shown:
+    with tqdm_bar(shown=bar, total=sum(map(len, batches[first:last])), desc="pictures", unit="image") as shown:
         loaded = load_base(base, device=device, dtype=None)
         for batch in batches[first:last]:
             for picture, pixels in zip(batch, draw_batch(loaded, batch, generation), strict=True):

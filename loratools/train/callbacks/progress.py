@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+
+from loratools.progress import tqdm_bar
 
 _SMOOTHING = 0.95
 
@@ -61,10 +62,7 @@ def progress_bar(shown: bool, device: torch.device, *, total: int, done: int) ->
 
 def bar(shown: bool, *, total: int, unit: str, initial: int = 0, desc: str | None = None) -> Any:
     """A tqdm bar on stderr, if that is a terminal and ``shown``."""
-    disabled = None if shown else True
-    return tqdm(
-        file=sys.stderr, disable=disabled, dynamic_ncols=True, total=total, unit=unit, initial=initial, desc=desc
-    )
+    return tqdm_bar(shown=shown, dynamic_ncols=True, total=total, unit=unit, initial=initial, desc=desc)
 
 
 def memory(device: torch.device) -> int:

@@ -39,6 +39,11 @@ class RunFolder:
         return self.out / f"{self.name}-state" / "state.pt"
 
     @property
+    def stop(self) -> Path:
+        """Asks the run to stop once it is there; see :mod:`loratools.train.interrupt`."""
+        return self.out / f"{self.name}-state" / "stop"
+
+    @property
     def samples(self) -> Path:
         """Folder of the pictures that the run draws of itself."""
         return self.out / f"{self.name}-samples"

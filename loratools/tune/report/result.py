@@ -33,6 +33,7 @@ class TuneResult:
         effects: what lowering each block by a half does to the cost and to each constraint: mean and deviation.
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
+        waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class TuneResult:
     finished: bool
     notes: tuple[str, ...]
     seconds: float
+    waiting: str = ""
 
     @property
     def file(self) -> Path:
@@ -140,7 +142,9 @@ class TuneResult:
         if self.blend is not None and self.space.earlier is not None:
             taken = ", ".join(f"{block} {part:g}" for block, part in self.blend.items() if part) or "nothing"
             lines.append(f"of {self.space.earlier.label}: {taken}")
-        return "\n".join([*lines, *(f"note: {note}" for note in (*stopped, *self.notes))])
+        return "\n".join(
+            [*lines, *(f"note: {note}" for note in (*stopped, *self.notes)), *([self.waiting] if self.waiting else [])]
+        )
 
     def _changes(self) -> dict[str, Any]:
         """The answer's differences to the whole LoRA and to plain strength, picture by picture."""

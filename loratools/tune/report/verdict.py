@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from loratools.measures.estimate import Estimate
+from loratools.measures.measure import Better
 from loratools.tune.problem.goals import Constraint, Goals
 from loratools.tune.report.columns import BEFORE, STRENGTH, TUNED, HeldOut
 
@@ -22,26 +23,36 @@ class Verdict:
         gain: mean cost of the tuned vector less that of plain strength, in units of the LoRA's excess over the base.
         clear: whether that is more than two standard errors.
         lost: constraints that the tuned vector misses by more than two standard errors.
+        unseen: measures that only check, in which the gain over plain strength does not show.
     """
 
     answer: str
     gain: Estimate
     clear: bool
     lost: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
 
 
-def judge_answer(held: HeldOut, goals: Goals) -> Verdict:
+def judge_answer(held: HeldOut, goals: Goals, checks: Mapping[str, Better] | None = None) -> Verdict:
     """Take the tuned vector where it is better than plain strength and keeps what it should, else plain strength.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
+        checks: measures that led nothing, and which way is better: what led the search may have been fooled by it.
     """
     tuned, strength = held.column(TUNED).values, held.column(STRENGTH).values
     gain = held.of_values(goals.cost(tuned), goals.cost(strength))
     lost = tuple(each.name for each in goals.constraints if _is_lost(held, each))
-    better = gain.mean < 0 and not lost
+    unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better))
+    better = gain.mean < 0 and not lost and not unseen
     clear = abs(gain.mean) > _CLEAR * _error(gain)
-    return Verdict(TUNED if better else STRENGTH, gain, clear, lost)
+    return Verdict(TUNED if better else STRENGTH, gain, clear, lost, unseen)
+
+
+def _is_seen(held: HeldOut, name: str, better: Better) -> bool:
+    """Whether the tuned vector is better than plain strength by this measure too."""
+    change = held.difference(TUNED, STRENGTH, name).mean
+    return change < 0 if better == "lower" else change > 0
 
 
 def _is_lost(held: HeldOut, constraint: Constraint) -> bool:
@@ -71,6 +82,10 @@ def notes_of(held: HeldOut, goals: Goals, verdict: Verdict, keep: float, strengt
     if verdict.answer == TUNED and not verdict.clear:
         yield "the tuned vector is better than plain strength by less than two standard errors; look at the sheet"
     if verdict.answer == STRENGTH:
-        why = f"it loses {' and '.join(verdict.lost)}" if verdict.lost else "it is no better on pictures it never saw"
+        why = "it is no better on pictures it never saw"
+        if verdict.lost:
+            why = f"it loses {' and '.join(verdict.lost)}"
+        elif verdict.unseen and verdict.gain.mean < 0:
+            why = f"what it gains does not show in {' and '.join(verdict.unseen)}, so the measure may have been fooled"
         plain = f"plain strength, {strength:g}" if strength < 1 else "the LoRA as it is"
         yield f"the search found nothing that beats plain strength: {why}; the answer is {plain}"

@@ -30,7 +30,7 @@ def test_the_page_has_every_picture_once_and_every_cell(tmp_path: Path) -> None:
     assert len(data["cells"]) == 12 and len(data["sources"]) == 10  # the base's two pictures serve both rows
     for cell in data["cells"]:
         weight, row, prompt, _ = cell["at"]
-        assert data["sources"][cell["source"]] == f"cells/{row if weight else 'base'}_{weight}%20{prompt}.png"
+        assert data["sources"][cell["file"]] == f"cells/{row if weight else 'base'}_{weight}%20{prompt}.png"
         assert cell["base"] == [0, row, prompt, 0]
         assert ("<lora:ink" in cell["parameters"]) == bool(weight)
         assert cell["badge"] == ("0.93" if (row, weight) == (0, 2) else "")
@@ -58,7 +58,7 @@ def test_embedded_pictures_are_the_files(tmp_path: Path) -> None:
     write_page(tmp_path, grid, embed=True)
     data = page_data((tmp_path / "grid.html").read_text(encoding="utf-8"))
     for cell in data["cells"]:
-        head, content = data["sources"][cell["source"]].split(",", 1)
+        head, content = data["sources"][cell["file"]].split(",", 1)
         assert head == "data:image/png;base64"
         assert base64.b64decode(content) == (tmp_path / cell["file"]).read_bytes()
     (tmp_path / grid.pictures[0].file).unlink()

@@ -6,7 +6,6 @@ file, with the search's pictures and figures in a folder beside it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from loratools.errors import LoratoolsError
+from loratools.errors import LoratoolsError, MeasureError
+from loratools.progress import tqdm_bar
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms
 from loratools.recipe.plan.planner import StepRequest
@@ -95,7 +95,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     Raises:
         RecipeError: at the option that cannot be read.
     """
-    from loratools.measures.request import parse_measures
+    from loratools.measures.request import asks_for_marks, parse_measures
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.read_prompts import read_prompts
     from loratools.preview.request.request import SamplingRequest
@@ -104,6 +104,11 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
 
     with _at(request, "measure"):
         measures = parse_measures(options.measure)
+        if asks_for_marks(measures):
+            raise MeasureError(
+                "a recipe's step cannot wait for a person's marks; give 'marks=VOTES.json', or like and unlike "
+                "folders, or tune the recipe with `loratools blocks tune`"
+            )
     with _at(request, "prompts"):
         prompts = tuple(read_prompts(options.prompts, request.paths.find))
     with _at(request, "seeds"):
@@ -204,9 +209,7 @@ def _progress(context: RunContext, name: str) -> Iterator[OnProgress | None]:
     if not context.progress:
         yield None
         return
-    from tqdm import tqdm
-
-    with tqdm(total=1, desc=name, file=sys.stderr, disable=None, leave=False, unit="pictures") as shown:
+    with tqdm_bar(total=1, desc=name, leave=False, unit="pictures") as shown:
 
         def on_progress(progress: TuneProgress) -> None:
             shown.total = progress.total

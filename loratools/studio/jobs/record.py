@@ -1,0 +1,100 @@
+"""A job as the queue's table has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from loratools.studio.api.jobs import Job, Progress
+from loratools.studio.api.models import JobAction, JobState
+
+ACTIVE = ("running", "stopping")
+Goal = Literal["", "paused", "stopped"]
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job.
+
+    Attributes:
+        argv: what is run, after ``loratools``; ``go_on`` is added when it was stopped and goes on.
+        heavy: whether it needs the device for itself.
+        state: see :data:`.models.JobState`.
+        goal: what it becomes once it has stopped as it was asked to.
+        position: its place in the queue; lower ones come first.
+        times: how often it was started.
+        stops: how often it was asked to stop since it was started.
+        results: paths that it writes.
+        run: ``OUT/NAME`` of a training.
+    """
+
+    id: str
+    kind: str
+    title: str
+    argv: tuple[str, ...]
+    go_on: tuple[str, ...]
+    cwd: str
+    step: str
+    heavy: bool
+    state: JobState
+    position: float
+    created: float
+    goal: Goal = ""
+    times: int = 0
+    stops: int = 0
+    started: float | None = None
+    ended: float | None = None
+    error: str | None = None
+    results: tuple[str, ...] = ()
+    run: str = ""
+    stop_file: str = ""
+    recipe: str = ""
+    recipe_digest: str = ""
+
+    def actions(self) -> list[JobAction]:
+        """What a person may do with it now."""
+        if self.state == "waiting":
+            return ["pause", "up", "down", "remove"]
+        if self.state == "running":
+            return ["pause", "stop", *(["stop-after-epoch"] if self.stop_file else [])]  # type: ignore[list-item]
+        if self.state == "stopping":
+            return ["stop"]
+        if self.state == "done":
+            return ["remove"]
+        return ["resume", "remove"]
+
+    def job(self, command: str, progress: Progress, results: list[str], position: int) -> Job:
+        """As the page sees it."""
+        return Job(
+            id=self.id,
+            kind=self.kind,
+            title=self.title,
+            state=self.state,
+            heavy=self.heavy,
+            progress=progress,
+            command=command,
+            step=self.step,
+            created=self.created,
+            started=self.started,
+            ended=self.ended,
+            error=self.error,
+            results=results,
+            position=position,
+            can=self.actions(),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """As the table's columns."""
+        lists = {name: json.dumps(getattr(self, name)) for name in _LISTS}
+        return {**vars(self), **lists, "heavy": int(self.heavy)}
+
+    @staticmethod
+    def of_row(row: dict[str, Any]) -> JobRecord:
+        """From the table's columns."""
+        lists = {name: tuple(json.loads(row[name])) for name in _LISTS}
+        return replace(JobRecord(**{**row, **lists}), heavy=bool(row["heavy"]))
+
+
+_LISTS = ("argv", "go_on", "results")
+COLUMNS = tuple(JobRecord.__dataclass_fields__)

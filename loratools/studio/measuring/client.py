@@ -1,0 +1,98 @@
+"""Asks the measuring process, which is started when it is needed and ended when it was not for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import loratools
+from loratools.errors import LoratoolsError, StudioError
+
+_IDLE = 120.0  # seconds after which the process, and the memory it has, goes
+_PATIENCE = 120.0  # seconds for one answer
+_BUSY = 503
+_PROCESS = "loratools.studio.measuring.process"
+
+
+class Measurer:
+    """One question at a time; the others wait."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._asking = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def ask(self, stack: str, other: str | None = None) -> dict[str, Any]:
+        """Shares of a merge string, and the change to ``other``; see :mod:`.process`.
+
+        Raises:
+            StudioError: if the merge cannot be made, or the process died.
+        """
+        with self._asking:
+            if self._timer is not None:
+                self._timer.cancel()
+            answer = self._ask({"stack": stack, "other": other})
+            self._timer = threading.Timer(_IDLE, self.close)
+            self._timer.daemon = True
+            self._timer.start()
+        if "error" in answer:
+            raise LoratoolsError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        with self._asking:
+            self._end()
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        process = self._running()
+        if process.stdin is None or process.stdout is None:  # both are pipes
+            raise StudioError("norms cannot be computed now", status=_BUSY)
+        timer = threading.Timer(_PATIENCE, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            timer.cancel()
+        if not line:
+            self._end()
+            raise StudioError("the process that computes norms ended", status=_BUSY, remedy="try again")
+        content = json.loads(line)
+        return content if isinstance(content, dict) else {}
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            paths = [str(Path(loratools.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _PROCESS],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"},
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
