@@ -11,8 +11,8 @@ class Effort:
 
     Attributes:
         prompts: of the search, and ``held_out`` of the report, where there are more than are needed.
-        pool: pictures that a vector's mean is of: the search's prompts take so many seeds each. With few of them a search
-            learns what these pictures are like, and other pictures lose their style.
+        pool: pictures that a vector's mean is of: the search's prompts take as many seeds as that needs. With few of
+            them a search learns what these pictures are like, and other pictures lose their style.
         shots: pictures that a vector of the search is drawn for, some of the pool in turn.
         population: vectors of a generation.
         screening: vectors that show what each block does, before the search.

@@ -20,6 +20,7 @@ from loratools.tune.problem.prompts import Shot
 from loratools.tune.search.model import Model
 
 SURE = 1.0  # standard errors that the style is above its bound
+_NEAR = 0.02  # above a bound: what is kept by more does not count for vectors nearer to it
 
 Values = Mapping[str, Sequence[float]]
 
@@ -65,8 +66,8 @@ class Finalists:
         """``model``, for a search of vectors that keep what these pictures say that it takes for kept in vain."""
         moved = self.points[1:] - model.space.start
         constraints = []
-        for each, process, here in zip(model.goals.constraints, model.worths, goals.constraints, strict=True):
-            missed = np.maximum(0.0, np.minimum(process.mean(moved), 0.02) - self._worths(here)[1:])
+        for process, here in zip(model.worths, goals.constraints, strict=True):
+            missed = np.maximum(0.0, np.minimum(process.mean(moved), _NEAR) - self._worths(here)[1:])
             constraints.append(float(np.median(missed)))
         return replace(model, spared=tuple(constraints))
 

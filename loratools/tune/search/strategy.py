@@ -2,9 +2,9 @@
 
 A generation is chosen by Thompson sampling within constraints (Eriksson and Poloczek 2021, Scalable Constrained
 Bayesian Optimization): each of its vectors is the best one of a function that the data still allow, among candidates
-around the best vectors so far: bold ones, which take the likeliest for true, and cautious ones. Pictures are dear and vectors' effects smooth, so this needs far fewer pictures than an
-evolution strategy: on synthetic LoRAs some 440 did what CMA-ES did with 5,200. The two were not run on the same trained
-LoRA.
+around the best vectors so far: bold ones, which take what is likeliest for true, and cautious ones. Pictures are dear
+and vectors' effects smooth, so this needs far fewer pictures than an evolution strategy: on synthetic LoRAs some 440
+did what CMA-ES did with 5,200. The two were not run on the same trained LoRA.
 """
 
 from __future__ import annotations
