@@ -53,7 +53,8 @@ def report(done: Done) -> str:
         "",
         "LoRAs that are overfit to one defect each (12 drawings of grade 2 or 3, 10 epochs), tuned by `loratools "
         f"blocks tune` and measured by the judge on {pictures} pictures of prompts and seeds that no search saw, "
-        "sampled as the base likes it. Figures are means ± standard errors over prompts and seeds. Grades go from 0 (none) to 3 (bad).",
+        "sampled as the base likes it. Figures are means ± standard errors over prompts and seeds. Grades go from 0 "
+        "(none) to 3 (bad).",
         "",
         f"A case is *repaired* where at least {100 * REPAIRED:.0f} % of the excess over the base is gone, "
         f"{100 * KEEP:.0f} % of the style is kept and the tags lose no more than two standard errors.",
@@ -64,27 +65,23 @@ def report(done: Done) -> str:
 
 def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str = "") -> list[str]:
     repaired = sum(one["repaired"] for one in done)
-    own_hands = [one for one in done if one["defect"] == "hands"]
-    hands_repaired = sum(one["repaired"] for one in own_hands)
+    own = [one for one in done if one["defect"] == "hands"]
     worse = [one["case"] for one in done if _is_worse(one)]
     gone, style = ([one[key] for one in done] for key in ("gone", "style_kept"))
     return [
         f"## Led {title}",
         "",
         f"- **Repaired: {repaired} of {len(done)}** measured (of {len(cases())}; goal {goal}).",
-        *(
-            [f"- Hands: {sum(one['repaired'] for one in own_hands)} of {len(own_hands)} (goal {hands})."]
-            if hands
-            else []
-        ),
-        f"- The style kept to {100 * KEEP:.0f} %: {sum(own >= KEEP for own in style)} of {len(done)}; {100 * REPAIRED:.0f} "
-        f"% of the excess gone: {sum(own >= REPAIRED for own in gone)}.",
+        *([f"- Hands: {sum(one['repaired'] for one in own)} of {len(own)} (goal {hands})."] if hands else []),
+        f"- The style kept to {100 * KEEP:.0f} %: {sum(value >= KEEP for value in style)} of {len(done)}; "
+        f"{100 * REPAIRED:.0f} % of the excess gone: {sum(value >= REPAIRED for value in gone)}.",
         f"- Worse than plain strength (more of the defect, no more style): {', '.join(worse) or 'none'}. The answer "
         f"was plain strength itself in {sum(one['answer'] == STRENGTH for one in done)}.",
         f"- Median: {100 * statistics.median(gone):.0f} % gone, {100 * statistics.median(style):.0f} % of the style "
         f"kept, {statistics.median(one['moved'] for one in done):.0f} blocks moved, "
         f"{statistics.median(one['search_pictures'] for one in done):.0f} pictures to search by and "
-        f"{statistics.median(one['seconds']['tune'] for one in done):.0f} s a tune ({done[0]['device']}, many at once).",
+        f"{statistics.median(one['seconds']['tune'] for one in done):.0f} s a tune ({done[0]['device']}, many at "
+        "once).",
         "",
         "| LoRA | base | whole | guide's rule | plain strength | **answer** | gone | style kept | tags | repaired |",
         "|---|---|---|---|---|---|---|---|---|---|",

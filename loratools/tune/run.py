@@ -294,7 +294,7 @@ class _Session:
         known = [point for one in history.generations if one.kind in kinds for point in one.points]
         chosen = [chosen_answer(np.array(known), model, space)] if history.count("check") else []
         chosen += answers(model, history, space, self._random(history), FINAL_CAUTIONS)
-        unchecked = chosen[2:3]  # neither bold nor timid
+        unchecked = chosen[:1]
         plain = space.start * strength
         finalists = Finalists(run.shots.fresh)
         for number in range(FRESH_ROUNDS):

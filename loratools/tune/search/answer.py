@@ -22,7 +22,7 @@ _NEAR = 0.05  # cost of moving every block by 1: of two vectors that are as good
 _IDLE = 0.01  # of the whole excess: leaving one more block as it was may cost as much,
 _IDLE_IN_ALL = 0.08  # and leaving all that are left so
 CAUTIONS = (0.5, 1.5)  # of the answers that are drawn for the pool and compared,
-FINAL_CAUTIONS = (0.0, 0.5, 1.0, 2.0, 3.0)  # and of those between which fresh pictures choose
+FINAL_CAUTIONS = (0.3, 1.0, 2.0, 3.0)  # and of those between which fresh pictures choose
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,13 @@ def _without_one(search: Search, free: Mask, point: Array, count: int = 3) -> It
 def answers(
     model: Model, history: History, space: Space, random: np.random.Generator, cautions: Sequence[float] = CAUTIONS
 ) -> list[Array]:
-    """Vectors worth drawing for many shots, each once: the best whatever it moves, by several cautions, and one that
-    moves as few blocks as can be."""
+    """Vectors worth drawing for many shots, each once: one that moves as few blocks as can be, and the best, whatever
+    they move, by several cautions."""
     everything = np.ones(len(space.start), dtype=bool)
-    chosen: list[Array] = []
+    chosen = [readable(Search(model, space, random, cautions[len(cautions) // 2]), history)]
     for caution in cautions:
         point, _ = Search(model, space, random, caution).best(history.points(), everything)
         chosen.append(np.clip(np.round(point * 20) / 20, space.low, space.high))
-    chosen.append(readable(Search(model, space, random, cautions[-1]), history))
     return [
         one for number, one in enumerate(chosen) if not any(np.array_equal(one, other) for other in chosen[:number])
     ]
