@@ -167,7 +167,7 @@ def _facts(case: Case, result: TuneResult, columns: Mapping[str, list[Shown]]) -
         "vector": result.space.vector(result.point),
         "found": result.space.vector(result.found),
         "moved": int((~np.isclose(result.point, result.space.start)).sum()),
-        "search_pictures": result.history.pictures,
+        "search_pictures": result.pictures,
         "pictures": len(prompts),
         "notes": list(result.notes),
     }

@@ -34,7 +34,7 @@ from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, 
 from loratools.tune.report.result import FILE, TuneResult
 from loratools.tune.report.sheet import write_both
 from loratools.tune.report.verdict import judge_answer, notes_of
-from loratools.tune.search.answer import FINAL_CAUTIONS, answers, chosen_answer, fewest_moved
+from loratools.tune.search.answer import FINAL_CAUTIONS, answers, chosen_answer
 from loratools.tune.search.finalists import Finalists
 from loratools.tune.search.model import Model
 from loratools.tune.search.strategy import Ask, Strategy, as_tuple
@@ -57,6 +57,7 @@ class _Found:
     strength: float
     finished: bool
     effects: Mapping[str, Mapping[str, tuple[float, float]]]
+    fresh: int = 0  # pictures by which the answer was chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,8 @@ class TuneRun:
         effort, pool, fresh = self.request.effort, len(self.shots.search), len(self.shots.fresh)
         return Clock(
             total=effort.search_pictures(pool, fresh) + report,
-            report=report + (3 * pool + fresh_pictures(fresh)) * min(1, effort.checks),
+            report=report,
+            answer=(3 * pool + fresh_pictures(fresh, 1)) * min(1, effort.checks),
             budget=self.request.budget,
             on_progress=self.on_progress,
             wants_stop=lambda: self.ranks.world == 1 and stop.asked > 0,
@@ -174,6 +176,7 @@ class _Session:
             finished=found.finished,
             notes=notes,
             seconds=self._clock.elapsed,
+            fresh=found.fresh,
         )
 
     def _reference(self) -> tuple[Goals, Generation]:
@@ -273,7 +276,9 @@ class _Session:
         strength = best_strength(history, goals, effort.strengths)
         if history.count("screening") < _LEAST:
             return _Found(history, space.start * strength, strength, finished, {})
-        for _ in range(effort.checks):
+        for number in range(effort.checks):
+            if number and not self._has_time(3 * self._pool):
+                break
             checked = answers(Model.of(history, goals, space), history, space, self._random(history))
             try:
                 generation = self._drawn(1 + len(history), self._strategy.check(checked))
@@ -281,11 +286,18 @@ class _Session:
                 break
             history = self._with(history, generation)
         model = Model.of(history, goals, space)
-        best = self._by_fresh_pictures(model, history, strength)
-        return _Found(history, best, strength, finished, _effects(model, space))
+        best, fresh = self._by_fresh_pictures(model, history, strength)
+        if np.array_equal(best, space.start):  # other pictures do not bear even plain strength
+            strength = 1.0
+        return _Found(history, best, strength, finished, _effects(model, space), fresh)
 
-    def _by_fresh_pictures(self, model: Model, history: History, strength: float) -> Array:
-        """One of the best vectors by the model, chosen by pictures that the model was not fitted to; else by it.
+    def _has_time(self, pictures: int) -> bool:
+        """Whether so many more pictures can be drawn to choose the answer by, in all processes."""
+        return not self._run.ranks.any(not self._clock.has_time_for(pictures, answering=True))
+
+    def _by_fresh_pictures(self, model: Model, history: History, strength: float) -> tuple[Array, int]:
+        """One of the best vectors by the model, chosen by pictures that the model was not fitted to, and how many these
+        were; without them chosen by the model.
 
         Where these say that less is kept than the model believes, a second round has vectors that are to keep more.
         """
@@ -297,28 +309,26 @@ class _Session:
         unchecked = chosen[:1]
         plain = space.start * strength
         finalists = Finalists(run.shots.fresh)
+        shots = tuple(range(self._pool, self._pool + len(run.shots.fresh)))
         for number in range(FRESH_ROUNDS):
-            points = finalists.new([plain, *chosen][: 1 + FINALISTS])
-            asked = tuple(as_tuple(point) for point in (space.start, *points))
-            ask = Ask("fresh", asked, tuple(range(self._pool, self._pool + len(run.shots.fresh))))
+            first = [] if number else [space.start, plain]
+            points = [*finalists.new(first), *finalists.new(chosen)[:FINALISTS]]
+            base = () if number else ((),)
+            ask = Ask("fresh", (*base, *map(as_tuple, points)), shots)
+            if not points or not self._has_time(len(ask.points) * len(shots)):
+                break
             try:
-                if number == 0:
-                    base = self._drawn(1 + len(history), replace(ask, points=((),))).of_point(0)
-                drawn = self._drawn(2 + len(history) + number, ask)
+                drawn = self._drawn(1 + len(history) + number, ask)
             except Stopped:
                 break
-            goals = self._goals(drawn.of_point(0), base, run.request.keep)
             finalists = finalists.joined(drawn, points)
+            goals = self._goals(finalists.values[0], finalists.base, run.request.keep)
             stricter = finalists.stricter(model, goals)
             chosen = answers(stricter, history, space, self._random(history), FINAL_CAUTIONS)
-        if len(finalists) < 2:
+        if not len(finalists):
             unseen = [] if history.count("check") else unchecked
-            return chosen_answer(np.array([*known, plain, *unseen]), model, space)
-        totals = finalists.totals(goals)
-        if totals[1:].min() >= totals[0]:
-            return plain
-        best: Array = finalists.points[1 + fewest_moved(finalists.points[1:], totals[1:], space)]
-        return best
+            return chosen_answer(np.array([*known, plain, *unseen]), model, space), 0
+        return finalists.best(goals, plain, space), finalists.pictures
 
     def _random(self, history: History) -> np.random.Generator:
         return np.random.default_rng([self._run.request.seed, len(history)])

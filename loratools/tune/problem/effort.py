@@ -47,10 +47,10 @@ FINALISTS = 6  # answers of a round between which fresh pictures choose
 FRESH_ROUNDS = 2
 
 
-def fresh_pictures(shots: int) -> int:
-    """Pictures by which one of the best answers is chosen: of the base, of plain strength, and in each round of the
-    whole LoRA and the finalists."""
-    return (2 + FRESH_ROUNDS * (1 + FINALISTS)) * shots
+def fresh_pictures(shots: int, rounds: int = FRESH_ROUNDS) -> int:
+    """Pictures by which one of the best answers is chosen: of the base, the whole LoRA, plain strength, and the
+    finalists of each round."""
+    return (3 + rounds * FINALISTS) * shots
 
 
 FULL = Effort(

@@ -69,7 +69,8 @@ def split_prompts(prompts: Sequence[str], seeds: Sequence[int], effort: Effort, 
     own = list(dict.fromkeys(seeds)) or list(range(1, 1 + _seeds(effort.pool, search)))
     others = range(max(own) + 1, max(own) + 1 + min(len(own), _MOST_REPORTED))
     more = range(max(others) + 1, max(others) + 1 + _seeds(effort.fresh, search))
-    return Split(_shots(search, own), _shots(search, more)[: effort.fresh], _shots(held_out, others))
+    fresh = [Shot(prompt, seed) for seed in more for prompt in search][: effort.fresh]
+    return Split(_shots(search, own), tuple(fresh), _shots(held_out, others))
 
 
 def _seeds(pictures: int, prompts: Sequence[str]) -> int:

@@ -33,6 +33,7 @@ class TuneResult:
         effects: what lowering each block by a half does to the cost and to each constraint: mean and deviation.
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
+        fresh: pictures by which the answer was chosen, which the model was not fitted to.
         waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
 
@@ -51,7 +52,13 @@ class TuneResult:
     finished: bool
     notes: tuple[str, ...]
     seconds: float
+    fresh: int = 0
     waiting: str = ""
+
+    @property
+    def pictures(self) -> int:
+        """How many the search drew, before the report."""
+        return self.history.pictures + self.fresh
 
     @property
     def file(self) -> Path:
@@ -104,7 +111,7 @@ class TuneResult:
                 for block, own in self.effects.items()
             },
             "search": {
-                "pictures": self.history.pictures,
+                "pictures": self.pictures,
                 "generations": len(self.history),
                 "finished": self.finished,
                 "seeds": list(self.request.seeds),

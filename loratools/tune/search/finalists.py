@@ -17,6 +17,8 @@ from loratools.tune.arrays import Array
 from loratools.tune.history import Generation
 from loratools.tune.problem.goals import STYLE, Constraint, Goals
 from loratools.tune.problem.prompts import Shot
+from loratools.tune.problem.space import Space
+from loratools.tune.search.answer import fewest_moved
 from loratools.tune.search.model import Model
 
 SURE = 1.0  # standard errors that the style is above its bound
@@ -30,14 +32,16 @@ class Finalists:
     """Vectors that were drawn for the same fresh ``shots``.
 
     Attributes:
-        points: (n, d), the first of them plain strength.
-        values: of each, measure -> the value of each shot; ``whole`` of the whole LoRA.
+        points: (n, d), the first of them the whole LoRA.
+        values: of each, measure -> the value of each shot; ``base`` of the base.
+        pictures: that were drawn for all this.
     """
 
     shots: tuple[Shot, ...]
     points: Array = field(default_factory=lambda: np.zeros((0, 0)))
     values: tuple[Values, ...] = ()
-    whole: Values | None = None
+    base: Values = field(default_factory=dict)
+    pictures: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -48,10 +52,13 @@ class Finalists:
         return [np.array(point) for point in dict.fromkeys(map(tuple, points)) if point not in known]
 
     def joined(self, drawn: Generation, points: Sequence[Array]) -> Finalists:
-        """These and the ``points`` of a generation that begins with the whole LoRA."""
-        more = tuple(drawn.of_point(1 + number) for number in range(len(points)))
+        """These and the ``points`` of a generation; the first one begins with the base, whose point is not among them."""
+        more = [drawn.of_point(number) for number in range(len(drawn.points))]
+        base = self.base if self.values else more.pop(0)
         every = np.array([*self.points, *points])
-        return replace(self, points=every, values=(*self.values, *more), whole=drawn.of_point(0))
+        return replace(
+            self, points=every, values=(*self.values, *more), base=base, pictures=self.pictures + drawn.pictures
+        )
 
     def totals(self, goals: Goals) -> Array:
         """What is minimised (n,), as in :meth:`.goals.Goals.total`.
@@ -61,6 +68,17 @@ class Finalists:
         """
         cost = np.array([float(np.nanmean(goals.cost(values))) for values in self.values])
         return goals.total(cost, [self._worths(each) for each in goals.constraints])
+
+    def best(self, goals: Goals, plain: Array, space: Space) -> Array:
+        """The best of all; the whole LoRA or ``plain`` strength where nothing is better than these."""
+        totals = self.totals(goals)
+        is_plain = (self.points == plain).all(1) | (np.arange(len(self)) == 0)
+        found = np.flatnonzero(~is_plain)
+        if not len(found) or totals[found].min() >= totals[is_plain].min():
+            best: Array = self.points[is_plain][totals[is_plain].argmin()]
+        else:
+            best = self.points[found][fewest_moved(self.points[found], totals[found], space)]
+        return best
 
     def stricter(self, model: Model, goals: Goals) -> Model:
         """``model``, for a search of vectors that keep what these pictures say that it takes for kept in vain."""
@@ -74,7 +92,7 @@ class Finalists:
     def _worths(self, constraint: Constraint) -> Array:
         """How far each vector is above a bound (n,); of the style, at the lower end of what is known."""
         prompts, seeds = [shot.prompt for shot in self.shots], [shot.seed for shot in self.shots]
-        before = constraint.worth((self.whole or {})[constraint.name])
+        before = constraint.worth(self.values[0][constraint.name])
         worths = []
         for values in self.values:
             own = constraint.worth(values[constraint.name])

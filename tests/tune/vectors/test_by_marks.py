@@ -42,7 +42,7 @@ class Asking:
 
     def of(self, world: World, *, key: str = "key", ranks: Ranks = Ranks(), **words: Any) -> MarkedTune:  # noqa: B008
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
-        shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
+        shots = split_prompts(PROMPTS, (1, 2), TINY, 1)
         run = TuneRun(
             space=self.tuning.space,
             request=request,
@@ -94,7 +94,7 @@ def test_a_person_marks_round_by_round_and_may_stop_at_any(asking: Asking) -> No
     assert wanted.value.page.is_file() and wanted.value.answers == asking.page(1).answers
     assert not (asking.tuning.folder / "tuned.safetensors").exists() and not asking.seen
     shown = asking.page(1).cells()
-    assert {cell.prompt for cell in shown} == {shot.prompt for shot in split_prompts(PROMPTS, (1, 2), (3, 4), 1).search}
+    assert {cell.prompt for cell in shown} == {shot.prompt for shot in split_prompts(PROMPTS, (1, 2), TINY, 1).search}
     assert len({cell.key for cell in shown}) == len(shown) > 20
     count = asking.answer(1)
     one = asking.run()
