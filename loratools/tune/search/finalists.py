@@ -52,7 +52,7 @@ class Finalists:
         return [np.array(point) for point in dict.fromkeys(map(tuple, points)) if point not in known]
 
     def joined(self, drawn: Generation, points: Sequence[Array]) -> Finalists:
-        """These and the ``points`` of a generation; the first one begins with the base, whose point is not among them."""
+        """These and the ``points`` of a generation; the first one begins with the base, which is not among them."""
         more = [drawn.of_point(number) for number in range(len(drawn.points))]
         base = self.base if self.values else more.pop(0)
         every = np.array([*self.points, *points])
