@@ -10,7 +10,7 @@ For a program::
 Files: ``read``, ``write``, ``inspect``, ``analyze``. From LoRA to LoRA: ``merge``, ``soup``, ``verify``, ``subtract``,
 ``resize``, ``extract``, ``convert``. Block vectors: ``parse_vector``, ``convert_vector``, ``export_vector``,
 ``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``, ``judge_epochs``. Pictures: ``render_grid``,
-``read_grid``, ``tune``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
+``read_grid``, ``tune``, ``tune_further``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
 
 Every mistake is a ``LoratoolsError``, whose text is one sentence that says what to do. Nothing is printed: progress
 comes by ``on_progress(done, total)``. Each name is imported when it is first used, so that ``import loratools`` itself
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from loratools.library.pictures import read_grid, render_grid
     from loratools.library.recipes import explain, reproduce, run_recipe
     from loratools.library.training import basestyle, epochs, train
-    from loratools.library.tuning import judge_epochs, tune
+    from loratools.library.tuning import judge_epochs, tune, tune_further
     from loratools.library.vectors import convert_vector, explain_vector, export_vector, parse_vector
     from loratools.ops.analysis.analyze import Analysis
     from loratools.ops.analysis.describe import Description
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from loratools.ops.subtract import SubtractReport
     from loratools.preview.record.grid import Grid
     from loratools.preview.request.options import EngineOptions
-    from loratools.preview.request.request import SamplingRequest
+    from loratools.preview.request.request import ModelRequest, SamplingRequest
     from loratools.preview.run import GridResult
     from loratools.recipe.observer import RunObserver, StepResult
     from loratools.recipe.reproduce import Reproduced
@@ -74,7 +74,7 @@ _NAMES = {
     "library.operations": "convert extract resize subtract",
     "library.vectors": "convert_vector explain_vector export_vector parse_vector",
     "library.training": "basestyle epochs train",
-    "library.tuning": "judge_epochs tune",
+    "library.tuning": "judge_epochs tune tune_further",
     "library.pictures": "read_grid render_grid",
     "library.recipes": "explain reproduce run_recipe",
     "adapter.algebra.lowrank": "Delta Dense LowRank Vector",
@@ -84,7 +84,7 @@ _NAMES = {
     "ops.merging.method": "MergeMethod",
     "ops.style_removal": "SubtractMethod",
     "preview.request.options": "EngineOptions",
-    "preview.request.request": "SamplingRequest",
+    "preview.request.request": "ModelRequest SamplingRequest",
     "recipe.observer": "RunObserver StepResult",
     "adapter.files.save": "Written",
     "blocks.explain": "BlockRow",
@@ -129,6 +129,7 @@ __all__ = [
     "MergePlan",
     "MergeReport",
     "MergedAdapter",
+    "ModelRequest",
     "Reproduced",
     "ResizeReport",
     "RunObserver",
@@ -166,6 +167,7 @@ __all__ = [
     "subtract",
     "train",
     "tune",
+    "tune_further",
     "verify",
     "write",
 ]

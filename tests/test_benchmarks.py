@@ -25,6 +25,7 @@ SMALLEST = {
     "benchmarks.looking": "--tiny --repeats 1 --out {0}",
     "benchmarks.scaling": "--tiny --work {0}/work --out {0}/out",
     "benchmarks.epochs": "--quick --only ink-8-0.004 --device cpu --work {0}/work --keep {0}/keep",
+    "benchmarks.studio": "--tiny --device cpu --parts sd15,sdxl --out {0}/studio.md",
     "benchmarks.subtraction": "--quick --only ink-sound-1 --device cpu --work {0}/work --keep {0}/keep",
     "benchmarks.recipes": "--small --only into-checkpoint --out {0}/recipes.md",
     "tools.build_pocket": "draw-codec draw-base draw-judge vae encode judge unet install card --dry --workers 1 "

@@ -36,7 +36,8 @@ FLOORS: dict[str, list[str]] = {
         "sampling patching fused", "compiled", "infotext generate",
     ],
     "train": [
-        "distributed sd_scripts seeds", "config interrupt", "data", "network", "optim", "output step", "callbacks",
+        "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
+        "callbacks",
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
@@ -47,8 +48,8 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "tune": [
-        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "tuning",
-        "epochs",
+        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "epochs",
+        "then", "tuning",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",

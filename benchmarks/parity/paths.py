@@ -28,7 +28,7 @@ from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
-from loratools.preview.render import engine
+from loratools.preview.render import device_memory
 from loratools.preview.render.memory import need
 from loratools.preview.render.population import PictureJob, PopulationRenderer
 from loratools.preview.request.options import EngineOptions
@@ -175,7 +175,7 @@ def _sharing(shared: bool | None) -> Iterator[None]:
 def _capped(base: Base, size: tuple[int, int]) -> Iterator[None]:
     """The device has memory for one picture and a little; a CPU is only told that it has none."""
     if base.device.type != "cuda":
-        with mock.patch.object(engine, "available", lambda _: 0):
+        with mock.patch.object(device_memory, "available", lambda _: 0):
             yield
         return
     torch.cuda.empty_cache()

@@ -22,13 +22,13 @@ import torch
 
 from benchmarks.previews.again import again
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
-from benchmarks.previews.compute import compute, compute_xl, restart
+from benchmarks.previews.compute import compute, compute_xl, decoding_xl, restart
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.modes import modes, modes_xl
 from benchmarks.previews.precision import caps, samplers
 from benchmarks.previews.report import report
-from benchmarks.previews.search import search, search_cpu, search_shared, search_xl, work_search
+from benchmarks.previews.search import search, search_cpu, search_shared, search_ways, search_xl, work_search
 from benchmarks.previews.shard import shard, work_shard
 from benchmarks.previews.sheet import sheet
 from loratools.launch import Rank
@@ -48,12 +48,14 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "cpu": cpu,
     "compute": compute,
     "compute-xl": compute_xl,
+    "decoding-xl": decoding_xl,
     "restart": restart,
     "modes": modes,
     "modes-xl": modes_xl,
     "caps": caps,
     "samplers": samplers,
     "search": search,
+    "search-ways": search_ways,
     "search-xl": search_xl,
     "search-cpu": search_cpu,
     "search-shared": search_shared,

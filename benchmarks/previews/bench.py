@@ -130,6 +130,7 @@ class Bench:
         self.scale, self.device, self.work = scale, device, work
         self.dtype = torch.float16 if device.type == "cuda" else torch.float32
         self.seconds: dict[str, float] = {}
+        self.xl: Base | None = None  # a random SDXL, once a part has made one
 
     @cached_property
     def base(self) -> Base:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.previews.bench import Bench, Figure, Figures
-from benchmarks.previews.random_models import random_xl_base, stacks_on
+from benchmarks.previews.random_models import stacks_on, xl_base
 from loratools.base.compiled.blocks import KINDS, CompiledUNet
 from loratools.base.compiled.store import CompiledStore
 from loratools.base.fused.modules import FusedModules
@@ -34,8 +34,13 @@ def compute(bench: Bench) -> Figures:
 
 def compute_xl(bench: Bench) -> Figures:
     """SDXL's UNet graph at 1024 x 1024 and batch 4 under every way of running it."""
-    base = random_xl_base(bench.scale, bench.device, bench.dtype)
+    base = xl_base(bench)
     yield from _ways(bench, base, 4, "SDXL", _WAYS_XL)
+
+
+def decoding_xl(bench: Bench) -> Figures:
+    """SDXL's decoder in float32 at 1024 x 1024: torch's kernels, and channels last with fused norms."""
+    yield from _decoding(bench, xl_base(bench), 4)
 
 
 def restart(bench: Bench) -> Figures:
@@ -136,18 +141,23 @@ def _branched(bench: Bench, base: Base, batch: int, shared: bool | None) -> Iter
 def _decoding(bench: Bench, base: Base, batch: int) -> Figures:
     """Seconds a picture of the VAE's decoder."""
     latents = torch.randn(batch, 4, *(side // 8 for side in base.resolution), device=bench.device, dtype=bench.dtype)
+    expected, calls = None, 5
     for fused in (False, True):
         layout = FusedModules([base.vae.decoder]).applied() if fused else contextlib.nullcontext()
         with layout, torch.no_grad():
-            for _ in range(3):
-                decode_pixels(base, latents)
+            for _ in range(2):
+                shown = decode_pixels(base, latents).short()
             bench.sync()
             start = time.perf_counter()
-            for _ in range(10):
+            for _ in range(calls):
                 decode_pixels(base, latents)
             bench.sync()
-        text = "fused" if fused else "torch's kernels"
-        yield Figure(f"decoding at batch {batch}, {text}", (time.perf_counter() - start) / 10 / batch, "s/image")
+            seconds = (time.perf_counter() - start) / calls / batch
+        expected = shown if expected is None else expected
+        apart = (shown - expected).abs()
+        how, kind = "fused" if fused else "torch's kernels", str(base.vae.dtype).removeprefix("torch.")
+        note = f"{float(apart.float().mean()):.3g} of 255 from torch's, {int(apart.max())} at most"
+        yield Figure(f"decoding at batch {batch} in {kind}, {how}", seconds, "s/image", note=note)
 
 
 def unet_inputs(base: Base, rows: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Parts of the previews benchmark that draw a grid of 101 cells end to end: SD 1.5 and SDXL, compiled and not."""
+"""Parts of the previews benchmark that draw a grid end to end: SD 1.5 and SDXL, compiled and not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.previews.bench import (
     steady,
 )
 from benchmarks.previews.compute import graph_seconds
-from benchmarks.previews.random_models import random_xl_base
+from benchmarks.previews.random_models import xl_base
 from loratools.adapter.files.file import read
 from loratools.base.model import Base
 from loratools.base.sampling.sample import plain_unet
@@ -49,17 +49,18 @@ class Mode:
 
 @dataclass(frozen=True)
 class Subject:
-    """A base with its grid: epochs down, weights across, 101 cells in all."""
+    """A base with its grid: LoRA files down, weights across, the base alone in front."""
 
     name: str
     base: Base
     batch: int
-    epochs: int
+    files: Sequence[Path]
+    across: int
     ratio: float | None = None  # at most so many times the bare UNet graph
 
-    def weights(self, bench: Bench) -> list[float]:
-        count = 3 if bench.scale is TINY else 100 // self.epochs
-        return [n / count for n in range(count + 1)]
+    @property
+    def weights(self) -> list[float]:
+        return [n / self.across for n in range(self.across + 1)]
 
 
 def modes(bench: Bench) -> Figures:
@@ -69,14 +70,20 @@ def modes(bench: Bench) -> Figures:
         Mode("compiled", EngineOptions(compiled=True), 0.11),
         Mode("compiled again, read from disk", EngineOptions(compiled=True), 0.11),
     )
-    yield from _drawn(bench, Subject("SD 1.5", bench.base, 8, 2 if bench.scale is TINY else 10), ways)
+    yield from _drawn(bench, Subject("SD 1.5", bench.base, 8, bench.files, 3 if bench.scale is TINY else 10), ways)
 
 
 def modes_xl(bench: Bench) -> Figures:
-    """SDXL at 1024 x 1024, 5 epochs at 21 weights: the same over a compiled UNet, compiling counted."""
-    base = random_xl_base(bench.scale, bench.device, bench.dtype)
-    subject = Subject("SDXL", base, 4, 2 if bench.scale is TINY else 5, ratio=1.25)
-    yield from _drawn(bench, subject, (Mode("compiled", EngineOptions(batch=4, compiled=True)),))
+    """SDXL at 1024 x 1024, 2 epochs at 13 weights: the same as it chooses by itself, then otherwise."""
+    base = xl_base(bench)
+    files = [random_lora(base, bench.work / f"{base.name}-{n}.safetensors", bench.scale.rank, n) for n in (1, 2)]
+    ways = (
+        Mode("as it chooses", EngineOptions(batch=4)),
+        Mode("fused norms in the float32 decoder too", EngineOptions(batch=4, fused=True)),
+        Mode("compiled", EngineOptions(batch=4, compiled=True)),
+    )
+    small = bench.scale is TINY
+    yield from _drawn(bench, Subject("SDXL", base, 4, files, 3 if small else 12, ratio=1.25), ways[: 1 if small else 3])
 
 
 def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
@@ -85,12 +92,8 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
     alone, _ = graph_seconds(bench, base, plain_unet(base), subject.batch)
     yield Figure(f"{subject.name}: bare UNet graph, batch {subject.batch}", alone, "s/image")
     bench.clear()
-    files = [
-        random_lora(base, bench.work / f"{base.name}-grid-{n}.safetensors", bench.scale.rank, n)
-        for n in range(subject.epochs)
-    ]
     for n, mode in enumerate(ways):
-        run = _timed_grid(bench, subject, mode.options, files, bench.work / f"{base.name}-mode-{n}")
+        run = _timed_grid(bench, subject, mode.options, bench.work / f"{base.name}-mode-{n}")
         name = f"{subject.name}, {mode.text}"
         yield Figure(f"{name}: {run.count} cells with sheet, page and PNGs", run.files)
         yield Figure(f"{name}: the first picture", run.at[0][0])
@@ -125,8 +128,8 @@ class _Run:
     parts: str
 
 
-def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, files: Sequence[Path], out: Path) -> _Run:
-    rows = [GridRow.of_file(read(path)) for path in files]
+def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, out: Path) -> _Run:
+    rows = [GridRow.of_file(read(path)) for path in subject.files]
     at: list[Moment] = []
     start = time.perf_counter()
     with PixelClock() as clock, Stopwatch(*_WRITERS) as watch:
@@ -134,7 +137,7 @@ def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, files: S
             result = render_grid(
                 subject.base,
                 rows,
-                subject.weights(bench),
+                subject.weights,
                 [PROMPT],
                 out=out,
                 sampling=SamplingRequest(steps=bench.scale.steps, cfg=CFG, sampler=SAMPLER),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.previews.bench import CFG, PROMPTS, TINY, Bench, Figure, Figures, Moment, jobs, steady
-from benchmarks.previews.random_models import random_xl_base, stacks_on
+from benchmarks.previews.random_models import stacks_on, xl_base
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.preview.plan.jobs import GridJob, Stack
@@ -47,7 +47,7 @@ _ALSO_CPU = ("Euler a", "Euler a KL Optimal", "DPM++ 2M SDE")
 
 def caps(bench: Bench) -> Figures:
     """SD 1.5 at 512 and SDXL at 1024 under caps of 8 and 12 GiB, with what the engine chooses by itself."""
-    xl = random_xl_base(bench.scale, bench.device, bench.dtype)
+    xl = xl_base(bench)
     for gib in (8, 12):
         for name, base in (("SD 1.5", bench.base), ("SDXL", xl)):
             yield from _capped(bench, base, name, gib)

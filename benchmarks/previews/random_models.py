@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.parity.models import CLIP_G, CLIP_L, SDXL_UNET
-from benchmarks.previews.bench import TINY, Scale, random_lora
+from benchmarks.previews.bench import TINY, Bench, Scale, random_lora
 from loratools.adapter.files.file import read
 from loratools.base.model import FAMILY_DEFAULTS, Base
 from loratools.base.quiet import quiet
@@ -16,6 +16,13 @@ from loratools.pocket import weights_folder
 from loratools.pocket.architecture import scheduler_config, vae_config
 from loratools.preview.plan.jobs import Stack, content_keys_of
 from loratools.preview.request.rows import GridRow
+
+
+def xl_base(bench: Bench) -> Base:
+    """The random SDXL that the parts of a run share."""
+    if bench.xl is None:
+        bench.xl = random_xl_base(bench.scale, bench.device, bench.dtype)
+    return bench.xl
 
 
 def random_xl_base(scale: Scale, device: torch.device, dtype: torch.dtype) -> Base:

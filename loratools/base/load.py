@@ -55,7 +55,7 @@ def load_base(
             else:
                 base = _load_single(location.path, torch_dtype, home, None if config is None else Path(config))
         base.device = target
-        base.digest, base.name = digest.result(), location.label
+        base.digest, base.name, base.source = digest.result(), location.label, str(name)
     return base
 
 

@@ -35,6 +35,7 @@ class Base:
     ``text_encoders`` and ``tokenizers`` have one entry (SD 1.x, 2.x) or two (SDXL). ``resolution`` is the pictures'
     default (height, width) in pixels. ``digest`` is what :func:`loratools.base.base_path.base_digest` returns, and
     ``vae_digest`` that of the VAE that stands in for the base's own, if one does (:func:`loratools.base.vae.use_vae`).
+    ``source`` is what it was loaded from, as it was given: what loads it once more, to be trained on.
     """
 
     unet: Any
@@ -50,6 +51,7 @@ class Base:
     dtype: torch.dtype
     defaults: Defaults = field(default_factory=Defaults)
     vae_digest: str = ""
+    source: str = ""
 
     @property
     def drawn_by(self) -> str:

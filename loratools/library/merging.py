@@ -33,8 +33,8 @@ from loratools.ops.merging.merge import adapters_of, into_provenance, merge_file
 from loratools.ops.merging.merge_into import IntoReport, merge_into
 from loratools.ops.merging.merge_string import quoted
 from loratools.ops.merging.method import MergeMethod, Method
-from loratools.ops.merging.one_model import warnings_of
 from loratools.ops.merging.plan import MergePlan, plan
+from loratools.ops.merging.terms import warnings_of_terms
 from loratools.ops.merging.verify import verify as verify_terms
 from loratools.ops.merging.write_result import Prepared
 from loratools.ops.report import MergeReport, Verification
@@ -64,7 +64,7 @@ class MergedAdapter(Mapping[str, Delta]):
         self._terms = method.prepared(replace(reading, missing=method.missing(reading.missing)).terms(text))
         self.family = self._terms[0].adapter.family
         self.dtype = dtype
-        self.warnings = warnings_of(adapters_of(self._terms))
+        self.warnings = warnings_of_terms(self._terms)
 
     def __getitem__(self, name: str) -> Delta:
         return self._stored[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from loratools.preview.record.grid import Grid
     from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_rows import NameLookup
-    from loratools.preview.request.request import SamplingRequest
+    from loratools.preview.request.request import ModelRequest, SamplingRequest
     from loratools.preview.run import GridResult
 
 _SLOTS = ("x", "y", "z")
@@ -25,7 +26,7 @@ def render_grid(
     rows: OneOrMore,
     out: StrPath,
     *,
-    base: StrPath,
+    base: StrPath | ModelRequest,
     prompts: str | Sequence[str],
     weights: str | Sequence[float] | None = None,
     axes: Mapping[str, str] | None = None,
@@ -45,16 +46,18 @@ def render_grid(
     Args:
         rows: LoRA files, merge strings such as ``"A:1:GP1,B:-1:GP2"``, or a training run (a row for each epoch).
         out: the folder of the pictures, ``grid.png``, ``grid.html`` and ``grid.json``.
-        base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``.
+        base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``; or
+            ``ModelRequest("pocket", dtype="fp16", vae=Path("vae"), embeddings=Path("embeddings"))``, which also says
+            how it is loaded and what prompts may name.
         prompts: one or more, or a ``.txt`` file of them.
         weights: across: ``"0:1:0.25"``, which is the default, or numbers.
         axes: what else differs: ``{"x": "cfg: 4, 7", "y": "sampler: Euler a, DPM++ 2M Karras"}``.
         seeds: one or more.
         sampling: ``SamplingRequest(steps=20, cfg=7, size=(768, 512))``; None takes the base's own.
-        engine: ``EngineOptions(batch=4, offload=True)``.
+        engine: ``EngineOptions(batch=4, mixed=True)``.
         lora_dirs, presets: as for ``merge``.
         most: how many pictures are allowed, where it is more than the usual.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; the one of a ``ModelRequest``, where that names one.
         title: over the sheet.
         force: overwrite a grid that something else rendered.
         on_progress: called as ``on_progress(pictures done, all pictures)`` after each batch.
@@ -68,7 +71,7 @@ def render_grid(
     from loratools.preview.request.axes import parse_axis
     from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_axes import build_arrangement
-    from loratools.preview.request.request import GridRequest, ModelRequest, SamplingRequest
+    from loratools.preview.request.request import GridRequest, SamplingRequest
     from loratools.preview.request.row_text import RowText
     from loratools.preview.run import GridOutput, render_request
 
@@ -91,7 +94,7 @@ def render_grid(
         prompts=given,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         sampling=sampling or SamplingRequest(),
-        model=ModelRequest(str(base), device=device),
+        model=_model(base, device),
         most=most,
         engine=engine or EngineOptions(),
         title=title,
@@ -99,6 +102,17 @@ def render_grid(
     lookup = name_lookup(TermReading(lora_dirs, presets))
     output = GridOutput(Path(out), force=force, on_picture=on_progress)
     return render_request(request, build_arrangement(request, lookup), lookup, output)
+
+
+def _model(base: StrPath | ModelRequest, device: str) -> ModelRequest:
+    """The model that a caller names, on the device that the model's request or else ``device`` says."""
+    from loratools.preview.request.request import ModelRequest
+
+    if not isinstance(base, ModelRequest):
+        return ModelRequest(str(base), device=device)
+    if device != "auto" and base.device not in ("auto", device):
+        raise GridError(f"the device is {base.device} in `base` and {device} in `device`; give one of them")
+    return replace(base, device=device) if base.device == "auto" else base
 
 
 def read_grid(folder: StrPath) -> Grid:

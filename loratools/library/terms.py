@@ -55,6 +55,7 @@ class TermReading:
         from loratools.blocks.presets import load_presets
         from loratools.ops.merging.terms import resolve_terms
         from loratools.train.output.epoch_report import best_epoch
+        from loratools.train.output.recorded_verdict import stale_note
 
         return resolve_terms(
             specs,
@@ -62,6 +63,7 @@ class TermReading:
             presets=load_presets(self.presets),
             missing=None if self.missing is None else float(self.missing),
             best=best_epoch,
+            best_note=stale_note,
             keys=self.keys,
             base=base_weights(self.base),
         )

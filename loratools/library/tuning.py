@@ -167,3 +167,57 @@ def tune(
         owner=f"{OWNER} {short_terms(terms)}",
         force=force,
     )
+
+
+def tune_further(
+    result: TuneResult,
+    then: OneOrMore,
+    *,
+    base: StrPath,
+    device: str = "auto",
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> TuneResult:
+    """Go on from what :func:`tune` found: the same folder, with ways that train on its pictures.
+
+    What a way makes is the answer where held-out pictures say that it is better; else the answer stays.
+
+    Args:
+        result: what ``tune`` returned; nothing of its search is drawn again.
+        then: ways, in order: ``picks`` trains on with the LoRA's best pictures, ``defect-lora`` subtracts what its bad
+            ones teach, ``search`` searches again.
+        base: the one that the LoRA was tuned on.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        force: overwrite what something else wrote.
+        on_progress: called as ``on_progress(pictures done, all pictures)`` after each picture.
+    Returns:
+        The same as ``tune``; ``then`` has what each way came to.
+    Raises:
+        TuneError: for a way that there is not.
+        LoratoolsError: of the kinds that ``tune`` and ``train`` name.
+    """
+    from dataclasses import replace
+
+    from loratools.adapter.files.metadata import Provenance
+    from loratools.adapter.header import read_header
+    from loratools.base.load import load_base
+    from loratools.tune.problem.then import read_ways
+    from loratools.tune.tuning import OWNER
+    from loratools.tune.tuning import tune as search
+
+    made = Provenance.from_metadata(read_header(result.file).metadata)
+
+    def hear(progress: TuneProgress) -> None:
+        if on_progress is not None:
+            on_progress(progress.done, progress.total)
+
+    return search(
+        load_base(str(base), device=device, dtype=None),
+        result.space.terms,
+        replace(result.request, then=read_ways(several(then))),
+        result.folder,
+        on_progress=hear,
+        owner=OWNER if made is None else made.owner,
+        force=force,
+        earlier=result.space.earlier,
+    )

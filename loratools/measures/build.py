@@ -114,14 +114,39 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
     )
 
 
+def check_measures(requests: Sequence[MeasureRequest], base: str) -> None:
+    """Raise for measures that :func:`build_measures` would refuse, as far as that shows before anything is drawn.
+
+    Args:
+        base: its name.
+    Raises:
+        MeasureError: for a judge where there is none, a function that is not there, or too few marks.
+        FileError, DatasetError, FormatError: for marked pictures or votes that cannot be read.
+    """
+    kinds = {request.kind for request in requests}
+    for request in requests:
+        if request.kind == "python":
+            function_measure(request.source, request.better)
+    if "judge" in kinds:
+        _check_judge(base)
+    if kinds & MARKED:
+        from loratools.measures.probe.marked import read_marked
+
+        read_marked(requests)
+
+
+def _check_judge(base: str) -> None:
+    if base != "pocket":
+        raise MeasureError(
+            f"the judge reads pictures of the pocket base alone, not of {base}; name another measure, such as "
+            "like=FOLDER with unlike=FOLDER"
+        )
+
+
 def _judge(request: MeasureRequest, context: MeasureContext, building: _Building) -> None:
     from loratools.measures.judged import judge_measures, style_seen
 
-    if context.base.name != "pocket":
-        raise MeasureError(
-            f"the judge reads pictures of the pocket base alone, not of {context.base.name}; name another measure, "
-            "such as like=FOLDER with unlike=FOLDER"
-        )
+    _check_judge(context.base.name)
     style = request.source or style_seen(context.taught, context.base_pictures)
     measures = judge_measures(style).by_name
     if style is None:

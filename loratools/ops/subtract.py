@@ -17,8 +17,7 @@ from loratools.blocks.vector import BlockVector
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import adapters_of, merge_files, merge_texts, provenance_of, term_facts
-from loratools.ops.merging.one_model import warnings_of
-from loratools.ops.merging.terms import Term, named_alike
+from loratools.ops.merging.terms import Term, named_alike, warnings_of_terms
 from loratools.ops.merging.write_result import write_result
 from loratools.ops.report import MergeReport, grouped
 from loratools.ops.style_removal import Removal, StyleRemoval, SubtractMethod
@@ -87,7 +86,7 @@ def subtract_files(
     if vector is None:
         alike = named_alike([*style, *base])
         style, base = alike[: len(style)], alike[len(style) :]
-    warnings = warnings_of(adapters_of([*style, *base]))
+    warnings = warnings_of_terms([*style, *base])
     asked = combine([*style, *(_removed(term, vector, missing) for term in base)]).terms  # of both sides together
     style, removed = asked[: len(style)], asked[len(style) :]
     base = [replace(term, adapter=own.adapter) for term, own in zip(base, removed, strict=True)]

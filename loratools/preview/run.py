@@ -150,7 +150,7 @@ def render_request(
             replace(output, title=request.title, sheet=request.sheet, figures=figures),
             presets=names.presets,
             resolve=names.terms,
-            embeddings=request.embeddings,
+            embeddings=request.model.embeddings,
             options=request.engine,
             session=kept,
         )

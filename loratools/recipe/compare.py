@@ -108,7 +108,7 @@ def render_strip(
         out=out,
         sampling=request.sampling,
         seeds=step.axes.seeds or [last.recipe.seed],
-        embeddings=request.embeddings,
+        embeddings=request.model.embeddings,
         options=request.engine,
         owner=last.owner(f"blocks-{name}"),
         force=own.force,

@@ -1,7 +1,5 @@
-"""Ctrl-C finishes the step and saves the state; a second one stops at once. A file asks for the same from outside:
-
-``NAME-state/stop`` with the word ``step`` or ``epoch`` in it ends a run after its step or its epoch, with its state
-saved, on every system and whoever started it. The run deletes the file.
+"""Ctrl-C finishes the step and saves the state; a second one stops at once. A file asks for the same from outside, see
+:mod:`.stop_file`.
 """
 
 from __future__ import annotations
@@ -14,21 +12,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from loratools.files import write_text
 from loratools.train.distributed import Ranks
+from loratools.train.stop_file import EPOCH, STEP
 
-STEP, EPOCH = "step", "epoch"  # what a file that asks to stop may say
 _LOOK = 1.0  # seconds between two looks for such a file
-
-
-def ask_to_stop(file: Path, after: str) -> None:
-    """Ask the run whose file this is to stop.
-
-    Args:
-        file: see :attr:`.output.run_folder.RunFolder.stop`.
-        after: :data:`STEP` or :data:`EPOCH`.
-    """
-    write_text(file, after)
 
 
 FINISHING = "finishing the step and saving the state"

@@ -15,7 +15,8 @@ class TuneProgress:
     """Where a tune stands.
 
     Attributes:
-        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``.
+        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``; after it the names of
+            ways that follow, and ``training``.
         done, total: search pictures; one of the report counts for as many as it takes steps more.
         seconds_left: by the pictures so far; None before the first.
     """
@@ -27,6 +28,21 @@ class TuneProgress:
 
 
 OnProgress = Callable[[TuneProgress], None]
+
+
+def part_of(on_progress: OnProgress, before: int, after: int) -> OnProgress:
+    """What hears a part of a longer work, which tells ``on_progress`` of the whole.
+
+    Args:
+        before, after: pictures of what came before this part, and of what comes after it.
+    """
+
+    def hear(own: TuneProgress) -> None:
+        left = own.total - own.done
+        longer = None if own.seconds_left is None or not left else own.seconds_left * (left + after) / left
+        on_progress(TuneProgress(own.stage, before + own.done, before + own.total + after, longer))
+
+    return hear
 
 
 @dataclass

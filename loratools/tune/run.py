@@ -87,7 +87,7 @@ class TuneRun:
 
     def run(self, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None) -> TuneResult:
         """Search, report and write; see :func:`loratools.tune.tuning.tune`."""
-        with self._alone(), StopRequest(self.ranks, say=_STOPPING) as stop:
+        with self.alone(), StopRequest(self.ranks, say=_STOPPING) as stop:
             self.folder.begin(self.key, owner, force=force)
             self.ranks.wait()
             clock = self._clock(stop)
@@ -95,11 +95,16 @@ class TuneRun:
             found = session.search()
             result = session.report(found)
             if self.ranks.main:
-                self._write(result, owner, force=force, recipe=recipe)
+                write_files(result, owner, force=force, recipe=recipe)
             clock.finish()
             return result
 
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Holds the folder, so that no other process searches in it.
+
+        Raises:
+            HeldError: if one does.
+        """
         return locked(self.folder.path / self.folder.part / "tune") if self.ranks.main else contextlib.nullcontext()
 
     def _clock(self, stop: StopRequest) -> Clock:
@@ -116,10 +121,18 @@ class TuneRun:
             now=monotonic,
         )
 
-    def _write(self, result: TuneResult, owner: str, *, force: bool, recipe: Mapping[str, Any] | None) -> None:
-        merge_files(self.space.terms_at(result.point), result.file, owner=owner, force=force, recipe=recipe)
-        write_both(result)
-        write_text(result.folder / FILE, json.dumps(result.json(), indent=1, ensure_ascii=False) + "\n")
+
+def write_files(
+    result: TuneResult, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None
+) -> None:
+    """The tuned LoRA, ``tune.json``, the sheet and the plot.
+
+    Raises:
+        FileError: if there is a ``tuned.safetensors`` that ``owner`` did not write, without ``force``.
+    """
+    merge_files(result.terms, result.file, owner=owner, force=force, recipe=recipe)
+    write_both(result)
+    write_text(result.folder / FILE, json.dumps(result.json(), indent=1, ensure_ascii=False) + "\n")
 
 
 class _Session:

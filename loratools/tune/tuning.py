@@ -23,12 +23,14 @@ from loratools.train.distributed import Ranks
 from loratools.tune.asking.by_marks import MarkedTune, Marker
 from loratools.tune.drawing import BaseDraws, coarse_settings
 from loratools.tune.folder import TuneFolder
-from loratools.tune.problem.prompts import Split, prompts_from_header, split_prompts
+from loratools.tune.problem.prompts import Split, exclusive_tags, prompts_from_header, split_prompts
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import Space
-from loratools.tune.progress import OnProgress, TuneProgress
+from loratools.tune.problem.then import pictures_of
+from loratools.tune.progress import OnProgress, TuneProgress, part_of
 from loratools.tune.report.result import TuneResult
-from loratools.tune.run import TuneRun
+from loratools.tune.run import TuneRun, write_files
+from loratools.tune.then.chain import Begun, Follow, follow
 
 OWNER = "blocks tune"
 
@@ -55,6 +57,9 @@ def tune(
     generation as soon as it is drawn: after a kill the same call goes on there and ends as it would have. Ctrl-C and a
     budget end the search early; the best vector so far is then checked, reported and written.
 
+    Ways of ``request.then`` follow, each from the best so far; what they make is taken where held-out pictures
+    say that it is better. All of them go on after a stop as the search does.
+
     Args:
         on_progress: called after every picture.
         on_note: called with what a person should know before the end: what a measure is worth, and a stop.
@@ -76,9 +81,22 @@ def tune(
     fine = _fine_settings(base, request)
     coarse = coarse_settings(fine, request.effort.steps)
 
+    begun: list[Begun] = []
+
     def make(base_pictures: Sequence[Shown], whole: Sequence[Shown], marked: Marked | None = None) -> MeasureSet:
         context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training, marked)
-        return build_measures(request.measures, context)
+        begun[:] = [Begun(build_measures(request.measures, context), base_pictures, whole)]
+        return begun[0].measures
+
+    weight, hear, done = max(1, round(fine.steps / coarse.steps)), on_progress or _silent, 0
+    sizes = len(shots.search), len(shots.fresh)
+    later = [pictures_of(way, request.effort, sizes, weight * len(shots.held_out)) for way in request.then]
+    search_heard = part_of(hear, 0, sum(later))
+
+    def hear_search(own: TuneProgress) -> None:
+        nonlocal done
+        done = own.done
+        search_heard(own)
 
     with PopulationRenderer(base, EngineOptions(batch=request.batch), rank=ranks) as renderer:
         draws = BaseDraws(renderer, space, fine, coarse)
@@ -91,14 +109,21 @@ def tune(
             key=_key(space, request, base, shots, (fine, coarse)),
             folder=TuneFolder(Path(out), ranks.main),
             ranks=ranks,
-            weight=max(1, round(fine.steps / coarse.steps)),
-            on_progress=on_progress or _silent,
+            weight=weight,
+            on_progress=hear_search,
             on_note=on_note or (lambda text: None),
         )
         if asks_for_marks(request.measures):
             given = any(own.kind in MARKED and own.source for own in request.measures)
-            return MarkedTune(run, make, given, marker, votes).run(owner, force=force, recipe=recipe)
-        return run.run(owner, force=force, recipe=recipe)
+            result = MarkedTune(run, make, given, marker, votes).run(owner, force=force, recipe=recipe)
+        else:
+            result = run.run(owner, force=force, recipe=recipe)
+    if not request.then or result.waiting:
+        return result
+    result = follow(result, run, begun[0], Follow(base, fine, coarse, part_of(hear, done, 0)), owner)
+    if ranks.main:
+        write_files(result, owner, force=force, recipe=recipe)
+    return result
 
 
 def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Split:
@@ -109,11 +134,7 @@ def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Sp
     """
     prompts: Sequence[str] = request.prompts
     if not prompts:
-        apart: list[Sequence[str]] = []
-        if base is not None and base.name == "pocket":
-            from loratools.pocket.draw import ATTRIBUTES
-
-            apart = list(ATTRIBUTES.values())
+        apart = exclusive_tags("" if base is None else base.name)
         prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
     return split_prompts(prompts, request.seeds, request.effort, request.seed)
 

@@ -47,9 +47,10 @@ class Page:
         self._sending, self._receiving = sending, receiving
         self._number, self._buffer, self._session = 0, b"", ""
         self.problems: list[str] = []
+        self.requests: list[str] = []  # every URL that the page asked for, websockets too
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -86,19 +87,32 @@ class Page:
                 self.problems.append(details.get("exception", {}).get("description") or details["text"])
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
                 self.problems.append(" ".join(str(value.get("value")) for value in params["args"]))
+            case "Network.requestWillBeSent":
+                self.requests.append(params["request"]["url"])
+            case "Network.webSocketCreated":
+                self.requests.append(params["url"])
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
     def open(self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Load a file, at a window size in CSS pixels, and wait until it stands."""
+        self.visit(path.as_uri(), width=width, height=height, dark=dark)
+
+    def visit(self, url: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
+        """Load an address, at a window size in CSS pixels, and wait until it stands."""
+        self.window(width=width, height=height, dark=dark)
+        if url == self.js("location.href"):
+            self.call("Page.reload")
+        else:
+            self.call("Page.navigate", url=url)
+        begins = json.dumps(url.partition("#")[0])
+        self.wait(f"location.href.startsWith({begins}) && document.readyState === 'complete'")
+
+    def window(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
+        """Its size in CSS pixels, and whether the person likes it dark."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[theme])
-        if path.as_uri() == self.js("location.href"):
-            self.call("Page.reload")
-        else:
-            self.call("Page.navigate", url=path.as_uri())
-        self.wait(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
 
     def js(self, expression: str) -> Any:
         """The value of an expression (a promise is awaited)."""
@@ -147,6 +161,15 @@ class Page:
         x, y = self.middle(selector)
         self.mouse("mousePressed", x, y, button="left", clickCount=1)
         self.mouse("mouseReleased", x, y, button="left", clickCount=1)
+
+    def drag(self, selector: str, dx: float, dy: float, steps: int = 10, *, modifiers: int = 0) -> None:
+        """Take an element in its middle and move it, in ``steps`` moves."""
+        x, y = self.middle(selector)
+        self.mouse("mousePressed", x, y, button="left", clickCount=1, modifiers=modifiers)
+        for n in range(1, steps + 1):
+            to = {"x": x + dx * n / steps, "y": y + dy * n / steps}
+            self.mouse("mouseMoved", **to, button="left", buttons=1, modifiers=modifiers)
+        self.mouse("mouseReleased", x + dx, y + dy, button="left", clickCount=1, modifiers=modifiers)
 
     def screenshot(self, path: Path) -> Path:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -130,6 +130,8 @@ def test_a_recipe_that_cannot_be_edited_is_refused_before_anything_is_drawn(here
         (("--prompts", "1girl"), 1, "needs two different prompts"),
         (("--amount", "--prompts", "prompts.txt"), 1, "no second LoRA that is subtracted"),
         (("--merge", "final"), 2, "goes with a recipe"),
+        (("--then", "pick"), 1, "there is no way 'pick'"),
+        (("--then", "search"), 1, "is a search already"),
         ((), 1, "does not say which tags"),
     ],
 )
@@ -137,6 +139,12 @@ def test_bad_input_is_one_sentence(here: Path, words: tuple[str, ...], code: int
     measure = () if "--measure" in words else own(here)
     done = call("a", *QUICK, *measure, *words)
     assert done.exit_code == code and message in done.output, done.output
+
+
+def test_what_is_trained_is_not_written_into_a_recipes_numbers(here: Path) -> None:
+    done = call("r.yaml", "--symptom", "hands", "--then", "picks", "-o", "out", *own(here))
+    assert done.exit_code == 2 and "no number of a recipe's vector can hold" in done.output
+    assert (here / "r.yaml").read_text() == RECIPE
 
 
 def test_the_judge_reads_the_pocket_alone_and_a_constant_measure_leads_nowhere(here: Path) -> None:

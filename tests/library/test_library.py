@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -157,6 +158,23 @@ def test_a_run_a_grid_and_a_recipe(loras: Path, tiny: Path, images: Path) -> Non
     assert lt.read_grid("grid").weights == (0, 1) and grid.rendered == 4
 
 
+def test_a_grid_in_another_dtype_with_embeddings(loras: Path, tiny: Path) -> None:
+    Path("ti").mkdir()
+    torch.save({"x": torch.ones(16)}, "ti/badink.pt")
+    shown: dict[str, Any] = {
+        "prompts": "girl, badink",
+        "weights": [1],
+        "sampling": lt.SamplingRequest(steps=1, size=(64, 64)),
+    }
+    model = lt.ModelRequest(str(tiny), dtype="bf16", embeddings=Path("ti"))
+    grid = lt.render_grid("a", "grid", base=model, device="cpu", **shown).grid
+    assert grid.compute == "bfloat16 cpu" and grid.pictures[0].embeddings[0][0] == "badink"
+    with pytest.raises(lt.LoratoolsError, match=r"the device is mps in `base` and cpu in `device`; give one"):
+        lt.render_grid("a", "other", base=replace(model, device="mps"), device="cpu", **shown)
+    with pytest.raises(lt.LoratoolsError, match="there is no folder of embeddings 'none'"):
+        lt.render_grid("a", "other", base=replace(model, embeddings=Path("none")), device="cpu", **shown)
+
+
 @pytest.mark.parametrize("call_it", [
     lambda heard: lt.merge("a:1,b:1", "o.safetensors", on_progress=heard),
     lambda heard: lt.merge("a:1,b:1", "o.safetensors", rank="error=0.1", on_progress=heard),
@@ -278,6 +296,7 @@ def test_nothing_is_ever_printed(
             sampling=lt.SamplingRequest(steps=1, size=(64, 64)),
             device="cpu",
         ),
+        "tune_further": lambda: lt.tune_further(calls["tune"](), "picks", base=tiny, device="cpu"),
         "basestyle": lambda: lt.basestyle(tiny, "runs/b", settings={**settings, **own}, device="cpu"),
         "render_grid": lambda: lt.render_grid(
             "a", "grid", base=tiny, prompts=["girl"], weights="0,1", sampling=lt.SamplingRequest(steps=1)

@@ -177,7 +177,7 @@ def test_what_is_said_goes_to_who_asks_now(base: Base, session: Session) -> None
     with session.engine(base, EngineOptions(), encode_prompts, first.append):
         pass
     with session.engine(base, EngineOptions(), encode_prompts, second.append) as engine:
-        engine._say("a")
+        engine._memory.say("a")
         engine._decoder.say("b")
     assert (first, second) == ([], ["a", "b"])
     with session.engine(base, EngineOptions(), encode_prompts) as engine:

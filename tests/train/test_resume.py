@@ -21,12 +21,14 @@ from loratools import files
 from loratools.adapter.files.file import read
 from loratools.cli.training.train import command
 from loratools.errors import DatasetError, FileError, TrainingError
-from loratools.train import setup
+from loratools.train import interrupt, setup
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.interrupt import Interrupted
 from loratools.train.network.network import Network
+from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.state import check_nothing_unfinished, load_state
+from loratools.train.stop_file import ask_to_stop
 from loratools.train.trainer import OnStep, RunResult, StepRecord, dry_run, train
 
 Config = Callable[..., TrainConfig]
@@ -318,6 +320,27 @@ def test_ctrl_c_finishes_the_step_and_goes_on_exactly(
         assert caught.value.signal == number and signal.getsignal(signal.SIGINT) is before
         state = load_state(settings.out / "t-state/state.pt")
         assert state is not None and state.step == step + 1
+    assert same(resumed(settings), whole)
+
+
+@pytest.mark.parametrize(("after", "asked_at", "stops_at"), [("step", 2, 3), ("epoch", 2, 4), ("epoch", 4, 4)])
+def test_a_file_asks_a_run_to_stop_and_it_goes_on_exactly(
+    tiny: Path,
+    images: Path,
+    whole: RunResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: str,
+    asked_at: int,
+    stops_at: int,
+) -> None:
+    monkeypatch.setattr(interrupt, "_LOOK", 0.0)
+    settings = eight_steps(tiny, images, tmp_path / "out")
+    file = RunFolder(settings.out, "t").stop
+    ask_to_stop(file, "step")  # left of an earlier run
+    with pytest.raises(Interrupted, match=rf"stopped after step {stops_at} of 8, and the state is saved"):
+        train(settings, progress=False, on_step=at_step(asked_at, lambda: ask_to_stop(file, after)))
+    assert not file.exists()
     assert same(resumed(settings), whole)
 
 

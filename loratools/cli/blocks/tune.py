@@ -50,6 +50,7 @@ class TuneFlags:
     epochs_by_block: str | None
     budget: str | None
     quick: bool
+    then: tuple[str, ...]
     merge: str | None
     training: str | None
     votes: str | None
@@ -114,6 +115,13 @@ class TuneFlags:
 )
 @click.option("--budget", metavar="TIME", help="Stop in time with the best so far: 10m, 90s or 1h30m.")
 @click.option("--quick", is_flag=True, help="A third of the pictures.")
+@click.option(
+    "--then",
+    multiple=True,
+    metavar="WAY",
+    help="Go on from what was found: picks trains on with the LoRA's best pictures, defect-lora subtracts what its bad "
+    "ones teach, search searches again. Each is taken only where held-out pictures say so. Repeatable, in order.",
+)
 @click.option("--merge", metavar="STEP", help="Recipe: the merge step that is meant, where there are several.")
 @click.option("--training", type=click.Path(), help="Folder of the training pictures, which some measures look at.")
 @click.option(
@@ -152,6 +160,7 @@ def tune(flags: TuneFlags) -> None:
       loratools blocks tune "style:1:GP1,base_style:-1:GP2" --base model.safetensors --symptom face \\
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
+      loratools blocks tune runs/ink/style@8 --base pocket --symptom hands --then picks -o tuned
     """
     from loratools.measures.request import asks_for_marks
 
@@ -187,6 +196,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
     from loratools.preview.request.request import SamplingRequest
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
+    from loratools.tune.problem.then import read_ways
 
     size = parse_size(flags.size) if flags.size else None
     prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
@@ -203,6 +213,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
         SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size),
         None if flags.training is None else Path(flags.training),
         flags.batch_size,
+        read_ways(flags.then),
     )
 
 
@@ -254,6 +265,11 @@ def _earlier(flags: TuneFlags, reading: TermReading) -> Term:
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
     if flags.lora_dirs or flags.presets or flags.missing:
         fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
+    if flags.then:
+        fail_usage(
+            "--then trains, and no number of a recipe's vector can hold what was learnt; give the LoRA itself, or a "
+            "`tune` step with `then:` in the recipe"
+        )
     if flags.epochs_by_block:
         fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
     from loratools.cli.blocks.fix import own_recipe

@@ -104,8 +104,12 @@ def grid_request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | N
             clip_skip=flags.clip_skip,
             noise=flags.noise,
         ),
-        model=ModelRequest(flags.base, device=flags.device, dtype=flags.dtype),
-        embeddings=Path(flags.embeddings) if flags.embeddings else None,
+        model=ModelRequest(
+            flags.base,
+            device=flags.device,
+            dtype=flags.dtype,
+            embeddings=Path(flags.embeddings) if flags.embeddings else None,
+        ),
         base_alone=not flags.no_base,
         most=flags.most,
         engine=EngineOptions(

@@ -60,7 +60,7 @@ def _run(argv: Sequence[str]) -> int:
 def _listen(folder: JobFolder, command: FrozenCommand) -> None:
     """Do what is asked in the folder: interrupt as Ctrl-C does, once for each time, or have a training end."""
     from loratools.launch.worker import interrupt
-    from loratools.train.interrupt import EPOCH, ask_to_stop
+    from loratools.train.stop_file import EPOCH, ask_to_stop
 
     done = 0
     stop_file = Path(command.stop_file) if command.stop_file else None

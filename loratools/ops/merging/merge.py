@@ -23,9 +23,8 @@ from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.method import EXACT, MergeMethod
-from loratools.ops.merging.one_model import warnings_of
 from loratools.ops.merging.plan import MergePlan, PlanRow, plan
-from loratools.ops.merging.terms import Term
+from loratools.ops.merging.terms import Term, warnings_of_terms
 from loratools.ops.merging.verify import verify
 from loratools.ops.merging.write_result import Prepared, stored_result, write_result
 from loratools.ops.report import MergeReport, Verification
@@ -91,7 +90,7 @@ def merge_files(
         carried=all_carried(adapters_of(terms)),
         on_progress=on_progress,
     )
-    report = replace(report, warnings=warnings_of(adapters_of(terms)))
+    report = replace(report, warnings=warnings_of_terms(terms))
     return report if result is None else replace(report, distance=verify(target, terms, KeyRules(allow_unknown=True)))
 
 

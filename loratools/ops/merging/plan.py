@@ -9,8 +9,7 @@ from typing import Any
 from loratools.adapter.parallel import in_order
 from loratools.blocks.scheme import NO_BLOCK, full_scheme, sorted_blocks
 from loratools.ops.merging.combine import combine
-from loratools.ops.merging.one_model import warnings_of
-from loratools.ops.merging.terms import Term
+from loratools.ops.merging.terms import Term, warnings_of_terms
 from loratools.ops.text_table import table
 
 _SHOWN = 8  # names of modules in no block that the text lists; the JSON has all
@@ -66,7 +65,7 @@ def plan(terms: Sequence[Term]) -> MergePlan:
     Raises:
         LoratoolsError: for whatever :func:`loratools.ops.merging.merge.combine` refuses.
     """
-    warnings = warnings_of([term.adapter for term in terms])
+    warnings = warnings_of_terms(terms)
     terms = combine(terms).terms
     items = [(index, name) for index, term in enumerate(terms) for name in term.adapter]
 

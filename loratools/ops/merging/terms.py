@@ -19,7 +19,7 @@ from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
 from loratools.errors import BlockError, FileError, UnlistedBlocksError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
-from loratools.ops.merging.one_model import read_alike
+from loratools.ops.merging.one_model import read_alike, warnings_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Term:
         missing: weight of modules in blocks that ``vector`` does not list; None makes such a module an error.
         scales: block -> one more factor, which matching the norms of several LoRAs sets; absent blocks take 1.
         inline: whether the vector stood in the merge string as bare numbers, not as a preset's name.
+        note: what to mind about which file this is, a sentence; empty where its name is all there is to say.
     """
 
     adapter: Adapter
@@ -44,6 +45,7 @@ class Term:
     missing: float | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     inline: bool = False
+    note: str = ""
 
     def block(self, module: str) -> str | None:
         """The block of a module in the family's full scheme, or None if it is in no block."""
@@ -110,6 +112,7 @@ def resolve_terms(
     presets: Presets,
     missing: float | None = None,
     best: Callable[[Path], int] | None = None,
+    best_note: Callable[[Path], str] | None = None,
     keys: KeyRules = STRICT,
     base: Mapping[str, Tensor] | None = None,
 ) -> list[Term]:
@@ -120,6 +123,7 @@ def resolve_terms(
         presets: named vectors.
         missing: weight of modules in blocks that a short vector does not list; None makes them an error.
         best: run -> its best epoch's number, for ``name@best``.
+        best_note: run -> what to mind about that choice, if anything.
         keys: what is done about keys that no table knows.
         base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
     Raises:
@@ -136,6 +140,7 @@ def resolve_terms(
     opened = dict(zip(paths, adapters, strict=True))
     terms = []
     for spec, files in zip(specs, files_of, strict=True):
+        minded = best_note(find(spec.ref)) if best_note is not None and spec.epoch == "best" else ""
         for path, label in files:
             adapter = opened[path]
             vector = _vector(spec.vector_text, presets, adapter)
@@ -149,10 +154,17 @@ def resolve_terms(
                 label=label,
                 missing=missing,
                 inline=inline,
+                note=f"{spec.ref}@best is {label}: {minded}" if minded else "",
             )
             term.check()
             terms.append(term)
     return terms
+
+
+def warnings_of_terms(terms: Sequence[Term]) -> tuple[str, ...]:
+    """What a sum of these should say beside its result: one sentence each."""
+    notes = dict.fromkeys(term.note for term in terms if term.note)
+    return (*notes, *warnings_of([term.adapter for term in terms]))
 
 
 def _vector(text: str | None, presets: Presets, adapter: Adapter) -> BlockVector | None:

@@ -15,32 +15,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from loratools.base.fused.onednn import OneDnnModules
-from loratools.base.generate import batch_guidance, denoise_batch
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.prompt_encoding import encode_prompts
-from loratools.base.sampling.cuda_graph import UNetGraphs
-from loratools.base.sampling.sample import UNet
-from loratools.errors import GridError, MemoryShortError
+from loratools.errors import GridError
 from loratools.preview.plan.jobs import GridJob, Job, Stack
-from loratools.preview.render.batches import StackBatch, even, plan_stack_batches
+from loratools.preview.render.batch_denoiser import BatchDenoiser
+from loratools.preview.render.batches import StackBatch, plan_stack_batches
 from loratools.preview.render.claims import Claims, everything, with_next
 from loratools.preview.render.decoder import Decoder, DrawnBatch
-from loratools.preview.render.memory import (
-    Need,
-    Offloader,
-    Savings,
-    available,
-    choose_savings,
-    fitting,
-    need,
-    tiles,
-    to_device,
-    too_small,
-)
+from loratools.preview.render.device_memory import DeviceMemory
+from loratools.preview.render.memory import Need, Savings, need
 from loratools.preview.render.mixed import MixedBatches, by_stack
 from loratools.preview.render.picture_store import GridPictures, PictureStore
 from loratools.preview.render.png_writer import PngWriter
@@ -51,7 +38,6 @@ from loratools.preview.render.wanted import All, Wanted
 from loratools.preview.request.options import EngineOptions
 
 Portions = Callable[[Sequence[StackBatch]], Generator[Sequence[StackBatch]]]
-_WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 
 
 class Engine:
@@ -63,6 +49,7 @@ class Engine:
         encode: texts -> guides, under what is patched into the text encoders; by default all that the WebUI's syntax
             says, without embeddings.
         say: called with a line of text: what memory rendering needs, and when it goes on in smaller batches.
+        announce: whether what memory rendering needs is said where there is enough of it.
     """
 
     def __init__(
@@ -72,29 +59,23 @@ class Engine:
         *,
         encode: Encode = encode_prompts,
         say: Callable[[str], None] | None = None,
+        announce: bool = True,
     ) -> None:
         self.base = base
         self.options = options or EngineOptions()
         if self.options.batch < 1:
             raise GridError(f"a batch of {self.options.batch} pictures makes no grid; use 1 or more")
+        say = say or _say_nothing
         self.patcher = Patcher(base)
-        self._say = say or (lambda text: None)
-        self._most = self.options.batch
-        self._announced = False  # whether this caller knows what memory is needed
-        self._holds = False  # and the next, as the call at hand asks
-        self._on_step: Callable[[int], None] = _nothing
-        self._prompts = PromptCache(base, self.patcher, encode, self._using, self.options.prompts)
-        self._savings = Savings(self.options.offload, self.options.sliced, self.options.tiled)
-        self._tiles = contextlib.ExitStack()
-        self._decoder = Decoder(base, self._decoding, self._free, self._say)
-        self._offloader: Offloader | None = None
-        self._choice = UNetChoice(base, self.options, self._say)
-        self._plain: UNet = self._choice
-        self._graphs = UNetGraphs(self._plain) if self.options.graphs and base.device.type == "cuda" else None
-        self._mixed = MixedBatches(base, self.options, self._graphs, self._prompts)
+        self._unet = UNetChoice(base, self.options, lambda text: self._memory.say(text))
+        self._memory = DeviceMemory(base, self.options, self._free, say, announces=announce)
+        self._prompts = PromptCache(base, self.patcher, encode, self._memory.using, self.options.prompts)
+        self._decoder = Decoder(base, self._decoding, self._free, say)
+        self._mixed = MixedBatches(base, self.options, self._unet.graphs, self._prompts)
+        self._denoiser = BatchDenoiser(base, self._unet, self._mixed, self._prompts, self._memory)
         on_cpu = base.device.type == "cpu" and base.dtype == torch.float32 and not self.options.compiled
         self._onednn = OneDnnModules((base.unet, base.vae) if on_cpu else ())
-        self._save(self._savings)
+        self._follow_savings()
 
     def __enter__(self) -> Engine:
         return self
@@ -108,15 +89,14 @@ class Engine:
         self.patcher.free()
         self._prompts.forget()
         self._mixed.forget()
-        if self._graphs is not None:
-            self._graphs.drop()
-        self._tiles.close()
+        self._unet.drop_graphs()
+        self._memory.close()
 
     def serve(self, encode: Encode, say: Callable[[str], None] | None = None) -> None:
         """Go on for another caller, whose prompts ``encode`` reads and who is told by ``say``."""
         self._prompts.use(encode)
-        self._say = self._decoder.say = say or (lambda text: None)
-        self._announced = False
+        self._decoder.say = say or _say_nothing
+        self._memory.serve(self._decoder.say)
 
     def check(self, stacks: Iterable[Stack]) -> None:
         """Raise BaseModelError or ShapeError if a stack does not fit the base; nothing is touched."""
@@ -189,21 +169,23 @@ class Engine:
             GridError: if not even one picture fits the memory.
         """
         wanted = wanted or All()
-        self._holds, self._on_step = hold, on_step or _nothing
+        self._denoiser.on_step, self._denoiser.repeats = on_step, hold
         groups = self._plan(jobs, keep_order)
-        if self._save_memory(groups, wanted):
+        lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
+        if lacking and self._memory.save(partial(self._need, lacking)):
+            self._follow_savings()
             groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
-        lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
-        if self._choice.choose(lacking) and self._graphs is not None:
-            self._graphs.drop()
-        self._announce(groups, wanted)
+        self._unet.choose(lacking)
+        if lacking:
+            widest = max(len(batch) for group in groups for batch in group.batches)
+            self._memory.announce(partial(self._need, lacking), widest)
         try:
             self._onednn.install()
             with (
                 _on_device(self.base.device),
                 contextlib.closing(portions(groups)) as mine,
-                self._ahead(wanted) as ready,
+                self._ahead(wanted, hold) as ready,
             ):
                 for group, following in with_next(map(ready, mine)):
                     if group is None:
@@ -215,21 +197,20 @@ class Engine:
         finally:
             self._decoder.drop()
             self._mixed.cancel()
-            if not self._holds:
+            if not hold:
                 self._onednn.remove()
                 self.patcher.restore()
-            if self._offloader:
-                self._offloader.back()
+            self._memory.back()
 
     def _plan(self, jobs: Sequence[Job], keep_order: bool = False) -> list[StackBatch]:
         groups = plan_stack_batches(jobs, self.options.batch, keep_order=keep_order)
-        return self._mixed.plan(groups, self._most, offloads=self._offloader is not None)
+        return self._mixed.plan(groups, self._memory.most, offloads=self._memory.offloads)
 
     @contextlib.contextmanager
-    def _ahead(self, wanted: Wanted) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
+    def _ahead(self, wanted: Wanted, hold: bool) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
         """A function that puts the groups whose pictures exist first; on CUDA it also has the stacks of the others read
         on a thread while the device works. A stack that is held has most of its modules there already."""
-        if self.base.device.type != "cuda" or self._holds:
+        if self.base.device.type != "cuda" or hold:
             yield lambda groups: groups
             return
         with DeltaPrefetcher() as ahead:
@@ -254,15 +235,14 @@ class Engine:
             on_found(len(batch) - len(missing))
             if not missing:
                 continue
-            for jobs, latents in self._denoised(list(batch) if group.stack else missing):
+            for jobs, latents in self._denoiser.latents(batch if group.stack else missing):
                 self._decoder.add([job if wanted.lacks([job]) else None for job in jobs], latents)
             if self._decoder.full:
                 yield from self._decoder.flush()
 
     def _prepare(self, stack: Stack | None, jobs: Sequence[Job]) -> None:
         """Patch the stack and read the texts; without a stack only text encoders are patched, for each job's own."""
-        if self._offloader:
-            self._offloader.park()
+        self._memory.park()
         if stack is not None:
             self.patcher.patch(stack.deltas, stack.weight, stack.keys_by_module)
             self._prompts.read(stack, jobs)
@@ -270,123 +250,35 @@ class Engine:
         for own in by_stack(jobs):
             self._prompts.read_alone(own)
 
-    def _denoised(self, jobs: list[Job]) -> Iterator[tuple[list[Job], Tensor]]:
-        """Latents of ``jobs``; in halves, and all later batches too, where memory does not suffice."""
-        waiting = [jobs]
-        while waiting:
-            part = waiting.pop(0)
-            if len(part) > self._most:
-                waiting[:0] = [list(half) for half in even(part, self._most)]
-                continue
-            latents = self._try(part)
-            if latents is None:
-                self._most = -(-len(part) // 2)
-                waiting.insert(0, part)
-                self._free()
-                self._say(f"out of memory with {len(part)} pictures at once; going on with {self._most}")
-            else:
-                yield part, latents
-
-    def _try(self, jobs: list[Job]) -> Tensor | None:
-        """None if memory did not suffice for more than one picture."""
-        try:
-            return self._denoise(jobs)
-        except torch.OutOfMemoryError:
-            if len(jobs) == 1:
-                raise MemoryShortError(too_small(self.base)) from None
-            return None
-
-    def _denoise(self, jobs: Sequence[Job]) -> Tensor:
-        """The jobs' latents (b, 4, height / 8, width / 8)."""
-        first, count = jobs[0], len(jobs)
-        jobs = self._mixed.padded(jobs, self._most)
-        guidance = batch_guidance(first, [self._prompts.of(job) for job in jobs])
-        with self._using(self.base.unet), self._choice.sampling(), self._mixed.attached(jobs, guidance):
-            latents = denoise_batch(self.base, jobs, guidance, callback=self._step, unet=self._unet(jobs))
-        return latents[:count]
-
-    def _step(self, done: int) -> None:
-        self._mixed.step(done)
-        self._on_step(done)
-
-    def _unet(self, jobs: Sequence[Job]) -> UNet:
-        pays = self._holds or jobs[0].steps >= _WORTH_A_GRAPH
-        return self._graphs if self._graphs is not None and pays else self._plain
-
     @contextlib.contextmanager
     def _decoding(self, *models: object) -> Iterator[None]:
-        with self._using(*models), self._choice.decoding():
+        with self._memory.using(*models), self._unet.decoding():
             yield
 
-    def _using(self, *models: object) -> contextlib.AbstractContextManager[None]:
-        return self._offloader.using(*models) if self._offloader else contextlib.nullcontext()
+    def _follow_savings(self) -> None:
+        if self._memory.savings.sliced:
+            self._decoder.slice()
+        if self._memory.offloads:
+            self._unet.graphs = None  # models move between its calls
 
     def _free(self) -> None:
         """Give back all that can be made or read again."""
-        if self._graphs is not None:
-            self._graphs.drop()
+        self._unet.drop_graphs()
         self._mixed.shrink()
         self.patcher.clear_cache()
         if self.base.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _save_memory(self, groups: Sequence[StackBatch], wanted: Wanted) -> bool:
-        """Before anything is drawn, save memory as far as one picture takes it; True if more is saved than asked for.
-
-        Later on what is kept already takes its part of the memory, and smaller batches are enough.
-        """
-        jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
-        free = available(self.base.device)
-        if not jobs or free is None or self._announced:
-            return False
-        savings = choose_savings(lambda own: self._need(jobs, 1, own), self._savings, free)
-        if savings == self._savings:
-            if self._offloader is None:  # where the base was loaded into main memory it fits the device after all
-                to_device(self.base)
-            return False
-        self._free()
-        self._save(savings)
-        self._say(f"memory is short: {savings.text()}")
-        return True
-
-    def _save(self, savings: Savings) -> None:
-        self._savings = savings
-        if savings.sliced:
-            self._decoder.slice()
-        if savings.tiled:
-            self._tiles.close()
-            self._tiles.enter_context(tiles(self.base.vae))
-        if savings.offload and self.base.device.type != "cpu" and self._offloader is None:
-            self._offloader = Offloader(self.base)
-            self._graphs = None
-
     def _need(self, jobs: Sequence[Job], batch: int, savings: Savings) -> Need:
+        """What drawing ``jobs`` takes, ``batch`` pictures at once."""
         size = max((job.size for job in jobs), key=lambda size: size[0] * size[1])
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
         touched = self.patcher.saved_bytes(names) + self._mixed.size(batch)
         return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched, savings)
 
-    def _announce(self, groups: Sequence[StackBatch], wanted: Wanted) -> None:
-        """Say once what the work needs, and begin with smaller batches where that is more than there is."""
-        jobs = [job for group in groups for job in group.jobs if wanted.lacks([job])]
-        free = available(self.base.device)
-        if not jobs or free is None:
-            return
-        need_of = partial(self._need, jobs, savings=self._savings)
-        asked = min(self._most, max(len(batch) for group in groups for batch in group.batches))
-        most, text = fitting(need_of, asked, free)
-        if most < asked:  # what earlier calls left is worth less than a larger batch
-            self._free()
-            most, text = fitting(need_of, asked, available(self.base.device) or free)
-        if most < asked:
-            self._most = most
-        if most < asked or not self._announced:
-            self._say(text)
-        self._announced = True
 
-
-def _nothing(done: int) -> None:
-    """What is done after a step unless a caller says otherwise."""
+def _say_nothing(text: str) -> None:
+    """For callers who want to hear nothing."""
 
 
 def _on_device(device: torch.device) -> contextlib.AbstractContextManager[None]:

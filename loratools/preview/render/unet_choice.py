@@ -1,4 +1,4 @@
-"""How an engine runs the UNet: with fused kernels, with compiled blocks, kernel by kernel.
+"""How an engine runs the UNet: with fused kernels, with compiled blocks, as a CUDA graph or kernel by kernel.
 
 All of it changes how fast a picture comes and not what it shows beyond rounding.
 """
@@ -17,7 +17,8 @@ from loratools.base.compiled.store import CompiledStore
 from loratools.base.fused.group_norm import triton_works
 from loratools.base.fused.modules import FusedModules
 from loratools.base.model import Base
-from loratools.base.sampling.sample import AddedConditions, plain_unet
+from loratools.base.sampling.cuda_graph import UNetGraphs
+from loratools.base.sampling.sample import AddedConditions, UNet, plain_unet
 from loratools.preview.plan.jobs import Job
 from loratools.preview.request.options import EngineOptions
 
@@ -25,10 +26,14 @@ _SAVED = 0.0007  # seconds of a UNet call for one picture of 512 x 512 that comp
 _PROCESSORS = 132  # of an H200
 _FIRST, _NEXT = 20.0, 4.0  # seconds that compiling takes at first, and when it is read from disk
 _MARGIN = 1.5  # it has to save more than it takes
+_WORTH_A_GRAPH = 8  # UNet calls of one shape; capturing one costs about three
 
 
 class UNetChoice:
     """Runs the UNet as options and the work at hand ask for.
+
+    Attributes:
+        graphs: its CUDA graphs; None where it is launched kernel by kernel.
 
     Args:
         say: called with a line of text when blocks are compiled, or cannot be.
@@ -40,6 +45,7 @@ class UNetChoice:
         self._store = CompiledStore()
         self._compiled: CompiledUNet | None = None
         self.compiles = False
+        self.graphs = UNetGraphs(self) if options.graphs and base.device.type == "cuda" else None
         self._unet_fused = _fused(base, base.unet, base.dtype, options.fused)
         self._decoder_fused = _fused(base, base.vae.decoder, base.vae.dtype, options.fused)
 
@@ -48,12 +54,26 @@ class UNetChoice:
         run = self._compiled if self.compiles and self._compiled is not None else self._plain
         return run(latents, time, hidden, added)
 
-    def choose(self, jobs: Iterable[Job]) -> bool:
-        """Decide for ``jobs`` whether blocks are compiled; True if that is new, so that captured graphs are stale."""
+    def runner(self, steps: int, repeats: bool = False) -> UNet:
+        """What runs it for pictures of so many steps.
+
+        Args:
+            repeats: whether the same shapes are asked for again and again, so that few calls are worth a graph too.
+        """
+        return self.graphs if self.graphs is not None and (repeats or steps >= _WORTH_A_GRAPH) else self
+
+    def drop_graphs(self) -> None:
+        """Free every graph."""
+        if self.graphs is not None:
+            self.graphs.drop()
+
+    def choose(self, jobs: Iterable[Job]) -> None:
+        """Decide for ``jobs`` whether blocks are compiled; graphs that were captured otherwise go."""
         before, self.compiles = self.compiles, self._pays(jobs) if self._wish is None else self._wish
         if self.compiles and self._compiled is None:
             self._compiled = CompiledUNet(self._base, self._store, self._say)
-        return before != self.compiles
+        if before != self.compiles:
+            self.drop_graphs()
 
     def sampling(self) -> contextlib.AbstractContextManager[None]:
         """Inside the block the UNet's forwards are fused ones, where that is faster."""

@@ -53,14 +53,17 @@ class SamplingRequest:
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """Which base model pictures are made with, and how it is loaded.
+    """Which base model pictures are made with, how it is loaded, and what is added to it beside LoRAs.
 
     Args:
-        base: a name for :func:`loratools.base.load.load_base`; None where an axis names base models.
+        base: a name for :func:`loratools.base.load.load_base`: a Diffusers folder, a ``.safetensors`` or ``.ckpt``
+            file, a hub id, or ``pocket``; None where an axis names base models.
         default: whether an axis of base models replaces ``base``, as it does a recipe's own; where it does not, a
             request with both is an error.
         vae: decodes pictures in the place of the base's own.
-        device, dtype: as for ``load_base``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``fp32``, ``fp16`` or ``bf16``; the device's usual one where None.
+        embeddings: a folder of textual-inversion embeddings that prompts may name.
     """
 
     base: str | None = None
@@ -68,6 +71,7 @@ class ModelRequest:
     vae: Path | None = None
     device: str = "auto"
     dtype: str | None = None
+    embeddings: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,6 @@ class GridRequest:
         weights: numbers; None is the usual ones, or none where there are axes.
         prompts: prompts, or files of them.
         seeds: None is seed 1, or none where an axis has seeds.
-        embeddings: a folder of textual-inversion embeddings that prompts may name.
         base_alone: whether the base alone stands beside the others.
         most: pictures that are allowed.
         title: over the sheet; made of the settings where it is empty.
@@ -94,7 +97,6 @@ class GridRequest:
     seeds: Sequence[int] | None = None
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
     model: ModelRequest = field(default_factory=ModelRequest)
-    embeddings: Path | None = None
     base_alone: bool = True
     most: int | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -116,27 +116,33 @@ class RecipeTarget(Wire):
 
 
 class WriteRequest(Wire):
-    """``POST /api/write``."""
+    """``POST /api/write``; ``dry_run`` answers what would be done, and does nothing."""
 
     stack: Stack
     to: FileTarget | RecipeTarget
+    dry_run: bool = False
 
 
 class Started(Wire):
     """What a button did: the command that does the same, the recipe's step, and the job that runs it (None where it is
-    done already)."""
+    done already). Where a symptom's rule was applied to a stack: the ``stack`` as it is then, and the ``turn`` of the
+    rule's next step."""
 
     command: str
     step: str
     job: str | None
     note: str = ""
+    stack: Stack | None = None
+    turn: int = 0
 
 
 class SymptomOptions(Wire):
-    """How a symptom is repaired: a step's size and number for ``fix``, effort and measures for ``tune``. ``like`` and
+    """How a symptom is repaired: a step's size and its ``turn`` for ``fix`` (how many of the rule's steps a stack has
+    seen; a recipe remembers it), effort and measures for ``tune``. ``like`` and
     ``unlike`` are folders of pictures; no measure that runs a program can be asked for here."""
 
     step: Finite | None = None
+    turn: Annotated[int, Field(ge=0, le=1000)] = 0
     quick: bool = True
     measure: tuple[Literal["judge"], ...] = ()
     like: Id | None = None
@@ -148,13 +154,29 @@ class SymptomOptions(Wire):
 
 
 class SymptomRequest(Wire):
-    """``POST /api/symptom``: of a stack (tune), or of a recipe in place (fix, tune)."""
+    """``POST /api/symptom``: of a stack, whose numbers come back (fix) or are searched (tune); or of a recipe."""
 
     symptom: Annotated[str, Field(max_length=80)]
     kind: Literal["fix", "tune"]
     stack: Stack | None = None
     recipe: Id | None = None
     options: SymptomOptions = SymptomOptions()
+
+
+class Evidence(Wire):
+    """``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen.
+
+    ``rows``: measure, before, after, as text with the standard error. ``vector``: of the searched LoRA; ``amount``:
+    what the strength of the one that is taken away is multiplied by, None where it stays.
+    ``picture``: both, side by side.
+    """
+
+    sentence: str
+    rows: list[tuple[str, str, str]]
+    vector: dict[str, float] | None
+    amount: float | None
+    picture: Id | None
+    notes: list[str]
 
 
 class Symptom(Wire):

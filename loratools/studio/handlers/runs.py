@@ -20,9 +20,9 @@ from loratools.studio.api.models import Done, Point, Run, RunDetail, RunDo, RunE
 from loratools.studio.context import Studio
 from loratools.studio.discover.snapshot import FoundRun
 from loratools.studio.handlers.answers import get, post
-from loratools.train.interrupt import EPOCH, STEP, ask_to_stop
 from loratools.train.output.recorded_verdict import RecordedVerdict, read_verdict
 from loratools.train.output.run_folder import RunFolder
+from loratools.train.stop_file import EPOCH, STEP, ask_to_stop
 
 _DRAWN = re.compile(r"(?:e(?P<epoch>\d{6,})|s(?P<step>\d{8,}))_(?P<number>\d{2,})\.png")
 _MOST_SAMPLES = 2_000

@@ -28,6 +28,7 @@ from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import post
 from loratools.studio.handlers.job_commands import device, plain_prompt
 from loratools.studio.handlers.recipes import find_recipe
+from loratools.studio.handlers.rule import apply_rule
 from loratools.studio.jobs.commands import Command, command_text, step_text
 from loratools.studio.roots import plain_name
 from loratools.studio.stacks import base_of, merge_string, weights_of
@@ -47,15 +48,16 @@ def explain(studio: Studio, request: Request, body: ExplainRequest) -> ExplainAn
 def write(studio: Studio, request: Request, body: WriteRequest) -> Started:
     """Write a stack as a file, by a job; or its numbers into a recipe, at once."""
     if isinstance(body.to, FileTarget):
-        return _started(studio, _merge(studio, body.stack, body.to))
-    return _edit(studio, body.stack, body.to)
+        command = _merge(studio, body.stack, body.to)
+        return _shown(command) if body.dry_run else _started(studio, command)
+    return _edit(studio, body.stack, body.to, dry_run=body.dry_run)
 
 
 def symptom(studio: Studio, request: Request, body: SymptomRequest) -> Started:
-    """Repair a symptom: by the guide's rule in a recipe, at once; or by a search, as a job."""
+    """Repair a symptom: by the guide's rule in a recipe or a stack, at once; or by a search, as a job."""
     find_symptom(body.symptom)
     if body.kind == "fix":
-        return _fix(studio, body)
+        return apply_rule(studio, body) if body.recipe is None and body.stack is not None else _fix(studio, body)
     return _started(studio, _tune(studio, body))
 
 
@@ -78,14 +80,14 @@ def _options(terms: str, to: FileTarget) -> dict[str, str]:
     return {"terms": terms, "dtype": to.dtype, **({} if to.rank == "exact" else {"rank": to.rank})}
 
 
-def _edit(studio: Studio, stack: Stack, to: RecipeTarget) -> Started:
+def _edit(studio: Studio, stack: Stack, to: RecipeTarget, *, dry_run: bool) -> Started:
     """The weights of one term of the stack into the recipe's vector."""
     path = find_recipe(studio, to.recipe)
     if not 0 <= to.term < len(stack.terms):
         raise StudioError(f"the stack has no term {to.term}")
     weights = weights_of(stack.terms[to.term], studio.roots)
     numbers = NewNumbers(weights, say="set in the studio", role=role_of(path, to.vector, to.merge))
-    edited = set_numbers(path, numbers, merge=to.merge)
+    edited = set_numbers(path, numbers, merge=to.merge, dry_run=dry_run)
     return _edited(studio, path, edited)
 
 
@@ -141,6 +143,11 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
     argv += device(studio)
     title = f"tune {name} for {body.symptom}"
     return Command("tune", title, tuple(argv), cwd, True, results=(out,))
+
+
+def _shown(command: Command) -> Started:
+    """What would be started."""
+    return Started(command=command.text, step=command.step, job=None)
 
 
 def _started(studio: Studio, command: Command) -> Started:

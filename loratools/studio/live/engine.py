@@ -53,9 +53,11 @@ class Engine(ABC):
             self._release()
 
     def resume(self) -> None:
-        """Draw again."""
+        """Draw again, which every page is told."""
         with self._guard:
-            self._paused = None
+            if self._paused is not None:
+                self._paused = None
+                self._say("pictures are drawn again")
 
     def close(self) -> None:
         """Stop drawing, and free everything."""

@@ -145,12 +145,7 @@ class Painter:
         return loaded
 
     def _engine(self, base: Base) -> Engine:
-        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._say_memory)
-
-    def _say_memory(self, text: str) -> None:
-        """What the engine says of memory, apart from what it always says at first."""
-        if not text.startswith("needs about"):
-            self._say(text)
+        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._say, announce=False)
 
     def _renewed(self) -> _Loaded:
         """The loaded base with a new engine, after the old one ran out of memory and let all of it go."""

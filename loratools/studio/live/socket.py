@@ -20,6 +20,7 @@ from loratools.studio.context import Options, Studio
 from loratools.studio.live.connection import LiveConnection
 from loratools.studio.live.engine import Engine
 from loratools.studio.live.fake import FakeEngine
+from loratools.studio.live.give_way import give_way
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.renderer import Renderer
 from loratools.studio.live.wishes import wish_of
@@ -34,11 +35,13 @@ def make_engine(options: Options) -> Engine:
 
 
 @contextlib.asynccontextmanager
-async def live_service(engine: Engine) -> AsyncIterator[None]:
+async def live_service(studio: Studio, engine: Engine) -> AsyncIterator[None]:
     """The engine's time: as long as the server's."""
+    giving_way = asyncio.create_task(give_way(studio, engine))
     try:
         yield
     finally:
+        giving_way.cancel()
         await asyncio.to_thread(engine.close)
 
 

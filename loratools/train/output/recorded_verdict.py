@@ -101,6 +101,23 @@ def recommended(run: Path | str) -> tuple[int, str] | None:
     return verdict.epoch, verdict.digests[verdict.epoch]
 
 
+def stale_note(run: Path | str) -> str:
+    """Why ``RUN@best`` is not what the verdict beside the run recommends; empty where it is, or where there is none.
+
+    Raises:
+        FileError, FormatError: if the run or its verdict cannot be read.
+    """
+    files = epochs(run)
+    verdict = read_verdict(files)
+    why = verdict.stale(files) if verdict is not None else ""
+    if verdict is None or not why:
+        return ""
+    return (
+        f"{verdict.path.name} does not hold any more ({why}), so it is the first of the run's shortlist; "
+        "`loratools epochs` with --base judges the files anew"
+    )
+
+
 def _unreadable(path: Path, why: str) -> FormatError:
     return FormatError(
         f"{path} is no verdict over epochs ({why}); delete it, or write it anew with `loratools epochs RUN --base BASE`"

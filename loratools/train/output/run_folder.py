@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def stop(self) -> Path:
-        """Asks the run to stop once it is there; see :mod:`loratools.train.interrupt`."""
+        """Asks the run to stop once it is there; see :mod:`loratools.train.stop_file`."""
         return self.out / f"{self.name}-state" / "stop"
 
     @property

@@ -87,11 +87,12 @@ def evaluation_set(run: Sequence[Epoch], request: EvaluationRequest) -> Evaluati
     """
     notes: list[str] = []
     if request.images or request.held_out:
-        training, held_out = (_of_folders(paths) for paths in (request.images, request.held_out))
+        training = pictures_of_folders(request.images, "training_images")
+        held_out = pictures_of_folders(request.held_out, "held_out")
         if not request.images:
-            training = _of_run(run[-1], notes)[0]
+            training = pictures_of_run(run[-1], notes)[0]
     else:
-        training, held_out = _of_run(run[-1], notes)
+        training, held_out = pictures_of_run(run[-1], notes)
     prompts, source = _prompts(request, training, held_out)
     if not prompts:
         known = notes[0] if notes else "the training pictures have no captions"
@@ -121,18 +122,23 @@ def _captions(pictures: Sequence[CaptionedPicture]) -> list[str]:
     return [caption for caption in dict.fromkeys(own.prompt for own in ranked) if caption]
 
 
-def _of_folders(folders: Sequence[Path]) -> list[CaptionedPicture]:
-    """The pictures of folders that a person names."""
+def pictures_of_folders(folders: Sequence[Path], option: str) -> list[CaptionedPicture]:
+    """The pictures of folders that a person names by ``option``."""
     if not folders:
         return []
     from loratools.dataset.folder import FolderOptions
     from loratools.dataset.scan import scan
 
+    for folder in folders:
+        if not folder.is_dir():
+            raise DatasetError(
+                f"there is no folder {folder}; `{option}=` names one of pictures, with a .txt beside each"
+            )
     scanned = scan([FolderOptions(path=folder) for folder in folders], seed=0)
     return [CaptionedPicture(item.path, item.caption, item.digest) for item in scanned.items]
 
 
-def _of_run(epoch: Epoch, notes: list[str]) -> tuple[list[CaptionedPicture], list[CaptionedPicture]]:
+def pictures_of_run(epoch: Epoch, notes: list[str]) -> tuple[list[CaptionedPicture], list[CaptionedPicture]]:
     """The pictures that a run was trained on and those that it held out, by what its file's header says."""
     made = Provenance.from_metadata(read_header(epoch.path).metadata)
     settings = made.step.get("train") if made else None

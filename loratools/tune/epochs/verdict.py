@@ -15,8 +15,9 @@ from pathlib import Path
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.lora_file import STRICT, KeyRules
-from loratools.errors import FormatError
+from loratools.errors import FormatError, MeasureError, OptionError
 from loratools.files import write_text
+from loratools.measures.build import check_measures
 from loratools.measures.features import load_features
 from loratools.measures.request import MeasureRequest
 from loratools.preview.request.options import EngineOptions
@@ -100,6 +101,11 @@ def epoch_verdict(
     votes = _votes(files, request.votes)
     features = load_features(request.model) if request.model is not None else None
     locate_base(request.base)
+    if not request.weight > 0:
+        raise OptionError(
+            f"a weight of {request.weight:g} compares nothing; epochs are drawn at one above 0, such as 1"
+        )
+    measures = _measures(request, files, votes)
     material = evaluation_set(files.epochs, request.material)
     seeds = request.seeds or default_seeds(len(material.prompts))
     if on_note is not None:
@@ -125,7 +131,7 @@ def epoch_verdict(
         )
         drawn = draw_epochs(base, files.name, files.epochs, drawing)
         kept.close_engine()  # measures need its memory
-        measured = measure_epochs(base, drawn, material, request.measures, features)
+        measured = measure_epochs(base, drawn, material, measures, features)
     losses = validation_losses(files.epochs)
     evidence = _evidence(files, drawn, measured, losses, votes)
     verdict = EpochVerdict(
@@ -152,6 +158,21 @@ def default_seeds(prompts: int) -> tuple[int, ...]:
     """Seeds from 1, as many as make about :data:`PICTURES` pictures an epoch, but at least two."""
     fewest, most = _SEEDS
     return tuple(range(1, 1 + min(most, max(fewest, round(PICTURES / prompts)))))
+
+
+def _measures(request: VerdictRequest, files: RunFiles, votes: VoteRanking | None) -> tuple[MeasureRequest, ...] | None:
+    """What is measured beside votes, which need no measure; checked before anything is drawn."""
+    if request.measures is None:
+        return None
+    if votes is None and any(own.kind == "votes" for own in request.measures):
+        page = files.pictures / "grid.html"
+        raise MeasureError(
+            f"there are no votes to measure by; draw the epochs without `measures=votes`, judge pairs in {page}, and "
+            f"export them with the key E into {files.pictures}"
+        )
+    measures = tuple(own for own in request.measures if own.kind != "votes")
+    check_measures(measures, request.base)
+    return measures
 
 
 def _evidence(

@@ -105,6 +105,15 @@ def prompts_from_header(
     return list(prompts)[:count]
 
 
+def exclusive_tags(base_name: str) -> list[Sequence[str]]:
+    """Groups of tags that exclude each other, for :func:`prompts_from_header`: those of the pocket base's drawings."""
+    if base_name != "pocket":
+        return []
+    from loratools.pocket.draw import ATTRIBUTES
+
+    return list(ATTRIBUTES.values())
+
+
 def _prompt(tags: Mapping[str, int], rng: random.Random, apart: Sequence[Sequence[str]]) -> str:
     pictures = max(tags.values())
     groups: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from loratools.errors import TuneError
 from loratools.measures.request import MeasureRequest, check_symptom
 from loratools.preview.request.request import SamplingRequest
 from loratools.tune.problem.effort import FULL, Effort
+from loratools.tune.problem.then import check_ways
 
 _SEARCH = 2  # raised when the same request begins to lead another search
 
@@ -34,8 +35,9 @@ class TuneRequest:
         sampling: of the report's pictures; those of the search take fewer steps.
         training: the folder of the training pictures, which some measures look at.
         batch: pictures a UNet call.
+        then: ways to go on from what the search found, in order; see :mod:`loratools.tune.then`.
     Raises:
-        TuneError: for a share, a budget or seeds that make no sense, or no symptom.
+        TuneError: for a share, a budget or seeds that make no sense, no symptom, or a way that there is not.
         MeasureError: for an unknown symptom.
     """
 
@@ -51,6 +53,7 @@ class TuneRequest:
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
     training: Path | None = None
     batch: int = 8
+    then: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for symptom in self.symptoms:
@@ -61,9 +64,10 @@ class TuneRequest:
             raise TuneError(f"keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95")
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise TuneError(f"a budget of {self.budget:g} seconds is no time; give one such as 10m")
+        check_ways(self.then)
 
     def facts(self) -> dict[str, Any]:
-        """All that decides what the search does, beyond rounding, as JSON values."""
+        """All that decides what the search does, beyond rounding, as JSON values; what comes after it does not."""
         return {
             "search": _SEARCH,
             "symptoms": list(self.symptoms),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.blocks.vector import BlockVector
+from loratools.ops.merging.terms import Term
 from loratools.tune.arrays import Array
 from loratools.tune.history import History
 from loratools.tune.problem.goals import Goals
@@ -16,6 +17,7 @@ from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import Space
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, HeldOut, estimate_json
 from loratools.tune.report.verdict import Verdict
+from loratools.tune.report.way import WayResult
 
 FILE = "tune.json"
 
@@ -26,7 +28,7 @@ class TuneResult:
 
     Attributes:
         folder: with ``tuned.safetensors``, ``tune.json``, ``sheet.png`` and ``frontier.png``.
-        point: the answer, in the order of ``space``; ``found`` is the search's own, which may be another.
+        point: the search's answer, in the order of ``space``; ``found`` is its own best, which may be another.
         strength: the best plain strength.
         vector: the answer as a block vector, of the shortest scheme with all of the LoRA's blocks.
         held: the columns of the report.
@@ -34,6 +36,7 @@ class TuneResult:
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
         fresh: pictures by which the answer was chosen, which the model was not fitted to.
+        then: what each way that followed the search came to.
         waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
 
@@ -54,6 +57,18 @@ class TuneResult:
     seconds: float
     fresh: int = 0
     waiting: str = ""
+    then: tuple[WayResult, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The column of what is written: the last way that helped, else the search's answer."""
+        return next((way.column for way in reversed(self.then) if way.helped), self.verdict.answer)
+
+    @property
+    def terms(self) -> list[Term]:
+        """What is written, to be merged."""
+        own = next((way.terms for way in reversed(self.then) if way.helped), None)
+        return self.space.terms_at(self.point) if own is None else list(own)
 
     @property
     def pictures(self) -> int:
@@ -93,7 +108,7 @@ class TuneResult:
             "vector": self.space.vector(self.point),
             "amount": self.amount,
             "earlier": self.blend,
-            "answer": self.verdict.answer,
+            "answer": self.answer,
             "symptoms": list(self.request.symptoms),
             "keep": self.request.keep,
             "measures": {each.name: each.better for each in self.goals.measures},
@@ -101,11 +116,12 @@ class TuneResult:
             "before": held.json(BEFORE),
             "guide": held.json(GUIDE) if held.has(GUIDE) else None,
             "strength": held.json(STRENGTH),
-            "after": held.json(self.verdict.answer),
+            "after": held.json(self.answer),
             "found": {"vector": self.space.vector(self.found), **held.json(TUNED)},
             "strength_weight": self.strength,
             "change": self._changes(),
             "lost": list(self.verdict.lost),
+            "then": [way.json(held) for way in self.then],
             "effects": {
                 block: {name: [_short(mean), _short(deviation)] for name, (mean, deviation) in own.items()}
                 for block, own in self.effects.items()
@@ -130,7 +146,7 @@ class TuneResult:
 
     def text(self) -> str:
         """The result for a person, in a few lines."""
-        before, after = self.held.estimates(BEFORE), self.held.estimates(self.verdict.answer)
+        before, after = self.held.estimates(BEFORE), self.held.estimates(self.answer)
         base = self.held.estimates(BASE)
         width = max(len(name) for name in before)
         shots = self.held.shots
@@ -143,6 +159,8 @@ class TuneResult:
             ),
             f"vector: {self.vector.text()}",
         ]
+        if self.answer != self.verdict.answer:
+            lines[-1] += f", and then trained on: the answer is {self.answer}"
         if self.amount is not None:
             lines.append(f"amount of the subtracted LoRA: x {self.amount:g}")
         stopped = [] if self.finished else ["the search was stopped before its end; the same command goes on with it"]
@@ -155,7 +173,7 @@ class TuneResult:
 
     def _changes(self) -> dict[str, Any]:
         """The answer's differences to the whole LoRA and to plain strength, picture by picture."""
-        answer = self.verdict.answer
+        answer = self.answer
         return {
             measure: {
                 "from_before": estimate_json(self.held.difference(answer, BEFORE, measure)),

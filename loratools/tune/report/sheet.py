@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROWS = 8  # pictures of a column that the sheet shows, spread over prompts and seeds; the figures are of all
 _COLOURS = {BASE: "#77757a", BEFORE: "#b3452c", GUIDE: "#c98b3c", STRENGTH: "#3b6ea5", TUNED: "#2c7a4b"}
+_LATER = ("#7b4fa3", "#c2528b", "#1f8a8a", "#8a6d1f", "#4b5bc2", "#a33b3b")  # ways that followed the search
 
 
 def write_sheet(result: TuneResult) -> None:
@@ -63,6 +64,7 @@ def write_frontier(result: TuneResult) -> None:
     axes.plot(
         ladder[:, 0], ladder[:, 1], "-", color=_COLOURS[STRENGTH], linewidth=1, label="plain strengths, search pictures"
     )
+    later = iter(_LATER)
     for column in result.held.columns:
         own = result.held.estimates(column.name)
         x, y = own[across], own[down]
@@ -74,7 +76,7 @@ def write_frontier(result: TuneResult) -> None:
             fmt="o",
             markersize=7,
             capsize=3,
-            color=_COLOURS[column.name],
+            color=_COLOURS.get(column.name) or next(later),
             label=f"{column.label}, held out",
         )
     _dress(axes, across, down, result)

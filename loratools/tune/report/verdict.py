@@ -17,13 +17,13 @@ _CLEAR = 2.0  # standard errors
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which column is the answer, ``tuned`` or ``strength``.
+    """Which of two columns is the answer: ``tuned`` or ``strength``, or a later way or what was the answer before.
 
     Attributes:
-        gain: mean cost of the tuned vector less that of plain strength, in units of the LoRA's excess over the base.
+        gain: mean cost of the first less that of the second, in units of the LoRA's excess over the base.
         clear: whether that is more than two standard errors.
-        lost: constraints that the tuned vector misses by more than two standard errors.
-        unseen: measures that only check, in which the gain over plain strength does not show.
+        lost: constraints that the first misses by more than noise.
+        unseen: measures that only check, in which the gain does not show.
     """
 
     answer: str
@@ -33,33 +33,44 @@ class Verdict:
     unseen: tuple[str, ...] = ()
 
 
-def judge_answer(held: HeldOut, goals: Goals, checks: Mapping[str, Better] | None = None) -> Verdict:
-    """Take the tuned vector where it is better than plain strength and keeps what it should, else plain strength.
+def judge_answer(
+    held: HeldOut,
+    goals: Goals,
+    checks: Mapping[str, Better] | None = None,
+    columns: tuple[str, str] = (TUNED, STRENGTH),
+    errors: float = _CLEAR,
+) -> Verdict:
+    """Take the first of ``columns`` where it is better than the second and keeps what it should, else the second.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
         checks: measures that led nothing, and which way is better: what led the search may have been fooled by it.
+        errors: standard errors by which it may miss what it should keep, beyond what the second does.
     """
-    tuned, strength = held.column(TUNED).values, held.column(STRENGTH).values
-    gain = held.of_values(goals.cost(tuned), goals.cost(strength))
-    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each))
-    unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better))
+    first, second = columns
+    gain = held.of_values(goals.cost(held.column(first).values), goals.cost(held.column(second).values))
+    lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, columns, errors))
+    unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better, columns))
     better = gain.mean < 0 and not lost and not unseen
     clear = abs(gain.mean) > _CLEAR * _error(gain)
-    return Verdict(TUNED if better else STRENGTH, gain, clear, lost, unseen)
+    return Verdict(first if better else second, gain, clear, lost, unseen)
 
 
-def _is_seen(held: HeldOut, name: str, better: Better) -> bool:
-    """Whether the tuned vector is better than plain strength by this measure too."""
-    change = held.difference(TUNED, STRENGTH, name).mean
+def _is_seen(held: HeldOut, name: str, better: Better, columns: tuple[str, str]) -> bool:
+    """Whether the first column is better than the second by this measure too."""
+    change = held.difference(*columns, name).mean
     return change < 0 if better == "lower" else change > 0
 
 
-def _is_lost(held: HeldOut, constraint: Constraint) -> bool:
-    """Whether the tuned vector misses a constraint clearly, and by more than plain strength does."""
-    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in (TUNED, STRENGTH))
-    before = constraint.worth(held.column(BEFORE).values[constraint.name])
-    noise = _CLEAR * _error(held.of_values(worth, before))
+def _is_lost(held: HeldOut, constraint: Constraint, columns: tuple[str, str], errors: float) -> bool:
+    """Whether the first column misses a constraint by more than noise, and by more than the second does.
+
+    Noise is that of the difference to the whole LoRA, which the bound comes from; of a way that follows the search, to
+    what it goes on from.
+    """
+    worth, other = (constraint.worth(held.column(name).values[constraint.name]) for name in columns)
+    before = BEFORE if columns[1] == STRENGTH else columns[1]
+    noise = errors * _error(held.of_values(worth, constraint.worth(held.column(before).values[constraint.name])))
     return float(np.nanmean(worth)) < min(0.0, float(np.nanmean(other))) - noise
 
 

@@ -5,7 +5,7 @@ import pytest
 from loratools.blocks.presets import load_presets
 from loratools.errors import BlockError, FileError, FormatError
 from loratools.ops.merging.merge_string import parse_merge_string
-from loratools.ops.merging.terms import resolve_terms
+from loratools.ops.merging.terms import resolve_terms, warnings_of_terms
 from tests.loras import TINY_XL, lora_tensors, save
 
 PRESETS = load_presets()
@@ -34,6 +34,24 @@ def test_epochs_are_resolved_and_averaged(tmp_path: Path) -> None:
     assert resolve("ink@2-3") == [("ink@2", 0.5, "ink-000002.safetensors"), ("ink@3", 0.5, "ink-000003.safetensors")]
     with pytest.raises(FileError, match="no training run"):
         resolve_terms(parse_merge_string("x@2"), lambda ref: tmp_path / "ink-000001.safetensors", presets=PRESETS)
+
+
+def test_what_to_mind_about_the_best_epoch_is_a_warning_of_the_sum(tmp_path: Path) -> None:
+    for number in (1, 2):
+        save(tmp_path / f"ink-{number:06d}.safetensors", lora_tensors(names=NAMES, rank=1, seed=number))
+
+    def warnings(text: str, note: str) -> tuple[str, ...]:
+        terms = resolve_terms(
+            parse_merge_string(text),
+            lambda ref: tmp_path,
+            presets=PRESETS,
+            best=lambda run: 2,
+            best_note=lambda run: note,
+        )
+        return warnings_of_terms(terms)
+
+    assert warnings("ink@best,ink@1:-1", "it is stale") == ("ink@best is ink@2: it is stale",)
+    assert warnings("ink@2", "it is stale") == warnings("ink@best", "") == ()
 
 
 @pytest.mark.parametrize("name", ["ink@2", "ink@1-3", "ink@best", "ink@last"])

@@ -201,14 +201,14 @@ def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed
 
 def greedy_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, kind: type[Exception]) -> None:
     """A UNet that has memory for ``most`` rows."""
-    run = engine._plain
+    run = engine._unet._plain
 
     def limited(latents: Tensor, *others: Any) -> Tensor:
         if len(latents) > most:
             raise kind("out of memory")
         return run(latents, *others)
 
-    monkeypatch.setattr(engine, "_plain", limited)
+    monkeypatch.setattr(engine._unet, "_plain", limited)
 
 
 def test_too_little_memory_halves_the_batch_and_goes_on(
@@ -311,7 +311,7 @@ def test_short_memory_is_saved_and_said(base: Base, tmp_path: Path, monkeypatch:
         said = list[str]()
         with Engine(base, say=said.append) as engine:
             if name == "short":
-                monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: -(1 << 30))
+                monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: -(1 << 30))
             engine.render(own, PictureStore(tmp_path / name))
             assert base.vae.use_tiling == (name == "short")
     assert said[0].startswith("memory is short: only the model that works is kept on the device, pictures are decoded")
@@ -425,8 +425,8 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
         engine.render(patched, PictureStore(tmp_path / "patched"))
     before, rows = weights(base), []
     with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
-        plain = engine._plain
-        monkeypatch.setattr(engine, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
+        plain = engine._unet._plain
+        monkeypatch.setattr(engine._unet, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
         assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 20
         assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 0
         for job in mixed[3:5]:
@@ -443,14 +443,14 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
 
 def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have ``graphs`` stand where CUDA graphs would."""
-    monkeypatch.setattr(engine, "_graphs", graphs)
+    monkeypatch.setattr(engine._unet, "graphs", graphs)
     monkeypatch.setattr(engine._mixed, "_graphs", graphs)
 
 
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
-    monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
+    monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
     with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
         engine.render(made["plain"], PictureStore(tmp_path / "plain"))
     with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
@@ -471,7 +471,7 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
 ) -> None:
     """The device is then never without work; what one step is too short for is done when its turn comes."""
     made = jobs(tmp_path, [stack(base, n) for n in range(1, 7)], PROMPTS[:1])
-    monkeypatch.setattr("loratools.preview.render.engine._WORTH_A_GRAPH", 1)
+    monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
     with Engine(base, EngineOptions(batch=2, mixed=True)) as engine:
         log: list[str] = []
         replace_graphs(engine, Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)), monkeypatch)
@@ -520,7 +520,7 @@ def test_offload_moves_models_and_leaves_them_where_they_were(
     with Engine(base) as engine:
         engine.render(made["plain"], PictureStore(tmp_path / "plain"))
     with Engine(base) as engine:
-        engine._offloader = Offloader(base)
+        engine._memory._offloader = Offloader(base)
         moved: list[str] = []
         for model in (base.unet, base.vae, *base.text_encoders):
             monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
@@ -553,6 +553,6 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
     made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
     with Engine(base, say=said.append) as engine:
         two = need(base, 2, (64, 64), 8, engine.patcher.saved_bytes(made[0].stack.deltas))
-        monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: two.more + 1)
+        monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: two.more + 1)
         engine.render(made, PictureStore(tmp_path))
     assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]

@@ -117,14 +117,14 @@ def test_too_little_memory_makes_smaller_batches_and_is_said_once(
     with PopulationRenderer(base) as renderer:
         usual = by_place([*renderer.draw(stacks, JOBS)])
     with PopulationRenderer(base, say=said.append) as renderer:
-        run = renderer._engine._plain
+        run = renderer._engine._unet._plain
 
         def limited(latents: Tensor, *others: Any) -> Tensor:
             if len(latents) > 4:
                 raise torch.OutOfMemoryError("out of memory")
             return run(latents, *others)
 
-        monkeypatch.setattr(renderer._engine, "_plain", limited)
+        monkeypatch.setattr(renderer._engine._unet, "_plain", limited)
         small = by_place([*renderer.draw(stacks, JOBS)])
     assert said == ["out of memory with 4 pictures at once; going on with 2"]
     assert all(np.abs(small[place] - usual[place]).max() <= 1 for place in usual)
@@ -133,7 +133,7 @@ def test_too_little_memory_makes_smaller_batches_and_is_said_once(
 def test_what_memory_is_needed_is_said_once_a_search(
     base: Base, stacks: list[Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loratools.preview.render.engine.available", lambda _: 8 << 30)
+    monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: 8 << 30)
     said: list[str] = []
     with PopulationRenderer(base, say=said.append) as renderer:
         for _generation in range(3):

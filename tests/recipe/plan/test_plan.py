@@ -67,6 +67,13 @@ def test_embeddings_count_by_content_and_noise_by_name(folder: Path) -> None:
     assert len(keys) == 3
 
 
+@pytest.mark.parametrize("how", ["mixed: true", "mixed: false", "compile: true", "tiled: true"])
+def test_how_a_grid_is_worked_at_leaves_its_key(folder: Path, how: str) -> None:
+    """What was stored before such an option was there stays found, too."""
+    text = RECIPE.replace("p.txt,", f"p.txt, {how},")
+    assert text != RECIPE and plan(folder, text)["sheet"].key == plan(folder)["sheet"].key
+
+
 def test_order_needs_and_places(folder: Path) -> None:
     reverse = RECIPE.split("steps:\n")
     steps = reverse[1].splitlines()

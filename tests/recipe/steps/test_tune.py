@@ -12,12 +12,17 @@ from PIL import Image
 from loratools.adapter.files.file import read
 from loratools.base.model import Base
 from loratools.errors import RecipeError
+from loratools.measures.estimate import Estimate
+from loratools.ops.merging.terms import Term
 from loratools.preview import session
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.tune import run as tune_run
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
+from loratools.tune.report.verdict import Verdict
+from loratools.tune.then import chain
+from loratools.tune.then.way import Made, Turn
 from tests.recipe.conftest import save_lora
 
 RECIPE = """\
@@ -80,6 +85,34 @@ def test_a_tuned_lora_is_made_once_and_used_by_later_steps(recipe: Path, here: P
     assert run(recipe)["better"] is False
     recipe.write_text(recipe.read_text().replace("symptom: face", "symptom: hands"), encoding="utf-8")
     assert run(recipe)["better"] is True, "it is kept in the cache"
+
+
+def test_a_way_that_follows_is_part_of_the_step(recipe: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a maker that hands on the other LoRA, which has less of what is measured."""
+    seen: list[Turn] = []
+
+    def maker(turn: Turn) -> Made:
+        seen.append(turn)
+        return Made((Term(read(here / "b.safetensors"), 1.0, label="b"),), "made up")
+
+    monkeypatch.setattr(chain, "_MAKERS", {"picks": maker})
+    monkeypatch.setattr(
+        chain,
+        "judge_answer",
+        lambda held, goals, checks, columns, _: Verdict(columns[0], Estimate(-1, 0.1, 2), True, ()),
+    )
+    before = recipe.read_text()
+    assert run(recipe)["better"] is False
+    recipe.write_text(before.replace("symptom: hands", "symptom: hands, then: picks"), encoding="utf-8")
+    assert run(recipe) == {"better": False, "sum": False} and len(seen) == 1
+    folder = here / "runs/r"
+    found = json.loads((folder / "better-tune/tune.json").read_text())
+    assert found["answer"] == "1-picks" and found["then"][0]["helped"]
+    assert set(read(folder / "better.safetensors")) == set(read(here / "b.safetensors"))
+    assert run(recipe)["better"] is True and len(seen) == 1
+    recipe.write_text(before.replace("symptom: hands", "symptom: hands, then: [picks, dance]"), encoding="utf-8")
+    with pytest.raises(RecipeError, match="there is no way 'dance'"):
+        make_planner(recipe).plan()
 
 
 def test_a_search_draws_with_the_base_that_a_grid_loaded(

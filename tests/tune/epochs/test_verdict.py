@@ -16,12 +16,13 @@ from PIL.Image import Image
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.base.model import Base
-from loratools.errors import FileError, FormatError, PromptError
+from loratools.errors import FileError, FormatError, LoratoolsError, PromptError
+from loratools.measures.request import parse_measures
 from loratools.preview import session as session_module
 from loratools.preview.request.request import SamplingRequest
 from loratools.preview.session import Session
 from loratools.train.output.epoch_report import best_epoch
-from loratools.train.output.recorded_verdict import read_verdict
+from loratools.train.output.recorded_verdict import read_verdict, stale_note
 from loratools.tune.epochs import verdict
 from loratools.tune.epochs.evaluation_set import EvaluationRequest
 from loratools.tune.epochs.reasons import RULED_OUT
@@ -127,7 +128,7 @@ def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
     chosen = verdict.decision.epoch
     shortlisted = 2 if chosen != 2 else 3
     _record(run, shortlisted)  # a verdict for an epoch of our choice
-    assert best_epoch(run) == shortlisted
+    assert best_epoch(run) == shortlisted and stale_note(run) == ""
     other = next(n for n in (1, 2, 3) if n != shortlisted)
     moved = run / f"ink-{other:06d}.safetensors"
     kept = moved.read_bytes()
@@ -137,6 +138,7 @@ def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
     files = epochs(run)
     recorded = read_verdict(files)
     assert recorded is not None and recorded.stale(files) == f"epoch {other} is another file now"
+    assert stale_note(run).startswith(f"ink.verdict.json does not hold any more (epoch {other} is another file now)")
     moved.write_bytes(kept)
     shutil.copy(moved, run / "ink-000004.safetensors")
     files = epochs(run)
@@ -195,6 +197,27 @@ def test_training_pictures_that_are_gone(run: Path, trained: Path, tiny: Path) -
         (trained / "elsewhere").rename(images)
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"weight": 0.0}, "a weight of 0 compares nothing"),
+        ({"weight": float("nan")}, "a weight of nan compares nothing"),
+        ({"measures": parse_measures(["python=no_such_module:f"])}, "'no_such_module' cannot be imported"),
+        ({"measures": parse_measures(["judge"])}, "the judge reads pictures of the pocket base alone"),
+        ({"measures": parse_measures(["like=none", "unlike=none"])}, "none"),
+        ({"measures": parse_measures(["votes"])}, "no votes to measure by.*grid.html"),
+        ({"material": EvaluationRequest(("x",), held_out=(Path("none"),))}, "no folder none; `held_out=`"),
+    ],
+    ids=["weight 0", "no weight", "module", "judge", "marks", "votes", "folder"],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_drawn(
+    run: Path, tiny: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(LoratoolsError, match=says):
+        epoch_verdict(request(run, tiny, **given))
+    assert not (run / "ink-verdict").exists()
+
+
 def test_a_run_of_one_epoch(run: Path, tiny: Path) -> None:
     for number in (2, 3):
         (run / f"ink-{number:06d}.safetensors").unlink()
@@ -223,7 +246,8 @@ def test_votes_count(run: Path, tiny: Path) -> None:
     reasons = verdict.decision.reasons
     assert reasons[1].why in ("votes", *RULED_OUT)
     shutil.copy(path, run / "ink-verdict/votes.json")
-    assert epoch_verdict(request(run, tiny)).votes is not None  # the pictures' own page exported them
+    asked = parse_measures(["votes"])
+    assert epoch_verdict(request(run, tiny, measures=asked)).votes is not None  # the pictures' own page exported them
     path.write_text(json.dumps({**votes, "pairs": []}), encoding="utf-8")
     with pytest.raises(FileError, match="no choice between two epochs of ink"):
         epoch_verdict(request(run, tiny, votes=path))

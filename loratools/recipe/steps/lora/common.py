@@ -15,6 +15,7 @@ from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Outcome, StepInput
 from loratools.recipe.schema.fields import Missing, NumberText, Short
 from loratools.train.output.epoch_report import best_epoch
+from loratools.train.output.recorded_verdict import stale_note
 
 if TYPE_CHECKING:
     from loratools.adapter.files.file import Weights
@@ -86,6 +87,7 @@ def open_terms(terms: Terms, options: ReadOptions, presets: Presets, paths: Reci
         presets=presets,
         missing=options.missing,
         best=best_epoch,
+        best_note=stale_note,
         keys=KeyRules(options.allow_unknown),
         base=base_weights(paths) if options.dora else None,
     )

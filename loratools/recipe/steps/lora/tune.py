@@ -48,6 +48,9 @@ class Tune(TermOptions):
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     quick: bool = Field(False, description="a third of the pictures")
+    then: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        (), description="ways to go on, in order: picks, defect-lora, search; taken where they help"
+    )
     seed: Seed | None = Field(None, description="of the search's own choices; the recipe's seed if left out")
     training: str | None = Field(None, description="training pictures, which some measures look at; a folder or a step")
     negative: str = Field("", description="the negative prompt")
@@ -64,6 +67,8 @@ KIND = StepKind("tune", Tune, "lora", loads_model=True, shared="required", guess
 
 def draft(request: StepRequest) -> Draft:
     """Read the merge string, the prompts and the measures."""
+    from loratools.tune.problem.then import pictures_of
+
     options = request.options(Tune)
     presets = request.presets(options.presets)
     terms = read_terms(options.lora, request, presets, "lora")
@@ -75,16 +80,19 @@ def draft(request: StepRequest) -> Draft:
         "terms": terms.options(presets),
         "rank": rank_text(options.rank, request),
         "search": wanted.facts(),
+        **({"then": list(wanted.then)} if wanted.then else {}),
     }
     inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
     inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
     step = TuneStep(request, options, terms, presets, wanted, training)
+    effort = wanted.effort
+    later = [pictures_of(way, effort, (effort.pool, effort.fresh), 2 * effort.held_out * 3) for way in wanted.then]
     return Draft(
         resolved,
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=wanted.effort.search_pictures(wanted.effort.pool, wanted.effort.fresh),
+        units=effort.search_pictures(effort.pool, effort.fresh) + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
@@ -101,6 +109,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     from loratools.preview.request.request import SamplingRequest
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, sorted_symptoms
+    from loratools.tune.problem.then import read_ways
 
     with _at(request, "measure"):
         measures = parse_measures(options.measure)
@@ -117,6 +126,8 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
         size = parse_size(options.size) if options.size else None
     if size is not None:
         check_size(size, request, "size")
+    with _at(request, "then"):
+        ways = read_ways(options.then)
     with _at(request, "symptom"):
         return TuneRequest(
             sorted_symptoms(options.symptom),
@@ -131,6 +142,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
             SamplingRequest(options.negative or None, options.steps, options.cfg, options.sampler, size),
             None,
             options.batch_size,
+            ways,
         )
 
 
@@ -188,7 +200,7 @@ class TuneStep:
         if not ranks.main:
             return Outcome("")
         report = merge_files(
-            result.space.terms_at(result.point),
+            result.terms,
             out,
             rule=parse_rank(options.rank),
             dtype=torch_dtype(options.dtype),
@@ -198,8 +210,8 @@ class TuneStep:
         )
         outcome = outcome_of(report)
         target = result.goals.targets[0].name
-        before, after = result.held.estimates("before")[target], result.held.estimates(result.verdict.answer)[target]
-        summary = f"{target} {before.text()} -> {after.text()} ({result.verdict.answer}), {outcome.summary}"
+        before, after = result.held.estimates("before")[target], result.held.estimates(result.answer)[target]
+        summary = f"{target} {before.text()} -> {after.text()} ({result.answer}), {outcome.summary}"
         return Outcome(summary, {**outcome.facts, "tune": result.json()})
 
 

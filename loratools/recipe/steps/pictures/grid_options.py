@@ -61,6 +61,9 @@ class Grid(Strict):
     compile: bool | None = Field(
         None, description="compile the UNet's blocks: up to a minute at first; by default where it pays"
     )
+    mixed: bool | None = Field(
+        None, description="LoRAs and weights share batches; by default on a GPU, where each has few pictures"
+    )
     offload: bool = Field(False, description="keep only the model that works on the device")
     sliced: bool = Field(False, description="decode pictures one by one")
     tiled: bool = Field(False, description="decode each picture in tiles")

@@ -102,6 +102,7 @@ class GridStep:
         return EngineOptions(
             settings.batch_size or 8,
             compiled=settings.compile,
+            mixed=settings.mixed,
             offload=settings.offload,
             sliced=settings.sliced,
             tiled=settings.tiled,
@@ -125,6 +126,14 @@ class GridStep:
         from loratools.preview.request.request import GridRequest, ModelRequest
 
         settings, paths = self.settings, self.step.paths
+        model = ModelRequest(
+            paths.base,
+            True,
+            paths.vae.path if paths.vae else None,
+            device,
+            settings.dtype,
+            paths.find(settings.embeddings) if settings.embeddings else None,
+        )
         return GridRequest(
             rows=self.rows,
             axes=self.axes.axes,
@@ -132,8 +141,7 @@ class GridStep:
             prompts=settings.prompts,
             seeds=self.axes.seeds,
             sampling=self.sampling,
-            model=ModelRequest(paths.base, True, paths.vae.path if paths.vae else None, device, settings.dtype),
-            embeddings=paths.find(settings.embeddings) if settings.embeddings else None,
+            model=model,
             base_alone=settings.base_alone,
             most=settings.most,
             engine=self.engine,

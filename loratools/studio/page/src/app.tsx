@@ -9,7 +9,7 @@ import { socket } from "./state/live";
 import { dismiss, notices } from "./state/notices";
 import { href, PAGES, route } from "./state/route";
 import { busyJobs, connection, loras, refused, server } from "./state/studio";
-import { theme, type Theme } from "./state/theme";
+import { narrow, theme, type Theme } from "./state/theme";
 import { Button, Icon } from "./ui/controls";
 
 export function App() {
@@ -32,6 +32,7 @@ export function App() {
         {server.value === null || loras.value === null ? <p class="hint loading">{t("loading")}</p>
           : page === "blocks" ? <BlocksPage /> : page === "epochs" ? <EpochsPage /> : <QueuePage />}
       </main>
+      {narrow.value ? <footer class="foot"><Preferences /></footer> : null}
       <Notices />
     </>
   );
@@ -52,16 +53,22 @@ function Bar() {
       <div class="bar-end">
         {server.value ? <span class="device" title={t("device")}>{server.value.device.name}</span> : null}
         {guideOpen.value ? null : <Button small label={t("guide.show")} onClick={() => showGuide(true)} />}
-        <select aria-label={t("language")} title={t("language")} value={language.value} onChange={event => choose(event.currentTarget.value as Language)}>
-          {Object.entries(LANGUAGES).map(([code, name]) => <option key={code} value={code}>{name}</option>)}
-        </select>
-        <select aria-label={t("theme")} title={t("theme")} value={theme.value} onChange={event => (theme.value = event.currentTarget.value as Theme)}>
-          {(["system", "light", "dark"] as const).map(name => <option key={name} value={name}>{t(`theme.${name}`)}</option>)}
-        </select>
+        {narrow.value ? null : <Preferences />}
       </div>
     </header>
   );
 }
+
+const Preferences = () => (
+  <>
+    <select aria-label={t("language")} title={t("language")} value={language.value} onChange={event => choose(event.currentTarget.value as Language)}>
+      {Object.entries(LANGUAGES).map(([code, name]) => <option key={code} value={code}>{name}</option>)}
+    </select>
+    <select aria-label={t("theme")} title={t("theme")} value={theme.value} onChange={event => (theme.value = event.currentTarget.value as Theme)}>
+      {(["system", "light", "dark"] as const).map(name => <option key={name} value={name}>{t(`theme.${name}`)}</option>)}
+    </select>
+  </>
+);
 
 const Lost = () => (
   <div class="lost" role="alert">

@@ -78,7 +78,7 @@ export function harness() {
     return wire;
   }, handlers, clock);
   const draw = (stream: number, value: number, quality: "drag" | "rest" = "drag"): void =>
-    socket.draw({ stream, stack: { terms: [], base: "pocket" }, settings: { seed: value }, quality });
+    socket.draw({ stream, stack: { terms: [], base: "pocket" }, settings: { seed: value }, quality, dtype: "fp16" });
   return { socket, wires, timers, shown, events, messages, states, gates, held, draw };
 }
 export const settle = (): Promise<void> => new Promise(resolve => setTimeout(resolve, 0));

@@ -51,8 +51,9 @@ export interface Done {
   done: true;
 }
 
-/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the written file renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
+/** Draw a stack; a newer ``seq`` of a stream replaces an older one. ``drag``: a few-step picture; ``rest``: the whole one, as the file written in ``dtype`` renders it. Streams: 0 base, 1 before, 2 now, 3 A, 4 B. */
 export interface Draw {
+  dtype: "fp16" | "bf16" | "fp32";
   quality: "drag" | "rest";
   seq: number;
   settings: PictureSettings;
@@ -85,6 +86,16 @@ export interface Event {
   event: "job" | "run" | "file" | "log" | "reset";
   id: number;
   type: "event";
+}
+
+/** ``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen. ``rows``: measure, before, after, as text with the standard error. ``vector``: of the searched LoRA; ``amount``: what the strength of the one that is taken away is multiplied by, None where it stays. ``picture``: both, side by side. */
+export interface Evidence {
+  amount: number | null;
+  notes: (string)[];
+  picture: string | null;
+  rows: ([string, string, string])[];
+  sentence: string;
+  vector: Record<string, number> | null;
 }
 
 /** Share of the norm of each block of the weighed stack, and what changed from ``stack`` to ``other``. */
@@ -351,8 +362,9 @@ export interface RecipeStep {
   text: string;
 }
 
-/** A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable. */
+/** A recipe whose vector ``vector`` gets the weights of the stack's term ``term``, edited in place, undoable; ``merge`` is the merge step that is meant where there are several. */
 export interface RecipeTarget {
+  merge?: string | null;
   recipe: string;
   term?: number;
   vector: string;
@@ -408,6 +420,11 @@ export interface RunDetail {
   verdict: Verdict | null;
 }
 
+/** ``POST /api/runs/{id}``: stop a run that goes on, after its step or its epoch; its state is saved. */
+export interface RunDo {
+  do: "stop" | "stop-after-epoch";
+}
+
 /** An epoch of a run and its file. */
 export interface RunEpoch {
   lora: string;
@@ -450,12 +467,14 @@ export interface Standing {
   wins: number;
 }
 
-/** What a button did: the command that does the same, the recipe's step, and the job that runs it (None where it is done already). */
+/** What a button did: the command that does the same, the recipe's step, and the job that runs it (None where it is done already). Where a symptom's rule was applied to a stack: the ``stack`` as it is then, and the ``turn`` of the rule's next step. */
 export interface Started {
   command: string;
   job: string | null;
   note: string;
+  stack: Stack | null;
   step: string;
+  turn: number;
 }
 
 /** ``GET /api/state``; ``prompts`` are a family's example prompts, and ``last_event`` is where a watch begins. */
@@ -476,18 +495,21 @@ export interface Symptom {
   steps: (string)[];
 }
 
-/** How a symptom is repaired: a step's size and number for ``fix``, effort and measure for ``tune``. */
+/** How a symptom is repaired: a step's size and its ``turn`` for ``fix`` (how many of the rule's steps a stack has seen; a recipe remembers it), effort and measures for ``tune``. ``like`` and ``unlike`` are folders of pictures; no measure that runs a program can be asked for here. */
 export interface SymptomOptions {
   budget?: string | null;
   keep?: number | null;
-  measure?: (string)[];
+  like?: string | null;
+  measure?: ("judge")[];
   prompts?: (string)[];
   quick?: boolean;
   seeds?: (number)[];
   step?: number | null;
+  turn?: number;
+  unlike?: string | null;
 }
 
-/** ``POST /api/symptom``: of a stack (tune), or of a recipe in place (fix, tune). */
+/** ``POST /api/symptom``: of a stack, whose numbers come back (fix) or are searched (tune); or of a recipe. */
 export interface SymptomRequest {
   kind: "fix" | "tune";
   options?: SymptomOptions;
@@ -573,8 +595,9 @@ export interface Watch {
   type: "watch";
 }
 
-/** ``POST /api/write``. */
+/** ``POST /api/write``; ``dry_run`` answers what would be done, and does nothing. */
 export interface WriteRequest {
+  dry_run?: boolean;
   stack: Stack;
   to: FileTarget | RecipeTarget;
 }

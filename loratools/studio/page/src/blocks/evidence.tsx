@@ -1,6 +1,6 @@
 // What a search measured, before and after, on prompts and seeds that it had not seen.
 import { pictureUrl } from "../api/http";
-import type { Evidence as Measured } from "../api/names";
+import type { Evidence as Measured } from "../api/types";
 import { t } from "../state/i18n";
 import { Button } from "../ui/controls";
 
@@ -15,6 +15,7 @@ export function Evidence({ evidence, onUse }: { evidence: Measured; onUse: (() =
         </table>
       ) : null}
       {evidence.picture ? <a href={pictureUrl(evidence.picture)} target="_blank" rel="noreferrer"><img src={pictureUrl(evidence.picture, 512)} alt={t("evidence.sheet")} loading="lazy" /></a> : null}
+      {evidence.notes.map((note, n) => <p key={n} class="hint">{note}</p>)}
       {onUse ? <Button kind="primary" label={t("evidence.use")} onClick={onUse} /> : null}
     </div>
   );

@@ -33,15 +33,15 @@ export function Faders() {
   return (
     <div class={`desk ${narrow.value ? "rows" : "columns"}${count > 30 ? " many" : ""}`} role="group" aria-label={t("faders", { name: layer.name })}>
       {groups.map(({ group, blocks }) => (
-        <fieldset class="group" key={group} style={{ flexGrow: blocks.length }}>
-          <legend>
+        <div class="group" role="group" aria-label={tOr(`group.${group}`, group)} key={group} style={{ flex: `${blocks.length} 1 ${43 * Math.min(blocks.length, 12) + 14}px` }}>
+          <div class="group-head">
             <span title={tOr(`group.${group}.help`, group)}>{tOr(`group.${group}`, group)}</span>
             {blocks.length > 1 ? <GroupFader layer={layer.key} group={group} blocks={blocks} /> : null}
-          </legend>
+          </div>
           <div class="strips">
             {blocks.map(block => <Strip key={block} layer={layer.key} lora={layer.lora} block={block} most={most} />)}
           </div>
-        </fieldset>
+        </div>
       ))}
     </div>
   );
@@ -97,9 +97,8 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
             return true;
           }} />
       </div>
-      <span class="name" title={info?.help ?? ""}>{block}</span>
-      <span class="percent">{share === null ? "–" : percent(share)}</span>
-      <Change block={block} />
+      <Name block={block} help={info?.help ?? ""} />
+      <span class="percent" title={share === null ? "" : t("fader.share", { share: percent(share) })}>{share === null ? "–" : percent(share)}</span>
       <div class="ms">
         <button type="button" class="mark" aria-pressed={muted === 1} aria-label={t("fader.mute", { block })} title={t("fader.mute", { block })} onClick={mute}>M</button>
         <button type="button" class="mark" aria-pressed={solo === 1} aria-label={t("fader.solo", { block })} title={t("fader.solo", { block })} onClick={single}>S</button>
@@ -108,14 +107,15 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
   );
 }
 
-/** How much of a block has changed from "before" to "now". */
-function Change({ block }: { block: string }) {
-  const cell = explained.value?.heat?.find(one => one.block === block);
-  const part = cell?.change ?? 0;
+/** A block's name, filled from below by how much of the block has changed from "before" to "now". */
+function Name({ block, help }: { block: string; help: string }) {
+  const part = explained.value?.heat?.find(one => one.block === block)?.change ?? 0;
+  const changed = part > 0 ? t("fader.change", { change: percent(part) }) : "";
   return (
-    <span class="change" title={t("fader.change", { change: percent(part) })}>
-      <span style={{ opacity: Math.min(1, part) }} />
-      <small>{part > 0 ? percent(part) : ""}</small>
+    <span class="name" title={[help, changed].filter(Boolean).join(" · ")}>
+      <span class="heat" style={{ transform: `scaleY(${Math.min(1, part)})` }} />
+      <span class="word">{block}</span>
+      {changed ? <span class="unseen">{changed}</span> : null}
     </span>
   );
 }

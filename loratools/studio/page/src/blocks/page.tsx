@@ -9,7 +9,6 @@ import { Faders } from "./faders";
 import { flip, Memory } from "./memory";
 import { Pictures } from "./pictures";
 import { SaveDialog, saving } from "./save_dialog";
-import { Scenes } from "./scenes";
 import { StackList } from "./stack_list";
 import { Symptoms } from "./symptoms";
 import { VectorText } from "./vector_text";
@@ -45,7 +44,6 @@ export function BlocksPage() {
       {empty ? <Empty /> : (
         <div class="bench">
           <Pictures />
-          <Scenes />
           <section class="panel mixing" aria-label={t("mixing")}>
             <header>
               <h2>{t("mixing")}</h2>

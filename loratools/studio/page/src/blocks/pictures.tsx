@@ -4,29 +4,38 @@ import { useEffect, useRef } from "preact/hooks";
 import { t } from "../state/i18n";
 import { attach, bitmapOf, comparing, keep, kept, memory, scenes, stream, streamOf, type Kind } from "../state/live";
 import { desk } from "../state/stack";
-import { Button, Icon } from "../ui/controls";
+import { Button, Dialog, Icon } from "../ui/controls";
 import { heat } from "./heat";
+import { Scenes } from "./scenes";
 
 export function Pictures() {
   const change = useSignal(false);
+  const editing = useSignal(false);
   const two = comparing.value && (memory.value.a !== null || memory.value.b !== null);
   const kinds: Kind[] = two ? ["a", "b", "now"] : ["base", "before", "now"];
   return (
     <section class="pictures" aria-label={t("pictures")}>
-      {scenes.value.map((scene, n) => (
-        <div class="scene" key={n}>
-          {kinds.map(kind => (
-            <Picture key={kind} scene={n} kind={kind} prompt={scene.prompt} change={kind === "now" && change.value ? (two ? "a" : "before") : null} />
-          ))}
-        </div>
-      ))}
-      <div class="under-pictures">
+      <div class={scenes.value.length > 1 ? "scenes several" : "scenes"}>
+        {scenes.value.map((scene, n) => (
+          <div class="scene" key={n}>
+            {kinds.map(kind => (
+              <Picture key={kind} scene={n} kind={kind} prompt={scene.prompt} change={kind === "now" && change.value ? (two ? "a" : "before") : null} />
+            ))}
+          </div>
+        ))}
+      </div>
+      <div class="beside-pictures">
+        <ul class="prompts">
+          {scenes.value.map((scene, n) => <li key={n} title={scene.prompt}><q>{scene.prompt || t("scene.noprompt")}</q> <small>{t("scene.seed")} {scene.seed}</small></li>)}
+        </ul>
+        <Button label={t("scenes.edit")} onClick={() => (editing.value = true)} />
         <Button label={t("pictures.keep")} icon="flag" title={t("pictures.keep.help")}
           disabled={kept.value === desk.value} onClick={keep} />
         <Button label={t("pictures.change")} icon="heat" title={t("pictures.change.help")} pressed={change.value}
           onClick={() => (change.value = !change.value)} />
-        <span class="hint">{t("pictures.hold")}</span>
+        <p class="hint">{t("pictures.hold")}</p>
       </div>
+      {editing.value ? <Dialog title={t("scenes")} id="scenes" onClose={() => (editing.value = false)}><Scenes /></Dialog> : null}
     </section>
   );
 }

@@ -6,7 +6,7 @@ import { failureOf, get, post } from "../api/http";
 import type { FileTarget, RecipeDetail, RecipeTarget, Started, WriteRequest } from "../api/types";
 import { saved } from "../state/choose";
 import { t } from "../state/i18n";
-import { stackOf } from "../state/live";
+import { dtype, stackOf } from "../state/live";
 import { attempt } from "../state/notices";
 import { jobs, loadLoras, loadRecipes, recipes, server } from "../state/studio";
 import { desk, selected } from "../state/stack";
@@ -26,7 +26,7 @@ export function proposed(names: readonly string[]): string {
 export function SaveDialog() {
   const roots = server.value?.roots ?? [];
   const to = useSignal<"file" | "recipe">("file");
-  const file = useSignal<FileTarget>({ root: roots[0]?.id ?? "", name: proposed(desk.value.layers.map(layer => layer.name)), dtype: "fp16", rank: "exact", force: false });
+  const file = useSignal<FileTarget>({ root: roots[0]?.id ?? "", name: proposed(desk.value.layers.map(layer => layer.name)), dtype: dtype.value, rank: "exact", force: false });
   const recipe = useSignal<RecipeTarget>({ recipe: recipes.value[0]?.id ?? "", vector: "", term: selected.value });
   const plan = useSignal<Started | null>(null);
   const fault = useSignal<{ sentence: string; remedy: string | null } | null>(null);
@@ -116,7 +116,10 @@ function FileFields({ target, onChange }: { target: FileTarget; onChange: (next:
         </select>
       </label>
       <label class="field"><span>{t("save.dtype")}</span>
-        <select value={target.dtype ?? "fp16"} onChange={event => onChange({ ...target, dtype: event.currentTarget.value as "fp16" })}>
+        <select value={target.dtype ?? "fp16"} onChange={event => {
+          dtype.value = event.currentTarget.value as "fp16"; // the picture behind this dialog is drawn for it
+          onChange({ ...target, dtype: dtype.value });
+        }}>
           {(["fp16", "bf16", "fp32"] as const).map(name => <option key={name} value={name}>{t(`dtype.${name}`)}</option>)}
         </select>
       </label>

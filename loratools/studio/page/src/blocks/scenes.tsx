@@ -3,7 +3,7 @@ import { t } from "../state/i18n";
 import { MOST_SCENES, sampling, scenes, type Scene } from "../state/live";
 import { bases, catalogs } from "../state/studio";
 import { desk } from "../state/stack";
-import { Button, Details, NumberField } from "../ui/controls";
+import { Button, NumberField } from "../ui/controls";
 
 const edit = (at: number, fields: Partial<Scene>): void =>
   void (scenes.value = scenes.value.map((scene, n) => (n === at ? { ...scene, ...fields } : scene)));
@@ -15,7 +15,7 @@ export function Scenes() {
   const set = (fields: Partial<typeof own>): void => void (sampling.value = { ...own, ...fields });
   const optional = (text: string): number | null => (text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text));
   return (
-    <Details title={t("scenes")} >
+    <>
       {scenes.value.map((scene, n) => (
         <fieldset class="scene-fields" key={n}>
           <legend>{t("scene.number", { number: n + 1 })}</legend>
@@ -55,7 +55,7 @@ export function Scenes() {
           </select>
         </label>
       </div>
-    </Details>
+    </>
   );
 }
 

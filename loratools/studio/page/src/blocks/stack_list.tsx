@@ -64,7 +64,7 @@ function Card({ layer, at }: { layer: Layer; at: number }) {
         <div class="parts">
           <label><span>{t("part.te")}</span><NumberField label={t("part.te.help")} value={layer.te} min={-5} max={5} onChange={te => set({ te })} /></label>
           <label><span>{t("part.unet")}</span><NumberField label={t("part.unet.help")} value={layer.unet} min={-5} max={5} onChange={unet => set({ unet })} /></label>
-          <Button label={t("stack.minus")} small title={t("stack.minus.help")} onClick={() => set({ weight: -layer.weight })} />
+          <Button label={t(layer.weight < 0 ? "stack.plus" : "stack.minus")} small title={t("stack.minus.help")} onClick={() => set({ weight: -layer.weight })} />
         </div>
       ) : null}
     </li>

@@ -1,15 +1,14 @@
 // What is wrong with the picture: a rule of the style method at once, or a search that draws and measures.
 import { signal, useSignal } from "@preact/signals";
-import { post } from "../api/http";
-import { evidenceOf, stackFrom } from "../api/names";
-import type { Job, Started, SymptomRequest } from "../api/types";
-import { setVector } from "../state/choose";
+import { useEffect } from "preact/hooks";
+import { get, post } from "../api/http";
+import type { Evidence as Measured, Job, Started, SymptomRequest, Term } from "../api/types";
 import { t, tOr } from "../state/i18n";
 import { stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
 import { catalogs, jobs, loadRecipes, lorasById, recipes } from "../state/studio";
-import { change, desk, selected } from "../state/stack";
+import { change, desk, rounded, selected } from "../state/stack";
 import { Button, Command } from "../ui/controls";
 import { Evidence } from "./evidence";
 import { JobLine } from "../queue/job_line";
@@ -39,13 +38,13 @@ export function Symptoms() {
     if (!symptom || busy.value) return;
     busy.value = true;
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
-    const request: SymptomRequest = { symptom: symptom.name, kind, ...on };
+    const options = { turn: target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0) };
+    const request: SymptomRequest = { symptom: symptom.name, kind, options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
     if (!started) return;
     last.value = { symptom: symptom.name, kind, started };
-    const stack = stackFrom(started);
-    if (stack) takeStack(stack.terms.map(term => term.vector), stack.terms.map(term => term.weight));
+    if (started.stack) takeStack(started.stack.terms, { ...desk.value.turns, [symptom.name]: started.turn });
     else if (kind === "fix") notify("done", t("symptom.recipe"));
     if (target.value) void loadRecipes();
   };
@@ -85,32 +84,54 @@ export function Symptoms() {
 }
 
 /** The vectors of an answer, put on the layers in their order; one step of undo. */
-function takeStack(vectors: readonly unknown[], weights: readonly number[]): void {
+function takeStack(terms: readonly Term[], turns: Record<string, number>): void {
   const now = desk.peek();
   const layers = now.layers.map((layer, n) => {
-    const vector = vectors[n];
-    const weight = weights[n] ?? layer.weight;
-    if (vector === null || typeof vector !== "object") return { ...layer, weight };
-    return { ...layer, weight, vector: vector as Record<string, number>, muted: [], solo: [] };
+    const term = terms[n];
+    if (!term) return layer;
+    const { weight, vector } = term;
+    return typeof vector === "object" && vector !== null ? { ...layer, weight, vector, muted: [], solo: [] } : { ...layer, weight };
+  });
+  change({ ...now, layers, turns });
+}
+
+/** What a search found, on the layers that it was about: the first that is added, and the first that is taken away. */
+function takeEvidence({ vector, amount }: Measured): void {
+  const now = desk.peek();
+  const plus = now.layers.findIndex(layer => layer.weight > 0);
+  const minus = now.layers.findIndex(layer => layer.weight < 0);
+  const layers = now.layers.map((layer, n) => {
+    if (n === plus && vector) return { ...layer, vector, muted: [], solo: [] };
+    return n === minus && amount !== null ? { ...layer, weight: rounded(layer.weight * amount, 0.0001) } : layer;
   });
   change({ ...now, layers });
 }
 
+/** The rule's words in the person's language, where it was applied to a stack. */
+function said({ started, symptom, kind }: Last): string {
+  return kind === "fix" && started.turn > 0 ? tOr(`rule.${symptom}.${started.turn - 1}`, started.note) : started.note;
+}
+
 function Result() {
+  const measured = useSignal<Measured | null>(null);
   const shown = last.value;
+  const job: Job | undefined = shown ? jobs.value.find(one => one.id === shown.started.job) : undefined;
+  const evidence = measured.value;
+  useEffect(() => {
+    measured.value = null;
+    if (!job || job.state !== "done" || job.kind !== "tune") return;
+    void attempt(() => get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`)).then(got => (measured.value = got ?? null));
+  }, [job?.id, job?.state]);
   if (!shown) return null;
   const { started, symptom, kind } = shown;
-  const job: Job | undefined = jobs.value.find(one => one.id === started.job);
-  const layer = desk.value.layers[selected.value];
-  const evidence = job ? evidenceOf(job) : null;
   return (
     <div class="result" aria-live="polite">
       <p>
         <b>{tOr(`symptom.${symptom}`, symptom)}: {t(kind === "fix" ? "symptom.fix" : "symptom.tune")}</b>
-        {started.note ? <> · {started.note}</> : null}
+        {started.note ? <> · {said(shown)}</> : null}
       </p>
       {job ? <JobLine job={job} /> : null}
-      {evidence ? <Evidence evidence={evidence} onUse={layer && evidence.vector ? () => setVector(layer, evidence.vector!) : null} /> : null}
+      {evidence ? <Evidence evidence={evidence} onUse={evidence.vector ? () => takeEvidence(evidence) : null} /> : null}
       {job && !evidence ? <p class="hint"><a href={href("queue", job.id)}>{t("symptom.follow")}</a></p> : null}
       <Command text={started.command} label={t("command")} />
     </div>

@@ -43,7 +43,7 @@ export function Chart({ title, series, mark, across }: ChartProps) {
   useEffect(() => {
     if (canvas.current && width.value > 0) draw(canvas.current, width.value, shown, left, right, mark, pointed.value);
   });
-  void theme.value; // colours are read anew
+  void [theme.value, width.value]; // colours and size are read anew
   const near = pointed.value === null ? null : shown.map(one => ({ name: one.name, point: nearest(one.points, pointed.value!) }));
   return (
     <figure class="chart">
@@ -132,7 +132,7 @@ function draw(
       pen.globalAlpha = 1;
       line(pen, thinned(smooth(one.points, 0.97), 2 * width), x, y, ink, 2);
     } else {
-      pen.setLineDash(one.marked ? [5, 3] : []);
+      pen.setLineDash(one.marked ? [6, 4] : []);
       line(pen, one.points, x, y, ink, 2);
       pen.setLineDash([]);
     }

@@ -85,7 +85,7 @@ function RunView({ run }: { run: Run }) {
           <h2>{run.name}</h2>
           <span class={`state ${run.state}`}><Icon name={run.state === "running" ? "play" : run.state === "done" ? "check" : "stop"} /> {t(`run.${run.state}`)}</span>
           <span class="hint">{run.path}</span>
-          {job ? <Controls job={job} /> : null}
+          {job ? <Controls job={job} /> : run.state === "running" ? <RunControls run={run} /> : null}
         </header>
         {run.state === "running" ? (
           <>
@@ -93,6 +93,7 @@ function RunView({ run }: { run: Run }) {
             <p class="hint">{t("run.step", { step: run.step, steps: run.steps ?? "?" })}{detail?.rate ? ` · ${t("run.rate", { rate: detail.rate.toFixed(2) })}` : ""}</p>
           </>
         ) : null}
+        <EpochList run={run} best={detail?.verdict?.epoch} />
         {detail?.problem ? <p class="failure"><Icon name="warn" /> {detail.problem}</p> : null}
       </section>
       {detail ? <Told run={run} detail={detail} /> : <p class="hint">{t("loading")}</p>}
@@ -111,6 +112,16 @@ function Controls({ job }: { job: Job }) {
     </div>
   );
 }
+
+/** A run that was started in a terminal listens as well. */
+const RunControls = ({ run }: { run: Run }) => (
+  <div class="tools">
+    {(["stop-after-epoch", "stop"] as const).map(action => (
+      <Button key={action} label={t(`do.${action}`)} title={t(`do.${action}.help`)} kind={action === "stop" ? "danger" : "plain"}
+        onClick={() => void attempt(() => post(`api/runs/${encodeURIComponent(run.id)}`, { do: action }))} />
+    ))}
+  </div>
+);
 
 const points = (list: RunDetail["loss"]): [number, number][] => list.map(({ at, value }) => [at, value]);
 
@@ -136,30 +147,29 @@ function Told({ run, detail }: { run: Run; detail: RunDetail }) {
           {job ? <JobLine job={job} /> : null}
         </section>
       )}
-      <EpochList run={run} best={best} />
-      <div class="charts">
-        <Chart title={t("chart.loss")} across={t("chart.step")} series={[{ name: t("chart.training"), points: points(detail.loss), smoothed: true }]} />
-        <Chart title={t("chart.byEpoch")} across={t("chart.epoch")} mark={best === undefined ? undefined : { at: best, label: t("chart.best") }}
-          series={[{ name: t("chart.validation"), points: points(detail.validation), marked: true }, { name: t("chart.training"), points: points(detail.epoch_loss) }]} />
+      <div class="shown-and-logged">
+        <Samples run={run} samples={detail.samples} best={best} />
+        <div class="charts">
+          <Chart title={t("chart.loss")} across={t("chart.step")} series={[{ name: t("chart.training"), points: points(detail.loss), smoothed: true }]} />
+          <Chart title={t("chart.byEpoch")} across={t("chart.epoch")} mark={best === undefined ? undefined : { at: best, label: t("chart.best") }}
+            series={[{ name: t("chart.training"), points: points(detail.epoch_loss) }, { name: t("chart.validation"), points: points(detail.validation), marked: true }]} />
+        </div>
       </div>
-      <Samples run={run} samples={detail.samples} best={best} />
     </>
   );
 }
 
 /** Every epoch with its own button: whoever knows which one they want needs no verdict. */
 function EpochList({ run, best }: { run: Run; best: number | undefined }) {
+  if (run.epochs.length === 0) return <p class="hint">{t("epochs.none")}</p>;
   return (
-    <section class="panel" aria-labelledby="epoch-list">
-      <header><h2 id="epoch-list">{t("epochs.all")}</h2></header>
-      <div class="epoch-buttons">
-        {run.epochs.map(({ number }) => (
-          <button key={number} type="button" class={number === best ? "epoch best" : "epoch"} data-epoch={number} title={t("epoch.use.help", { epoch: number })} onClick={() => takeEpoch(run, number)}>
-            <b>{number}</b>{number === best ? <small>{t("epoch.best")}</small> : null}
-          </button>
-        ))}
-        {run.epochs.length === 0 ? <p class="hint">{t("epochs.none")}</p> : null}
-      </div>
-    </section>
+    <div class="epoch-buttons" role="group" aria-label={t("epochs.all")}>
+      <span class="hint">{t("epochs.use")}</span>
+      {run.epochs.map(({ number }) => (
+        <button key={number} type="button" class={number === best ? "epoch best" : "epoch"} data-epoch={number} title={t("epoch.use.help", { epoch: number })} onClick={() => takeEpoch(run, number)}>
+          <b>{number}</b>{number === best ? <small>{t("epoch.best")}</small> : null}
+        </button>
+      ))}
+    </div>
   );
 }

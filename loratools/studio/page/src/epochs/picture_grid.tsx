@@ -32,7 +32,7 @@ interface GridProps {
 
 const GAP = 6;
 const HEAD = 34;
-const STUB = 132;
+const STUB = 148;
 
 export function PictureGrid({ label, rows, columns, at, side, aspect, onOpen, onKey }: GridProps) {
   const box = useRef<HTMLDivElement>(null);

@@ -45,7 +45,7 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
   return (
     <section class="panel" aria-labelledby="samples-title">
       <header><h2 id="samples-title">{t("samples")}</h2><span class="hint">{t("samples.help")}</span></header>
-      <PictureGrid label={t("samples")} rows={rows} columns={prompts} at={cell} side={148} aspect={1}
+      <PictureGrid label={t("samples")} rows={rows} columns={prompts} at={cell} side={prompts.length <= 3 ? 208 : 148} aspect={1}
         onOpen={(row, column) => (open.value = [row, column])}
         onKey={(key, row) => key.toLowerCase() === "u" && has.has(epochs[row]!) && (takeEpoch(run, epochs[row]!), true)} />
       {shown && open.value ? (

@@ -8,6 +8,7 @@ import { language, t, tOr } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { go, route } from "../state/route";
 import { jobs, loadJobs, logged } from "../state/studio";
+import { narrow } from "../state/theme";
 import { Button, Command, type IconName } from "../ui/controls";
 import { JobLine } from "./job_line";
 
@@ -41,7 +42,7 @@ export function QueuePage() {
         <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span></header>
         <ul class="jobs" aria-live="polite">{all.value.map(job => <Row key={job.id} job={job} current={job === chosen} />)}</ul>
       </section>
-      {chosen ? <Opened key={chosen.id} job={chosen} /> : null}
+      {chosen && !narrow.value ? <Opened key={chosen.id} job={chosen} /> : null}
     </div>
   );
 }
@@ -58,11 +59,12 @@ function Row({ job, current }: { job: Job; current: boolean }) {
       <div class="tools">
         {actions.map(action => {
           const { icon } = ACTIONS[action];
-          const main = ["stop", "stop-after-epoch", "pause", "resume"].includes(action);
+          const main = !["up", "down"].includes(action) && (action !== "remove" || !OPEN.has(job.state));
           return <Button key={action} icon={icon} bare={!main} kind={action === "stop" ? "danger" : "plain"} label={t(`do.${action}`)}
             title={t(`do.${action}.help`)} onClick={() => void act(job, action)} />;
         })}
       </div>
+      {current && narrow.value ? <Opened job={job} /> : null}
     </li>
   );
 }
@@ -76,6 +78,7 @@ function Opened({ job }: { job: Job }) {
   const lines = useSignal<readonly LogLine[]>([]);
   const box = useRef<HTMLPreElement>(null);
   const reading = useRef(false);
+  const atEnd = useRef(true);
   const read = async (): Promise<void> => {
     if (reading.current) return;
     reading.current = true;
@@ -93,7 +96,7 @@ function Opened({ job }: { job: Job }) {
   useEffect(() => void read(), [news, job.state]);
   useEffect(() => { // the end stays in sight while the person is at the end
     const shown = box.current;
-    if (shown && shown.scrollHeight - shown.scrollTop - shown.clientHeight < 120) shown.scrollTop = shown.scrollHeight;
+    if (shown && atEnd.current) shown.scrollTop = shown.scrollHeight;
   }, [lines.value.length]);
   return (
     <section class="panel log" aria-label={t("log.of", { title: job.title })}>
@@ -105,7 +108,10 @@ function Opened({ job }: { job: Job }) {
       <Command text={job.command} label={t("command")} />
       {job.step ? <><p class="label">{t("save.step")}</p><Command text={job.step} label={t("save.step")} /></> : null}
       <p class="label">{t("log")}</p>
-      <pre ref={box} class="lines" tabIndex={0} role="log">{lines.value.length > 0 ? lines.value.map(line => line.text).join("\n") : t("log.empty")}</pre>
+      <pre ref={box} class="lines" tabIndex={0} role="log" onScroll={event => {
+        const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;
+        atEnd.current = scrollHeight - scrollTop - clientHeight < 40;
+      }}>{lines.value.length > 0 ? lines.value.map(line => line.text).join("\n") : t("log.empty")}</pre>
     </section>
   );
 }

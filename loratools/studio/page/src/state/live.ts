@@ -5,7 +5,7 @@ import { home } from "../api/http";
 import type { Frame } from "../api/frame";
 import { LiveSocket, type Wire } from "../api/socket";
 import type { Quality } from "../api/names";
-import type { PictureSettings, ServerMessage, Stack } from "../api/types";
+import type { Draw, PictureSettings, ServerMessage, Stack } from "../api/types";
 import { notify } from "./notices";
 import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
 import { desk, EMPTY, toStack, type Desk } from "./stack";
@@ -31,6 +31,8 @@ export const kept = signal<Desk>(EMPTY);
 /** Two stacks to flip between. */
 export const memory = signal<{ a: Desk | null; b: Desk | null }>({ a: null, b: null });
 export const comparing = signal(false);
+/** What "write" would save: the resting picture is that of the file. */
+export const dtype = signal<Draw["dtype"]>("fp16");
 
 /** What a stream's canvas shows and what is on its way. */
 export interface Shown {
@@ -144,7 +146,7 @@ export const socket = new LiveSocket(wire, {
 const sent = new Map<number, string>(); // stream -> what was asked for last, so that nothing is drawn twice
 
 function draw(number: number, stack: Stack, scene: Scene, quality: Quality): void {
-  const request = { stack, settings: { ...scene, ...sampling.peek() }, quality };
+  const request = { stack, settings: { ...scene, ...sampling.peek() }, quality, dtype: dtype.peek() };
   const text = JSON.stringify(request);
   if (sent.get(number) === text) return;
   sent.set(number, text);
@@ -211,7 +213,7 @@ function changed(): void {
 export function followStack(): () => void {
   const ends = [
     effect(() => {
-      void [desk.value, kept.value, scenes.value, sampling.value, memory.value, comparing.value, details.value];
+      void [desk.value, kept.value, scenes.value, sampling.value, memory.value, comparing.value, details.value, dtype.value];
       untracked(changed);
     }),
     effect(() => {
@@ -240,5 +242,5 @@ export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("sc
 /** The scenes of a first visit: the family's own prompts, at seed 1. */
 export function firstScenes(family: string): readonly Scene[] {
   const prompts = server.peek()?.prompts[family] ?? [];
-  return (prompts.length > 0 ? prompts.slice(0, 2) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
+  return (prompts.length > 0 ? prompts.slice(0, 1) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
 }

@@ -25,6 +25,8 @@ export interface Desk {
   base: string;
   /** What finds the base again when the server gives it another id. */
   baseName?: string;
+  /** How many steps of each symptom's rule have been made; undo takes them back with the rest. */
+  turns?: Record<string, number>;
 }
 
 export const EMPTY: Desk = { layers: [], base: "" };

@@ -121,7 +121,11 @@ export const logged = signal<{ job: string; last: number } | null>(null);
 
 const idsOf = (event: LiveEvent): string[] => (Array.isArray(event.data.ids) ? (event.data.ids as string[]) : []);
 
-function takeJob(job: Job): void {
+function takeJob(job: Job & { removed?: boolean }): void {
+  if (job.removed) {
+    jobs.value = jobs.peek().filter(one => one.id !== job.id);
+    return;
+  }
   const before = jobs.peek().find(one => one.id === job.id);
   jobs.value = before ? jobs.peek().map(one => (one.id === job.id ? job : one)) : [...jobs.peek(), job];
   const over = ["done", "failed", "stopped"].includes(job.state);

@@ -1,6 +1,6 @@
 // Small parts that all pages share.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../state/i18n";
 import { attempt, notify } from "../state/notices";
 
@@ -100,10 +100,14 @@ interface DialogProps {
 /** A dialog of the browser's own: the focus stays in it, Escape closes it, and the focus goes back where it was. */
 export function Dialog({ title, id, wide, onClose, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  const gone = useRef(false);
+  useLayoutEffect(() => {
     const shown = dialog.current;
     shown?.showModal();
-    return () => shown?.close();
+    return () => {
+      gone.current = true;
+      shown?.close();
+    };
   }, []);
   return (
     <dialog
@@ -111,9 +115,8 @@ export function Dialog({ title, id, wide, onClose, children }: DialogProps) {
       id={id}
       class={wide ? "card wide" : "card"}
       aria-label={title}
-      onCancel={event => {
-        event.preventDefault();
-        onClose();
+      onClose={() => {
+        if (!gone.current) onClose(); // Escape: a browser may close it without asking
       }}
       onClick={event => {
         if (event.target === dialog.current) onClose(); // the backdrop

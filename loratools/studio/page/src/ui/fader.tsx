@@ -58,7 +58,7 @@ export function Fader(props: FaderProps) {
   };
   return (
     <div
-      class={`fader ${upright ? "upright" : "flat"}${dim ? " dim" : ""}`}
+      class={`fader ${upright ? "upright" : "flat"}${dim ? " dim" : ""}${value === rest ? " resting" : ""}`}
       role="slider"
       tabIndex={0}
       aria-label={label}

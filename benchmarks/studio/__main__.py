@@ -1,0 +1,64 @@
+"""The studio's figures; run as ``python -m benchmarks.studio --parts pocket``.
+
+``--parts`` chooses (``--list`` names them), ``--device`` is where the parts ``sd15`` and ``sdxl`` draw, ``--tiny`` runs
+with tiny models on a CPU to see that it runs. Each part's table takes the place of its own in ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from benchmarks import results_page
+from benchmarks.previews.bench import Figures, machine
+from benchmarks.studio import drag, hand
+
+OUT = Path(__file__).parents[1] / "results" / "studio.md"
+_HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
+Part = Callable[..., Figures]
+PARTS: Mapping[str, Part] = {"pocket": drag.pocket, "sd15": drag.sd15, "sdxl": drag.sdxl, "hand": hand.hand}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="pocket", help=f"of {', '.join(PARTS)}, with commas")
+    parser.add_argument("--list", action="store_true", help="name the parts and end")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(f"{name}: {(part.__doc__ or '').strip()}" for name, part in PARTS.items()))
+        return
+    for name in given.parts.split(","):
+        run(name, torch.device(given.device), given.out, tiny=given.tiny)
+
+
+def run(name: str, device: torch.device, out: Path, *, tiny: bool) -> None:
+    """Run one part, print its figures as they come, and put them into the results."""
+    part, start = PARTS[name], time.perf_counter()
+    with tempfile.TemporaryDirectory() as work:
+        figures = []
+        for figure in part(Path(work), device, tiny=tiny):
+            print(figure.text(), flush=True)
+            figures.append(figure)
+    where = machine(torch.device("cpu") if name in ("pocket", "hand") else device)
+    about = f"{' '.join((part.__doc__ or '').split())} ({where}, {time.perf_counter() - start:.0f} s)"
+    rows = [
+        f"| {own.name} | {own.value:.4g} {own.unit} | {own.bar} "
+        f"| {' '.join([*([] if own.met is None else ['met' if own.met else 'MISSED']), own.note]).strip()} |"
+        for own in figures
+    ]
+    table = ["| | | goal | |", "|---|---|---|---|", *rows]
+    if not out.is_file():
+        results_page.write(out, _HEAD)
+    results_page.put(out, name, f"{about}\n\n" + "\n".join(table))
+
+
+if __name__ == "__main__":
+    main()

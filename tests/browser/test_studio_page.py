@@ -1,0 +1,388 @@
+"""The studio's page as a person uses it, in headless Chromium, against a stub that says what a server may say."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.chrome import Page
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from loratools.studio.api import models as m
+from tests.browser.studio_stub import EPOCHS, Stub, job, serve, stack_color
+
+CHOOSE = """code => { const select = [...document.querySelectorAll('select')].find(one =>
+  [...one.options].some(option => option.value === 'zh'));
+  select.value = code; select.dispatchEvent(new Event('change')); }"""
+NOW = "figure[data-stream='2']"
+
+
+@pytest.fixture
+def stub() -> Stub:
+    return Stub()
+
+
+@pytest.fixture
+def address(stub: Stub) -> Iterator[str]:
+    with serve(stub) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Page, stub: Stub, address: str) -> Iterator[Page]:
+    """A first visit, in English; a script that throws, or a request to anywhere else, fails the test."""
+    browser.problems.clear()
+    browser.requests.clear()
+    browser.visit(address + "#/queue")
+    until(lambda: stub.watches)
+    browser.js("localStorage.clear()")
+    browser.js("localStorage.setItem('loratools.language', '\"en\"')")
+    seen = len(stub.watches)
+    browser.visit(address)
+    browser.wait("document.querySelector('main .panel, main .start') !== null")
+    until(lambda: len(stub.watches) > seen)
+    yield browser
+    problems = list(browser.problems)
+    browser.call("Page.navigate", url="about:blank")  # before the server goes
+    browser.wait("location.href === 'about:blank'")
+    assert problems == []
+    hosts = {url.split("/")[2] for url in browser.requests if not url.startswith(("blob:", "data:"))}
+    assert hosts <= {address.split("/")[2]}
+
+
+def take_epoch(page: Page) -> None:
+    """The recommended epoch, its blocks on the desk, its whole picture on the screen."""
+    page.wait("document.querySelector('#use-best') !== null")
+    page.click("#use-best")
+    page.wait("document.querySelectorAll('.strip').length === 17")
+    page.wait(f"document.querySelector(\"{NOW}\")?.dataset.preview === 'false'")
+
+
+def text(page: Page, selector: str) -> str:
+    return str(page.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+
+
+def color(page: Page) -> list[int]:
+    """The middle of the picture Now, as its canvas holds it."""
+    canvas = f'document.querySelector("{NOW} canvas")'
+    return list(page.js(f"[...{canvas}.getContext('2d').getImageData(32, 32, 1, 1).data].slice(0, 3)"))
+
+
+def fader(block: str) -> str:
+    return f"[data-block='{block}'] .fader"
+
+
+def value(page: Page, block: str) -> float:
+    return float(page.js(f'document.querySelector("{fader(block)}").ariaValueNow'))
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_newcomer_takes_an_epoch_drags_a_block_and_saves_the_file(page: Page, stub: Stub) -> None:
+    assert page.js("location.hash") == "#/epochs"
+    page.wait("document.querySelector('#use-best') !== null")
+    assert "recommended" in text(page, ".verdict").lower() and "within noise" in text(page, ".verdict")
+    assert "1" in text(page, ".guide li.now")
+    take_epoch(page)
+    assert "2" in text(page, ".guide li.now") and "ink@6" in text(page, ".layer")
+    page.drag(fader("OUT03"), 0, 40)
+    page.wait("document.querySelector('.guide li.now').innerText.includes('3')")
+    page.click("#save")
+    page.wait("document.querySelector('#save-dialog .command') !== null")
+    assert "loratools merge" in text(page, "#save-dialog")  # before anything is started
+    asked = [body for path, body in stub.asked if path == "/api/write"]
+    assert asked and all(body.get("dry_run") for body in asked)
+    page.click("#save-now")
+    page.wait("document.querySelector('#save-dialog .success') !== null")
+    written = [body for path, body in stub.asked if path == "/api/write"][-1]
+    assert not written.get("dry_run")
+    assert written["stack"]["terms"][0]["vector"]["OUT03"] == value(page, "OUT03") < 1
+    page.key("Escape")
+    page.wait("document.querySelectorAll('.guide li.done').length === 3")
+
+
+def test_the_picture_on_the_screen_is_that_of_the_last_value(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    before = len(stub.draws)
+    stub.delay = 0.02
+    page.drag(fader("OUT03"), 0, 60, steps=80)
+    last = value(page, "OUT03")
+    page.wait(f"document.querySelector(\"{NOW}\").dataset.preview === 'false'")
+    drawn = [draw for draw in stub.draws[before:] if draw["stream"] == 2]
+    until(lambda: drawn[-1]["quality"] == "rest" and len(stub.acks) >= 3)
+    assert drawn[-1]["stack"]["terms"][0]["vector"]["OUT03"] == last
+    assert color(page) == list(stack_color(drawn[-1]["stack"]))
+    assert [draw["seq"] for draw in drawn] == sorted({draw["seq"] for draw in drawn})
+    assert len(drawn) < 70  # fewer than there were moves: values in between were dropped
+    assert sum(draw["quality"] == "rest" for draw in drawn) <= 2
+    assert stub.unacknowledged == 1
+    assert {draw["stream"] for draw in stub.draws} == {0, 1, 2}
+    assert sum(draw["stream"] == 0 for draw in stub.draws) == 1  # the base is drawn once
+
+
+def test_a_drag_is_one_step_of_undo(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.drag(fader("IN01"), 0, 30, steps=20)
+    dragged = value(page, "IN01")
+    page.js("document.activeElement.blur()")
+    page.key("z", modifiers=2)
+    assert value(page, "IN01") == 1
+    page.key("z", modifiers=10)
+    assert value(page, "IN01") == dragged
+    x, y = page.middle(fader("IN01"))
+    for count in (1, 2):
+        page.mouse("mousePressed", x, y, button="left", clickCount=count)
+        page.mouse("mouseReleased", x, y, button="left", clickCount=count)
+    assert value(page, "IN01") == 1
+
+
+def test_the_keyboard_moves_mutes_and_singles_out_a_block(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.js(f'document.querySelector("{fader("IN02")}").focus()')
+    page.key("ArrowDown")
+    page.key("ArrowDown", modifiers=8)
+    assert value(page, "IN02") == pytest.approx(0.94)
+    page.key("m")
+    assert "silent" in page.js(f'document.querySelector("{fader("IN02")}").ariaValueText')
+    page.key("m")
+    page.key("s")
+    assert page.js("document.querySelectorAll('.strip.silent').length") == 16
+    until(lambda: (stub.draws[-1]["stack"]["terms"] or [{}])[0].get("vector", {}).get("IN04") == 0)
+    page.key("s")
+    page.key("1")
+    assert value(page, "IN02") == 1
+
+
+def test_shift_is_fine(page: Page) -> None:
+    take_epoch(page)
+    page.drag(fader("IN01"), 0, 40)
+    coarse = 1 - value(page, "IN01")
+    page.drag(fader("IN05"), 0, 40, modifiers=8)
+    assert 1 - value(page, "IN05") == pytest.approx(coarse / 5, abs=0.02)
+
+
+def test_a_vector_goes_in_as_text_and_a_fault_is_said_beside_it(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.js("document.querySelector('#vector').focus()")
+    page.js("document.querySelector('#vector').value = 'GP1'")
+    page.key("Enter")
+    page.wait(f"document.querySelector(\"{fader('IN01')}\").ariaValueNow === '0.5'")
+    stub.failing["/api/vector"] = m.Failure(error="a vector has 17 numbers, not 16", remedy="add one")
+    page.js("document.querySelector('#vector').focus()")
+    page.js("document.querySelector('#vector').value = '1,2'")
+    page.key("Enter")
+    page.wait("document.querySelector('.vector-text .failure') !== null")
+    assert "17 numbers" in text(page, ".vector-text") and "add one" in text(page, ".vector-text")
+    assert value(page, "IN01") == 0.5
+    page.problems.clear()  # the browser notes the answer's status
+
+
+def test_a_symptom_runs_a_search_and_shows_its_command(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.wait("document.querySelector('[data-symptom=hands]') !== null")
+    page.click("[data-symptom=hands]")
+    page.click("#tune")
+    page.wait("document.querySelector('.result .command') !== null")
+    assert "blocks tune" in text(page, ".result")
+    sent = next(body for path, body in stub.asked if path == "/api/symptom")
+    assert sent["symptom"] == "hands" and sent["kind"] == "tune" and sent["stack"]["terms"]
+    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "done", "can": ["remove"]}))
+    page.wait("document.querySelector('.evidence .figures') !== null")
+    assert "0.31 ± 0.02" in text(page, ".evidence") and "the style is kept" in text(page, ".evidence")
+    page.js("document.querySelector('.evidence .button').click()")
+    assert value(page, "IN07") == 0.4
+
+
+def test_a_rule_moves_the_sliders_at_once_and_remembers_its_turn(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.wait("document.querySelector('[data-symptom=hands]') !== null")
+    page.click("[data-symptom=hands]")
+    for press in (1, 2):
+        page.js("document.querySelector('#fix').click()")
+        page.wait(f"document.querySelector(\"{fader('IN05')}\").ariaValueNow === '0.9'")
+        page.wait("!document.querySelector('#fix').disabled")
+        turns = [body["options"]["turn"] for path, body in stub.asked if path == "/api/symptom"]
+        assert turns == list(range(press))
+
+
+def test_two_stacks_are_flipped_between(page: Page) -> None:
+    take_epoch(page)
+    page.js("document.querySelectorAll('.slot .button')[0].click()")
+    page.drag(fader("IN01"), 0, 40)
+    page.js("document.querySelectorAll('.slot .button')[2].click()")
+    changed = value(page, "IN01")
+    page.js("document.activeElement.blur()")
+    page.key("x")
+    page.key("x")
+    assert value(page, "IN01") == changed
+    page.key("x")
+    assert value(page, "IN01") == 1
+
+
+def test_it_comes_back_after_a_lost_connection_with_every_event_once(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    stub.tell_job(job(1))
+    page.wait("document.querySelector('.badge')?.innerText === '1'")
+    stub.hang_up()
+    page.wait("document.querySelector('.lost') !== null")
+    page.wait("document.querySelector('.lost') === null")
+    until(lambda: stub.watches[-1] == 1)
+    draws = len(stub.draws)
+    stub.tell("job", job(9).model_dump(mode="json"), number=1)  # seen before
+    stub.tell_job(job(2))
+    page.wait("document.querySelector('.badge')?.innerText === '2'")
+    assert draws >= 3  # what was on the screen is asked for again
+    assert any(draw["stream"] == 0 for draw in stub.draws[-draws:])
+
+
+def test_a_refused_page_says_where_the_address_is(page: Page, stub: Stub, address: str) -> None:
+    stub.failing["/api/state"] = m.Failure(error="this browser has no key", remedy="open the printed address")
+    page.visit(address + "#/blocks")
+    page.js("location.reload()")
+    page.wait("document.querySelector('.refused') !== null")
+    assert "no key" in text(page, ".refused") and "printed address" in text(page, ".refused")
+    page.problems.clear()
+
+
+def test_a_full_disk_is_one_line_with_its_remedy_and_nothing_is_lost(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.drag(fader("OUT03"), 0, 40)
+    stub.failing["/api/write"] = m.Failure(error="the disk is full: 1 MB is left", remedy="make room and save again")
+    page.click("#save")
+    page.wait("document.querySelector('#save-dialog .failure') !== null")
+    assert "disk is full" in text(page, "#save-dialog") and "make room" in text(page, "#save-dialog")
+    page.key("Escape")
+    page.wait("document.querySelector('#save-dialog') === null")
+    assert value(page, "OUT03") < 1
+    page.problems.clear()
+
+
+def test_what_was_on_the_desk_is_there_after_a_reload(page: Page, address: str) -> None:
+    take_epoch(page)
+    page.drag(fader("OUT03"), 0, 40)
+    kept = value(page, "OUT03")
+    page.visit(address)
+    page.wait("document.querySelectorAll('.strip').length === 17")
+    assert value(page, "OUT03") == kept and page.js("location.hash") == "#/blocks"
+
+
+def test_a_thousand_pictures_stand_at_once_and_scroll_without_a_long_task(page: Page) -> None:
+    page.wait("document.querySelector('.picks button') !== null")
+    page.js("""(() => { window.tasks = [];
+      new PerformanceObserver(list => window.tasks.push(...list.getEntries().map(one => one.duration)))
+        .observe({ entryTypes: ['longtask'] }); })()""")
+    page.js("window.began = performance.now(); document.querySelector('.picks button').click()")
+    page.wait("[...document.querySelectorAll('.grid-cell img')].some(image => image.complete && image.naturalWidth)")
+    assert page.js("performance.now() - window.began") < 1500  # 1 s on a quiet machine, with the wait's own steps
+    assert page.js("document.querySelectorAll('.grid-cell').length") < 120
+    assert int(page.js("document.querySelector('.picture-grid').ariaRowCount")) == EPOCHS * 2 * 13 + 1
+    page.js("window.tasks.length = 0")
+    page.js("""new Promise(done => { const box = document.querySelector('.picture-grid'); let n = 0;
+      const step = () => { box.scrollTop = n * 400; n += 1; n < 60 ? requestAnimationFrame(step) : done(1); };
+      step(); })""")
+    longest = page.js("Math.max(0, ...window.tasks)")
+    assert longest < 300, longest  # 100 ms on a quiet machine
+    page.js("document.querySelector('.picture-grid').scrollTop = 0")
+    page.wait("document.querySelector('[data-at=\"0,0\"]') !== null")
+    page.js("document.querySelector('[data-at=\"0,0\"]').focus()")
+    for _ in range(12):
+        page.key("ArrowDown")
+        time.sleep(0.05)
+    page.wait("document.activeElement.dataset.at === '12,0'")
+    page.key("Enter")
+    page.wait("document.querySelector('#large') !== null")
+    page.key("Escape")
+    page.wait("document.querySelector('#large') === null")
+
+
+def test_blind_pairs_are_judged_by_keys(page: Page, stub: Stub) -> None:
+    page.wait("document.querySelector('.picks button') !== null")
+    page.js("document.querySelector('.picks button').click()")
+    page.wait("document.querySelector('#blind') !== null")
+    page.js("document.querySelector('#blind').click()")
+    page.wait("document.querySelectorAll('.pair-side').length === 2")
+    assert "ink" not in text(page, "#pairs")  # nobody may know whose they are
+    page.key("ArrowLeft")
+    page.wait("document.querySelector('#pairs .figures') !== null")
+    assert next(body for path, body in stub.asked if path == "/api/votes")["winner"] == "left"
+
+
+def test_the_queue_shows_logs_and_stops_a_job(page: Page, stub: Stub) -> None:
+    stub.tell_job(job(1))
+    page.js("location.hash = '#/queue/job1'")
+    page.wait("document.querySelector('.lines')?.innerText.includes('step 59')")
+    assert "120 / 800" in text(page, ".job") and "5:41" in text(page, ".job")
+    button = "[...document.querySelectorAll('.job .button')].find(one => one.innerText === 'Stop after this epoch')"
+    page.js(f"{button}.click()")
+    until(lambda: ("/api/jobs/job1", {"do": "stop-after-epoch"}) in stub.asked)
+    stub.tell_job(job(1, state="failed", error="the worker died; start it again", can=["remove"], ended=1.8e9))
+    page.wait("document.querySelector('.job .failure')?.innerText.includes('worker died')")
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_nothing_hangs_over_the_edge_in_any_language(page: Page, width: int) -> None:
+    page.window(width=width)
+    take_epoch(page)
+    for language in ("zh", "ru", "en"):
+        page.js(f"({CHOOSE})('{language}')")
+        page.wait(f"document.documentElement.lang === '{language}'")
+        for where in ("#/epochs", "#/blocks", "#/queue"):
+            page.js(f"location.hash = '{where}'")
+            page.wait("document.querySelector('main .panel, main .start') !== null")
+            time.sleep(0.1)
+            over = page.js("document.documentElement.scrollWidth - innerWidth")
+            assert over <= 0, (language, where, over)
+
+
+def test_a_proxy_may_put_it_at_a_prefix(browser: Page, stub: Stub) -> None:
+    browser.problems.clear()
+    with serve(stub, "/proxy/8000") as url:
+        browser.visit(url)
+        browser.js("localStorage.clear()")
+        browser.visit(url)
+        browser.wait("document.querySelector('#use-best') !== null")
+        take_epoch(browser)
+        assert len(stub.sockets) == 1
+        assert browser.problems == []
+        browser.call("Page.navigate", url="about:blank")
+        browser.wait("location.href === 'about:blank'")
+
+
+def test_every_word_can_be_read(page: Page) -> None:
+    """WCAG AA: 4.5 to 1 between every text and what is behind it, light and dark."""
+    script = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+    take_epoch(page)
+    for dark in (False, True):
+        page.window(dark=dark)
+        for where in ("#/blocks", "#/epochs", "#/queue"):
+            page.js(f"location.hash = '{where}'")
+            page.wait("document.querySelector('main .panel, main .start') !== null")
+            time.sleep(0.2)
+            assert page.js(script) == [], (dark, where)
+    page.window()
+
+
+def test_every_control_has_a_name_and_a_size(page: Page) -> None:
+    take_epoch(page)
+    nameless = page.js("""[...document.querySelectorAll('button, a, input, select, textarea, [role=slider]')]
+      .filter(one => one.checkVisibility())
+      .filter(one => !(one.ariaLabel || one.innerText?.trim() || one.labels?.length || one.title))
+      .map(one => one.outerHTML.slice(0, 120))""")
+    assert nameless == []
+    small = page.js("""[...document.querySelectorAll('button, a:not(.skip), select, input')]
+      .filter(one => one.checkVisibility())
+      .map(one => [one.getBoundingClientRect(), one.outerHTML.slice(0, 100)])
+      .filter(([box]) => box.width > 1 && (box.height < 24 || box.width < 20)).map(([, text]) => text)""")
+    assert small == []
