@@ -92,7 +92,7 @@ def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str =
 
 def _is_worse(one: Mapping[str, Any]) -> bool:
     more, style = one["from_strength"], one["style_from_strength"]["mean"]
-    return one["answer"] == TUNED and more["mean"] > 2 * (more["standard_error"] or 0) and style <= 0
+    return bool(one["answer"] == TUNED and more["mean"] > 2 * (more["standard_error"] or 0) and style <= 0)
 
 
 def _row(one: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ class TuneProgress:
     """Where a tune stands.
 
     Attributes:
-        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``; after it the names of
-            ways that follow, and ``training``.
+        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``; after it the names
+            of ways that follow, and ``training``.
         done, total: search pictures; one of the report counts for as many as it takes steps more.
         seconds_left: by the pictures so far; None before the first.
     """

@@ -328,7 +328,7 @@ class _Session:
             points = [*finalists.new(first), *finalists.new(chosen)[:FINALISTS]]
             base = () if number else ((),)
             ask = Ask("fresh", (*base, *map(as_tuple, points)), shots)
-            if not points or not self._has_time(len(ask.points) * len(shots)):
+            if not (points and shots) or not self._has_time(len(ask.points) * len(shots)):
                 break
             try:
                 drawn = self._drawn(1 + len(history) + number, ask)

@@ -92,7 +92,9 @@ def test_a_file_is_tuned(here: Path) -> None:
 
 def test_a_recipes_vector_is_edited_and_undone(here: Path) -> None:
     recipe = here / "r.yaml"
-    done = call(recipe, "--symptom", "hands", "--seeds", "1", "--quick", "--amount", "-o", "out", *own(here))
+    done = call(
+        recipe, "--symptom", "hands", "--seeds", "1", "--keep", "0.2", "--quick", "--amount", "-o", "out", *own(here)
+    )
     assert done.exit_code == 0, done.output
     content = json.loads((here / "out/tune.json").read_text())
     text = recipe.read_text()

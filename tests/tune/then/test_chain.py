@@ -50,8 +50,8 @@ class Ways:
 
     @property
     def world(self) -> World:
-        """Half of the defect sits where the style does, so that no vector takes it all out."""
-        return World(self.space.names, hands={"OUT08": 3.0, "OUT11": 2.0})
+        """Most of the defect sits where the style does, so that no vector takes it all out."""
+        return World(self.space.names, hands={"OUT08": 1.5, "OUT06": 2.0, "OUT11": 2.0})
 
     def made(self, hands: float, style: float = 0.98, says: str = "made up") -> Made:
         return Made((Term(read(self.lora), 1.0, label=f"{hands} {style}"),), says, {"kept": 3})
