@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.epochs.replay import line
+from benchmarks.epochs.replay import Rule, line
 from benchmarks.epochs.report import table
 from benchmarks.epochs.stored import Seen, read, write
 from benchmarks.epochs.truth import Truth, scored
@@ -73,8 +73,8 @@ def test_some_seeds_are_the_pictures_of_these_seeds(seen: Seen) -> None:
 
 def test_a_rules_line_counts_near_and_good_choices(seen: Seen, truth: Truth) -> None:
     cases = {"one": (truth, {"judged": seen})}
-    assert line(cases, "judged", 4, Thresholds()) == (" 1 within one,  1 of one as good,  1 within noise, 0.0000 less")
-    worse = Thresholds(keep=0.0)  # the first that is no worse in tags, then in defects
+    assert line(cases, "judged", 4, Rule()) == (" 1 within one,  1 of one as good,  1 within noise, 0.0000 less")
+    worse = Rule(Thresholds(keep=0.0))  # the first that is no worse in tags, then in defects
     assert line(cases, "judged", 4, worse).startswith(" 1 within one")
 
 

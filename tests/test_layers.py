@@ -57,8 +57,8 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "studio": [
-        "api token", "events roots gate device", "discover jobs measuring", "context stacks", "live", "handlers", "app",
-        "serve",
+        "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
+        "app", "serve",
     ],
     "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
 }  # fmt: skip

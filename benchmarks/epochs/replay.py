@@ -9,29 +9,72 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from benchmarks.epochs.stored import Seen, read
 from benchmarks.epochs.truth import Truth
-from loratools.tune.epochs.decide import Thresholds, decide
+from loratools.tune.epochs.decide import Evidence, Thresholds, decide
+from loratools.tune.epochs.figures import Figure
 
 SEEDS = (2, 4, 8)
-RULES: Mapping[str, Thresholds] = {
-    "as it is": Thresholds(),
-    **{f"as good within {errors:g} errors": Thresholds(as_good=errors) for errors in (0.0, 0.5, 2.0)},
-    **{f"keeps {100 * keep:g} % of the style": Thresholds(keep=keep) for keep in (0.8, 0.9, 0.98, 1.0)},
-}
 Cases = Mapping[str, tuple[Truth, Mapping[str, Seen]]]
 
 
-def line(cases: Cases, kind: str, seeds: int, thresholds: Thresholds) -> str:
+@dataclass(frozen=True)
+class Rule:
+    """Numbers of the rule, and two things that it does not do.
+
+    Attributes:
+        neighbours: the share of each neighbouring epoch in an epoch's figures, picture by picture: what is trained a
+            little longer is much the same.
+        middle: take the middle of the epochs that are as good, not the earliest.
+    """
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    neighbours: float = 0.0
+    middle: bool = False
+
+    def choose(self, seen: Seen) -> int:
+        """Index of the epoch that it takes."""
+        own = seen.evidence if not self.neighbours else _smoothed(seen.evidence, self.neighbours)
+        decision, numbers = decide(own, self.thresholds), list(own.numbers)
+        good = sorted(n for n, reason in decision.reasons.items() if reason.why in ("recommended", "as good"))
+        return numbers.index(good[len(good) // 2] if self.middle else decision.epoch)
+
+
+RULES: Mapping[str, Rule] = {
+    "as it is": Rule(),
+    **{f"as good within {errors:g} errors": Rule(Thresholds(as_good=errors)) for errors in (0.0, 0.5, 2.0)},
+    **{f"keeps {100 * keep:g} % of the style": Rule(Thresholds(keep=keep)) for keep in (0.8, 0.9, 0.98, 1.0)},
+    "the middle": Rule(middle=True),
+    **{f"neighbours count {share:g}": Rule(neighbours=share) for share in (0.15, 0.25, 0.33)},
+    "neighbours .25, the middle": Rule(neighbours=0.25, middle=True),
+    "neighbours .25, 0 errors": Rule(Thresholds(as_good=0.0), neighbours=0.25),
+    "neighbours .25, 0.5 errors": Rule(Thresholds(as_good=0.5), neighbours=0.25),
+}
+
+
+def _smoothed(evidence: Evidence, share: float) -> Evidence:
+    def smooth(figure: Figure | None) -> Figure | None:
+        if figure is None or len(figure.values) < 2:
+            return figure
+        rows = np.pad(figure.values, ((1, 1), (0, 0)), mode="edge")
+        values = (1 - 2 * share) * rows[1:-1] + share * (rows[:-2] + rows[2:])
+        return replace(figure, values=values)
+
+    defects = tuple(own for figure in evidence.defects if (own := smooth(figure)) is not None)
+    closeness, obedience = smooth(evidence.closeness), smooth(evidence.obedience)
+    return replace(evidence, closeness=closeness, obedience=obedience, defects=defects)
+
+
+def line(cases: Cases, kind: str, seeds: int, rule: Rule) -> str:
     """What one rule does over all cases."""
-    chosen = []
-    for truth, seen in cases.values():
-        own = seen[kind].of_seeds(frozenset(range(1, seeds + 1)))
-        numbers = list(own.evidence.numbers)
-        chosen.append((truth, numbers.index(decide(own.evidence, thresholds).epoch)))
+    some = frozenset(range(1, seeds + 1))
+    chosen = [(truth, rule.choose(seen[kind].of_seeds(some))) for truth, seen in cases.values()]
     near = sum(abs(index - truth.best) <= 1 for truth, index in chosen)
     noise = sum(truth.within_noise(index) for truth, index in chosen)
     good = sum(truth.from_as_good(index) <= 1 for truth, index in chosen)
@@ -45,9 +88,9 @@ def main() -> None:
     cases = {path.stem: read(path) for folder in folders for path in sorted(folder.glob("*.npz"))}
     print(f"{len(cases)} cases")
     for kind in ("judged", "blind"):
-        for name, thresholds in RULES.items():
+        for name, rule in RULES.items():
             for seeds in SEEDS:
-                print(f"{kind:6}  {name:28}  {seeds} seeds: {line(cases, kind, seeds, thresholds)}")
+                print(f"{kind:6}  {name:28}  {seeds} seeds: {line(cases, kind, seeds, rule)}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import results_page
 from benchmarks.parity.models import Measured, Models, lora_factors, sd1, sdxl
 from benchmarks.parity.peer import Peer, load
 from benchmarks.parity.replay import Recorder
@@ -112,7 +113,7 @@ def main() -> None:
         rows += _rows(models, peers, args.latents, args.case)
         del models
         gc.collect()
-    args.out.write_text(_report(rows, args.latents))
+    results_page.put(args.out, "A training step against sd-scripts", _report(rows, args.latents))
     print(args.out.read_text())
 
 
@@ -206,8 +207,6 @@ def _report(rows: list[str], side: int) -> str:
     good = sum("| agrees |" in row and "proves nothing" not in row for row in rows)
     return "\n".join(
         [
-            "# Parity with sd-scripts",
-            "",
             f"{good} of {len(rows)} cases agree to {LIMIT:g} (relative) in the loss and in every LoRA "
             f"factor's gradient, "
             "and each one's control fails.",

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.previews.again import again
 from benchmarks.previews.bench import FULL, TINY, Bench, Figure, Figures, machine
-from benchmarks.previews.compute import compute, compute_xl, decoding_xl, restart
+from benchmarks.previews.compute import compute, compute_xl, decoding_xl, restart, start
 from benchmarks.previews.device import compiled, edit, layout, memory, patching, unet
 from benchmarks.previews.grids import cpu, diffusers, four, grid, merge
 from benchmarks.previews.modes import modes, modes_xl
@@ -50,6 +50,7 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
     "compute-xl": compute_xl,
     "decoding-xl": decoding_xl,
     "restart": restart,
+    "start": start,
     "modes": modes,
     "modes-xl": modes_xl,
     "caps": caps,

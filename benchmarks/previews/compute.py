@@ -15,6 +15,7 @@ from benchmarks.previews.bench import Bench, Figure, Figures
 from benchmarks.previews.random_models import stacks_on, xl_base
 from loratools.base.compiled.blocks import KINDS, CompiledUNet
 from loratools.base.compiled.store import CompiledStore
+from loratools.base.fused.group_norm import triton_works
 from loratools.base.fused.modules import FusedModules
 from loratools.base.model import Base
 from loratools.base.patching.batched_lora import BatchedLora
@@ -58,6 +59,39 @@ def restart(bench: Bench) -> Figures:
             run(*inputs)
             bench.sync()
             yield Figure(f"first call, {way.text}", time.perf_counter() - start)
+
+
+def start(bench: Bench) -> Figures:
+    """What a first picture of SD 1.5 waits for: Triton's compiler, cuDNN's trials, the capture; in a new process."""
+    base, calls = bench.base, 5
+    plain_unet(base)(*unet_inputs(base, 2))  # CUDA and its libraries are there, for another shape
+    bench.sync()
+    begun = time.perf_counter()
+    fused = triton_works(bench.device)
+    yield Figure("Triton's kernels tried", time.perf_counter() - begun)
+    inputs, run = unet_inputs(base, 16), plain_unet(base)
+    with FusedModules([base.unet]).applied() if fused else contextlib.nullcontext(), torch.no_grad():
+        begun = time.perf_counter()
+        run(*inputs)
+        bench.sync()
+        yield Figure("the first call at batch 8, fused, its kernels compiled", time.perf_counter() - begun)
+        if bench.device.type != "cuda":
+            return
+        for trials in (False, True):
+            text = "with" if trials else "without"
+            begun = time.perf_counter()
+            graph, _ = capture_graph(lambda: run(*inputs), torch.cuda.graph_pool_handle(), trials=trials)
+            bench.sync()
+            yield Figure(f"its capture {text} cuDNN's trials", time.perf_counter() - begun)
+            graph.replay()
+            bench.sync()
+            begun = time.perf_counter()
+            for _ in range(calls):
+                graph.replay()
+            bench.sync()
+            spent = (time.perf_counter() - begun) / calls * bench.scale.steps / 8
+            yield Figure(f"that graph, captured {text} trials", spent, "s/image")
+            del graph
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from benchmarks.previews.bench import (
 )
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
+from loratools.base.model import Base
 from loratools.base.quiet import quiet
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
@@ -172,74 +174,98 @@ def cpu(bench: Bench) -> Figures:
     """The pocket base on a CPU against a diffusers loop, at batch 1 and at an equal batch, in each of three runs."""
     base = load_base("pocket", device="cpu", dtype="fp32")
     small = bench.scale is TINY
-    steps = 2 if small else base.defaults.steps
     files = [random_lora(base, bench.work / f"cpu-{n}.safetensors", 8, n, 0.15) for n in (1, 2)]
-    weights, seeds = (0.0, 0.5, 1.0), (1, 2, 3, 4)
-    pipe = pipeline(base)
-    pipe(PROMPT, num_inference_steps=1, guidance_scale=CFG)
+    setting = _Setting(base, pipeline(base), files, 2 if small else base.defaults.steps)
+    setting.pipe(PROMPT, num_inference_steps=1, guidance_scale=CFG)
     first = SamplingRequest(steps=1, cfg=CFG, sampler=SAMPLER)  # as theirs: what is imported and set up once
     render_grid(base, [GridRow.of_file(read(files[0]))], (1.0,), PROMPTS[:1], out=bench.work / "first", sampling=first)
-    for name, prompts, own, size, mixed in (
-        ("one prompt, one seed", PROMPTS[:1], seeds[:1], 1, None),
-        ("one prompt, one seed, --mixed", PROMPTS[:1], seeds[:1], 1, True),
-        ("two prompts, four seeds", PROMPTS[:2], seeds, 8, None),
+    plain, mixed = EngineOptions(), EngineOptions(mixed=True)
+    for shown, ways in (
+        (_Shown("one prompt, one seed", (0.0, 0.5, 1.0), PROMPTS[:1], (1,)), {"": plain, ", --mixed": mixed}),
+        (_Shown("two prompts, two seeds", (0.0, 1.0), PROMPTS[:2], (1, 2)), {"": plain}),
     ):
-        sizes = sorted({1, size})
-        ours, theirs = list[float](), {batch: list[float]() for batch in sizes}
+        ours, theirs = {way: list[float]() for way in ways}, {size: list[float]() for size in shown.sizes}
         for n in range(1 if small else _RUNS):
-            start = time.perf_counter()
-            result = render_grid(
-                base,
-                [GridRow.of_file(read(path)) for path in files],
-                weights,
-                prompts,
-                out=bench.work / f"cpu-{name}-{n}",
-                seeds=own,
-                sampling=SamplingRequest(steps=steps, cfg=CFG, sampler=SAMPLER),
-                options=EngineOptions(mixed=mixed),
-                force=True,
-            )
-            ours.append((time.perf_counter() - start) / result.rendered)
-            for batch in sizes:
-                theirs[batch].append(diffusers_loop(bench, pipe, files, weights, prompts, own, steps, batch))
-        each = ", ".join(f"{one:.3g}" for one in ours)
-        yield Figure(f"pocket on a CPU, ours, {name}, end to end", median(ours), "s/image", note=f"each run: {each}")
-        for batch in sizes:
-            ratios = [other / one for other, one in zip(theirs[batch], ours, strict=True)]
-            bar, each = 1.5 if batch == 1 else 1.0, ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            yield Figure(
-                f"pocket on a CPU, {name}: against diffusers at batch {batch}, the least of {len(ratios)} runs",
-                min(ratios),
-                "x",
-                f">= {bar}",
-                min(ratios) >= bar,
-                f"each run: {each}; diffusers {median(theirs[batch]):.3g} s/image",
-            )
+            for way, options in ways.items():
+                ours[way].append(_our_pace(bench, setting, shown, options, bench.work / f"cpu-{shown.name}{way}-{n}"))
+            for size in shown.sizes:
+                theirs[size].append(diffusers_loop(bench, setting, shown, size))
+        for way in ways:
+            yield from _cpu_figures(f"{shown.name}{way}", ours[way], theirs)
 
 
-def diffusers_loop(
-    bench: Bench,
-    pipe: Any,
-    files: Sequence[Path],
-    weights: Sequence[float],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    batch: int,
-) -> float:
+@dataclass(frozen=True)
+class _Setting:
+    """A base, diffusers' pipeline of it, LoRA files and sampler steps."""
+
+    base: Base
+    pipe: Any
+    files: Sequence[Path]
+    steps: int
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a grid shows, beside the LoRA files."""
+
+    name: str
+    weights: tuple[float, ...]
+    prompts: Sequence[str]
+    seeds: tuple[int, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of diffusers' batches: one, and as many pictures as a cell has."""
+        return sorted({1, len(self.prompts) * len(self.seeds)})
+
+
+def _our_pace(bench: Bench, setting: _Setting, shown: _Shown, options: EngineOptions, out: Path) -> float:
+    """Seconds a picture of our grid, end to end."""
+    start = time.perf_counter()
+    result = render_grid(
+        setting.base,
+        [GridRow.of_file(read(path)) for path in setting.files],
+        shown.weights,
+        shown.prompts,
+        out=out,
+        seeds=shown.seeds,
+        sampling=SamplingRequest(steps=setting.steps, cfg=CFG, sampler=SAMPLER),
+        options=options,
+        force=True,
+    )
+    return (time.perf_counter() - start) / result.rendered
+
+
+def _cpu_figures(name: str, ours: Sequence[float], theirs: Mapping[int, Sequence[float]]) -> Figures:
+    each = ", ".join(f"{one:.3g}" for one in ours)
+    yield Figure(f"pocket on a CPU, ours, {name}, end to end", median(ours), "s/image", note=f"each run: {each}")
+    for batch, spent in theirs.items():
+        ratios = [other / one for other, one in zip(spent, ours, strict=True)]
+        bar, each = 1.5 if batch == 1 else 1.0, ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        yield Figure(
+            f"pocket on a CPU, {name}: against diffusers at batch {batch}, the least of {len(ratios)} runs",
+            min(ratios),
+            "x",
+            f">= {bar}",
+            min(ratios) >= bar,
+            f"each run: {each}; diffusers {median(spent):.3g} s/image",
+        )
+
+
+def diffusers_loop(bench: Bench, setting: _Setting, shown: _Shown, batch: int) -> float:
     """Seconds a picture of a loop that loads each epoch once and sets adapters for each distinct cell."""
-    start, count = time.perf_counter(), 0
-    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    for n, path in enumerate(files):
+    start, count, pipe = time.perf_counter(), 0, setting.pipe
+    pairs = [(prompt, seed) for prompt in shown.prompts for seed in shown.seeds]
+    for n, path in enumerate(setting.files):
         with quiet():
             pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name="x")
-        for weight in weights if n == 0 else weights[1:]:
+        for weight in shown.weights if n == 0 else shown.weights[1:]:
             pipe.set_adapters(["x"], [weight])
             for at in range(0, len(pairs), batch):
                 part = pairs[at : at + batch]
                 made = pipe(
                     [prompt for prompt, _ in part],
-                    num_inference_steps=steps,
+                    num_inference_steps=setting.steps,
                     guidance_scale=CFG,
                     generator=[torch.Generator().manual_seed(seed) for _, seed in part],
                 ).images

@@ -208,7 +208,7 @@ def search_cpu(bench: Bench) -> Figures:
     small = bench.scale is TINY
     base = load_base("pocket", device="cpu", dtype="fp32")
     population = Population.of(bench, base)
-    batches = (2, 4) if small else (4, 8, 12, 24)
+    batches = (2, 4) if small else (4, 8, 24)
     spent: dict[int, list[float]] = {batch: [] for batch in batches}
     for n, batch in product(range(1 if small else 3), batches):  # interleaved: other work on the machine hits all alike
         spent[batch].append(sum(_one(base, population, n, batch)) / len(population.jobs))

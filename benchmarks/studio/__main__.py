@@ -16,12 +16,18 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.previews.bench import Figures, machine
-from benchmarks.studio import drag, hand
+from benchmarks.studio import drag, hand, lasting
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
 _HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
 Part = Callable[..., Figures]
-PARTS: Mapping[str, Part] = {"pocket": drag.pocket, "sd15": drag.sd15, "sdxl": drag.sdxl, "hand": hand.hand}
+PARTS: Mapping[str, Part] = {
+    "pocket": drag.pocket,
+    "sd15": drag.sd15,
+    "sdxl": drag.sdxl,
+    "hand": hand.hand,
+    "lasts": lasting.lasts,
+}
 
 
 def main() -> None:

@@ -70,11 +70,24 @@ def serve(
         shown = _in_brackets(address.host) if named else LOCAL
         hosts = Hosts(port, (shown, *_own_names(address)), any_address=address.host in _EVERYWHERE)
         url = f"http://{shown}:{port}/#{secrets.token}"
+        if options.demo:
+            _add_demo(studio)
         say(url)
         _explain(address, port, secrets, warn)
         if browser:
             threading.Timer(0.3, webbrowser.open, [url]).start()
         _run(make_app(studio, hosts), sockets)
+
+
+def _add_demo(studio: Studio) -> None:
+    """Make the demo's files, and queue what takes longer."""
+    from loratools.studio.demo import prepare
+
+    folder = studio.roots.roots[0].path
+    known = {record.title for record in studio.queue.jobs() if record.state != "done"}
+    for command in prepare(folder):
+        if command.title not in known:
+            studio.queue.add(command)
 
 
 def check_packages() -> None:

@@ -89,8 +89,7 @@ def tune(
         return begun[0].measures
 
     weight, hear, done = max(1, round(fine.steps / coarse.steps)), on_progress or _silent, 0
-    sizes = len(shots.search), len(shots.fresh)
-    later = [pictures_of(way, request.effort, sizes, weight * len(shots.held_out)) for way in request.then]
+    later = [pictures_of(way, request.effort, len(shots.search), weight * len(shots.held_out)) for way in request.then]
     search_heard = part_of(hear, 0, sum(later))
 
     def hear_search(own: TuneProgress) -> None:

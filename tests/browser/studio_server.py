@@ -38,7 +38,14 @@ WATCH = """(() => {
 def studio(folder: Path) -> Iterator[str]:
     """A server over ``folder``, in which a LoRA lies; its address with the token."""
     save(folder / "ink.safetensors", lora_tensors(rank=2, alpha=1.0, seed=1))
-    command = [sys.executable, "-m", "loratools", "studio", str(folder), "--no-browser", "--fake-engine"]
+    with running(folder, "--fake-engine") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(folder: Path, *options: str) -> Iterator[str]:
+    """A server over what lies in ``folder``; its address with the token."""
+    command = [sys.executable, "-m", "loratools", "studio", str(folder), "--no-browser", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
             assert server.stdout is not None

@@ -46,7 +46,7 @@ SMALL = Effort(
     screening=9,
     generations=1,
     checks=1,
-    fresh=2,
+    fresh=0,
     strengths=(0.7,),
 )
 

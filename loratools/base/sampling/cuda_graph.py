@@ -71,10 +71,14 @@ class _Captured:
         return self._output.clone()  # some samplers keep predictions for later steps
 
 
-def capture_graph(call: Callable[[], Tensor], pool: Any) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """``call`` as a graph, and its output. Only this thread's work is captured, so others may go on meanwhile."""
+def capture_graph(call: Callable[[], Tensor], pool: Any, *, trials: bool = True) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """``call`` as a graph, and its output. Only this thread's work is captured, so others may go on meanwhile.
+
+    Args:
+        trials: whether cuDNN times its kernels for each new shape before, and takes the quickest.
+    """
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = trials
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -12,7 +13,7 @@ from loratools.cli.options import device_option
 
 @click.command("studio", cls=Command)
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path())
-@click.option("--demo", is_flag=True, help="First make a small trained run in demo-studio, to try everything on.")
+@click.option("--demo", is_flag=True, help="First make a small trained run in studio-demo, to try everything on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: a free one]")
 @click.option(
     "--host",
@@ -41,8 +42,12 @@ def command(
     Needs `pip install 'loratools[studio]'`.
     """
     from loratools.studio.context import Options
+    from loratools.studio.demo import FOLDER
     from loratools.studio.serve import Address, serve
 
+    if demo and not folders:
+        folders = (FOLDER,)
+        Path(FOLDER).mkdir(exist_ok=True)
     serve(
         folders or (".",),
         Address(host, port),

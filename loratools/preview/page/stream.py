@@ -17,6 +17,9 @@ from loratools.preview.record.grid import Grid
 _SYNCED = 8 << 20  # bytes after which the disk is given what was written: else all of it would be waited for at the end
 
 
+_HELD = 96 << 20  # bytes of pictures that wait for their turn; more are read again when it comes
+
+
 class _GivenUpError(Exception):
     """The temporary file goes."""
 
@@ -39,8 +42,8 @@ class PageStream:
         view = view_grid(grid)
         self._title, self._files = view.title, view.files
         self._places = {file: n for n, file in enumerate(self._files)}
-        self._early: dict[int, tuple[bytes, ...]] = {}  # pictures that come before their turn
-        self._next = self._size = self._unsynced = 0
+        self._early: dict[int, tuple[bytes, ...] | None] = {}  # pictures that come before their turn
+        self._next = self._size = self._held = self._unsynced = 0
         self._lock = threading.Lock()
         self._disk = ThreadPoolExecutor(1)
         self._syncing: Future[None] | None = None
@@ -65,13 +68,18 @@ class PageStream:
             self.close()
 
     def _take(self, place: int, pieces: tuple[bytes, ...]) -> None:
-        self._early[place] = pieces
+        length = sum(map(len, pieces))
+        held = place == self._next or self._held + length <= _HELD
+        self._early[place] = pieces if held else None
+        self._held += length if held else 0
         self._size += len(pieces[-2]) * 3 // 4  # base64
         if self._most is not None and self._size > self._most:
             self._give_up()
             return
         while self._next in self._early:
             own = self._early.pop(self._next)
+            self._held -= sum(map(len, own or ()))
+            own = own or source(self._next, self._files[self._next], self._folder)
             self._stream.writelines(own)
             self._unsynced += sum(map(len, own))
             self._next += 1

@@ -1,4 +1,4 @@
-"""A batch of jobs -> latents: under the stack that is patched or each row under its own, in halves if memory is short."""
+"""A batch of jobs -> latents: under the stack that is patched, or each row under its own; in halves if memory ends."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from loratools.errors import RecipeError
 from loratools.files import write_text
 from loratools.launch.launcher import Launcher
+from loratools.recipe.demo.next_commands import NextCommand, next_commands
 from loratools.recipe.observer import RunObserver, StepFailure, StepResult
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
@@ -24,8 +24,6 @@ from loratools.recipe.run.launched import StepLauncher
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.run.work_folder import short_path
 from loratools.recipe.shipped import RECIPES
-from loratools.recipe.steps.lora.merge import Merge
-from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
@@ -33,15 +31,15 @@ _STORY = Path(__file__).with_name("demo.yaml")
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made. ``scores`` is what the judge read, as in the grid's ``scores.json``; ``next`` are commands
-    that work as they stand."""
+    """What the demo made. ``scores`` is what the judge read, as in the grid's ``scores.json``; ``next`` is what to try
+    with it."""
 
     out: Path
     recipe: Path
     ran: tuple[StepResult, ...]
     scores: Mapping[str, Any]
     files: Mapping[str, str]
-    next: tuple[str, ...]
+    next: tuple[NextCommand, ...]
     seconds: float
 
 
@@ -154,52 +152,9 @@ def _result(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]
         ran=tuple(ran),
         scores=scores,
         files=files,
-        next=_next_commands(out, own_recipe, planner, ran),
+        next=next_commands(planner, ran, out, own_recipe, scores),
         seconds=seconds,
     )
-
-
-def _next_commands(out: Path, own_recipe: Path, planner: Planner, ran: list[StepResult]) -> tuple[str, ...]:
-    """Three commands, with this very demo's files; a search for the vector needs the judge, which knows the pocket."""
-    base = "" if planner.paths.base == planner.recipe.base else f" --base {_quoted(planner.paths.base)}"
-    commands = [f"loratools run {_quoted(short_path(own_recipe))} -o {_quoted(short_path(out))}{base}"]
-    merges = [done for done in ran if done.planned.kind == "merge"]
-    if merges:
-        merged = merges[-1].planned
-        terms = _with_places(planner.recipe.steps[merged.name].options(Merge).terms, planner)
-        prompt = _prompt(planner)
-        judged = planner.paths.base == "pocket"
-        tuned = f"--base pocket --symptom hands --quick -o {_quoted(short_path(out / 'tuned'))}"
-        verify = f"loratools verify {_quoted(short_path(merged.out))} {_quoted(terms)}"
-        commands.append(f"loratools blocks tune {_quoted(terms)} {tuned}" if judged else verify)
-        commands.append(
-            f"loratools grid {_quoted(terms)} {_quoted(short_path(merged.out))} --base {_quoted(planner.paths.base)} "
-            f"--prompt {_quoted(prompt)} --seed 7 -o {_quoted(short_path(out / 'try'))}"
-        )
-    return tuple(commands)
-
-
-def _with_places(text: str, planner: Planner) -> str:
-    """A merge string of step names as one of paths."""
-    from dataclasses import replace
-
-    from loratools.ops.merging.merge_string import parse_merge_string
-
-    steps = planner.recipe.steps
-    specs = parse_merge_string(text)
-    placed = [replace(s, ref=short_path(planner.step(s.ref).out)) if s.ref in steps else s for s in specs]
-    return re.sub(r":(-?\d+)\.0\b", r":\1", ",".join(spec.text() for spec in placed))  # 1, as a person writes it
-
-
-def _prompt(planner: Planner) -> str:
-    grids = [step.options(Grid) for step in planner.recipe.steps.values() if step.kind == "grid"]
-    return grids[-1].prompts[0] if grids else "1girl"
-
-
-def _quoted(text: str) -> str:
-    """For a shell of any system; what needs no quotes gets none."""
-    plain = text and all(letter.isalnum() or letter in "/\\._-+@:" for letter in text)
-    return text if plain else '"' + text.replace('"', '\\"') + '"'
 
 
 def _facts(result: DemoResult) -> dict[str, Any]:
@@ -221,7 +176,8 @@ def _facts(result: DemoResult) -> dict[str, Any]:
         "steps": steps,
         "scores": dict(result.scores),
         "files": dict(result.files),
-        "next": list(result.next),
+        "next": [own.command for own in result.next],
+        "why": [own.why for own in result.next],
     }
 
 
@@ -246,6 +202,6 @@ def _print_end(result: DemoResult, echo: Print) -> None:
     for name in ("sheet", "page", "report"):
         if name in result.files:
             echo(f"  {short_path(Path(result.files[name]))}")
-    echo(f"  {short_path(result.out)}\n\nThen try (edit a number of {short_path(result.recipe)} before the first):")
-    for command in result.next:
-        echo(f"  {command}")
+    echo(f"  {short_path(result.out)}\n\nThen try")
+    for own in result.next:
+        echo(f"  {own.why}\n    {own.command}")

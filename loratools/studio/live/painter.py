@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from loratools.studio.live.frame import Frame
 from loratools.studio.live.ladder import Ladder, smaller
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles
-from loratools.studio.live.wish import PictureWish, SamplingWish, State, base_state
+from loratools.studio.live.wish import POCKET, PictureWish, SamplingWish, State, base_state
 
 OnStep = Callable[[int, int], None]  # (done, of): may raise Stopped
 _QUALITY = 90  # of JPEGs
@@ -134,6 +135,8 @@ class Painter:
             return self._loaded[1]
         if self._loaded is not None and self._loaded[0] == name and state:
             self._say("the base model changed on the disk and is loaded again")
+        elif name != POCKET:
+            self._say(f"loading the base model {Path(name).name}")
         self._forget_engine()
         self._limit()
         try:

@@ -18,7 +18,7 @@ class Effort:
         screening: vectors that show what each block does, before the search.
         generations: of the search.
         checks: rounds in which answers are drawn for the whole pool.
-        fresh: pictures of other seeds, by which one of the best answers is chosen.
+        fresh: pictures of other seeds, by which one of the best answers is chosen; with none the model chooses.
         strengths: of the whole stack, to compare with.
         steps: sampler steps of a search picture.
     """

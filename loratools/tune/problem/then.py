@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loratools.errors import TuneError, did_you_mean
-from loratools.tune.problem.effort import Effort
+from loratools.tune.problem.effort import FULL, Effort, fresh_pictures
 
 PICKS, DEFECT, SEARCH = "picks", "defect-lora", "search"
 WAYS = (PICKS, DEFECT, SEARCH)
+_FINE, _MODES = 2, 3  # search pictures that a fine one costs, about; ways to subtract that are compared
 MOST = 6  # ways one after another; each is measured on the same held-out pictures
-_SEEDS = 10  # candidates of a round are so many times the search's prompts
-_ROUNDS = 6  # at the very most: a LoRA whose good pictures are rare has to draw many
-_SAMPLES = 20  # of an epoch, in the same way
-_KEPT = 3  # of each prompt's candidates at the very most
 
 
 @dataclass(frozen=True)
@@ -37,30 +34,31 @@ class ThenEffort:
 
     @staticmethod
     def of(effort: Effort) -> ThenEffort:
-        """What goes with the search's own size: 480 candidates at most with a whole one, half with a quick one."""
-        count = max(1, effort.prompts // 3)
-        return ThenEffort(
-            candidates=_SEEDS * count,
-            rounds=_ROUNDS,
-            prompts=2 * count,
-            most=_KEPT * count,
-            least=count,
-            epochs=4,
-            samples=_SAMPLES * count,
-        )
+        """What goes with a search's own size: a whole one's, or a quick one's."""
+        return WHOLE_WAY if effort.generations >= FULL.generations else QUICK_WAY
 
 
-def pictures_of(way: str, effort: Effort, shots: tuple[int, int], report: int) -> int:
+WHOLE_WAY = ThenEffort(candidates=80, rounds=6, prompts=16, most=24, least=8, epochs=4, samples=160)
+QUICK_WAY = ThenEffort(candidates=40, rounds=6, prompts=8, most=12, least=4, epochs=4, samples=80)
+
+
+def pictures_of(way: str, effort: Effort, pool: int, report: int) -> int:
     """What a way costs, in search pictures, about; a sample that is trained on counts as one.
 
     Args:
-        shots: of the search, its pool and its fresh ones; ``report`` is what the report of one column costs.
+        pool: shots of the search, and ``report`` what the report of one column costs.
     """
+    searched = (effort.screening + effort.generations * effort.population) * min(effort.shots, pool)
+    again = (
+        searched + (3 * effort.checks + len(effort.strengths) + 2) * pool + fresh_pictures(effort.fresh) + 5 * report
+    )
     if way == SEARCH:
-        return effort.search_pictures(*shots) + 4 * report
+        return again
     own = ThenEffort.of(effort)
-    fine = round(own.rounds * own.candidates * report / max(1, effort.held_out * 3))
-    return fine + own.epochs * (own.samples + shots[0]) + report
+    drawn = own.rounds * own.candidates * _FINE
+    if way == DEFECT:
+        return drawn + 2 * own.epochs * own.samples + again + (1 + _MODES) * pool
+    return drawn + own.epochs * (own.samples + pool) + report
 
 
 def read_ways(texts: Sequence[str]) -> tuple[str, ...]:

@@ -14,20 +14,22 @@ from loratools.train.interrupt import StopRequest
 from loratools.tune.drawing import measured
 from loratools.tune.history import History
 from loratools.tune.problem.goals import Goals, goals_of
-from loratools.tune.problem.then import PICKS, WAYS, ThenEffort, pictures_of
+from loratools.tune.problem.then import DEFECT, PICKS, SEARCH, WAYS, ThenEffort, pictures_of
 from loratools.tune.progress import Clock, OnProgress, Stopped
 from loratools.tune.report.columns import Column, HeldOut
 from loratools.tune.report.result import TuneResult
 from loratools.tune.report.verdict import Verdict, judge_answer
 from loratools.tune.report.way import WayResult
 from loratools.tune.run import TuneRun
+from loratools.tune.then.defect import defect_lora
 from loratools.tune.then.material import Material, material_of
 from loratools.tune.then.picks import picks
+from loratools.tune.then.searching import search_again
 from loratools.tune.then.way import Made, Turn
 from loratools.tune.then.workplace import Workplace
 
 _SURE = 1.0  # standard errors: a way that is taken is better by more, and misses nothing that stays by more
-_MAKERS: Mapping[str, Callable[[Turn], Made]] = {PICKS: picks}
+_MAKERS: Mapping[str, Callable[[Turn], Made]] = {PICKS: picks, DEFECT: defect_lora, SEARCH: search_again}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,7 @@ def follow(result: TuneResult, run: TuneRun, begun: Begun, drawing: Follow, owne
     """
     request, shots = run.request, run.shots
     report = run.weight * len(shots.held_out)
-    sizes = len(shots.search), len(shots.fresh)
-    costs = {way: pictures_of(way, request.effort, sizes, report) for way in WAYS}
+    costs = {way: pictures_of(way, request.effort, len(shots.search), report) for way in WAYS}
     with run.alone(), StopRequest(run.ranks, say="") as stop:
         clock = Clock(
             total=sum(costs[way] for way in request.then),
@@ -165,7 +166,10 @@ class Chain:
             material=self._material(),
             owner=self.owner,
         )
-        made = _MAKERS[way](turn)
+        if way == SEARCH and not _changed(result):
+            made = Made((), "nothing has changed since the last search")
+        else:
+            made = _MAKERS[way](turn)
         if not made.terms:
             reason = f"{way} did not help: {made.says}; the answer stays {result.answer}"
             return _with(result, WayResult(way, "", before, False, (), None, reason, made.facts))
@@ -197,6 +201,12 @@ class Chain:
         paths = tuple(place.folder.picture_paths(turn.name, len(shots)))
         values = place.values(shown, checks=True)
         return Column(turn.name, f"{turn.number}. {turn.way}", None, values, paths)
+
+
+def _changed(result: TuneResult) -> bool:
+    """Whether the answer is another one than the last search began with or came to."""
+    last = next((one for one in reversed(result.then) if one.helped or one.way == SEARCH), None)
+    return last is not None and last.way != SEARCH
 
 
 def _with(result: TuneResult, way: WayResult) -> TuneResult:

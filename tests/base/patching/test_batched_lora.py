@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank
 from loratools.adapter.architectures.names import lora_targets
@@ -189,3 +192,39 @@ def test_a_wide_layer_joins_the_branch_with_its_weight(base: Base) -> None:
     lora.register([[whole]])
     pictures = [RowAdapters(whole), RowAdapters(whole, -2.0)]
     torch.testing.assert_close(branched(base, lora, pictures), patched(base, pictures), rtol=1e-3, atol=1e-4)
+
+
+class WideFloats(TorchDispatchMode):
+    """Counts the float32 tensors that operations give, of more numbers than strengths have."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.count = most, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for own in made if isinstance(made, tuple) else (made,):
+            if isinstance(own, Tensor) and own.dtype == torch.float32 and own.numel() > self.most:
+                self.count += 1
+        return made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [True, False])
+def test_strengths_in_float32_do_not_make_activations_so(folder: Path, shared: bool) -> None:
+    """A base in half precision: the branches add no operation whose result is float32 and as large as activations."""
+    base = load_base(folder, device="cpu", dtype="bf16")
+    stacks = [summed(("a", adapter(base, 1), strength)) for strength in (0.3, 0.9)]
+    lora = BatchedLora(base, shared=shared)
+    lora.register([stacks])
+    lora.reserve(2)
+    lora.fill([RowAdapters(own) for own in stacks], [0, 1])
+    x, time, hidden, added = inputs(base, 2)
+    given = x.bfloat16(), time, hidden.bfloat16(), added
+    counts, made = [], []
+    for attached in (contextlib.nullcontext(), lora.attached()):
+        with attached, WideFloats(2 * 256) as floats:
+            made.append(plain_unet(base)(*given))
+        counts.append(floats.count)
+    assert counts[0] == counts[1]
+    assert made[1].dtype == torch.bfloat16 and float((made[1] - made[0]).abs().max()) > 0.05  # the control

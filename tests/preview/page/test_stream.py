@@ -37,12 +37,14 @@ def finished(grid: Grid) -> Grid:
     return replace(grid, badges={(0, 1.0): "0.81"})
 
 
+@pytest.mark.parametrize("held", [1 << 20, 1000])
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_order_pictures_come_in(
-    tmp_path: Path, whole: bytes, seed: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: bytes, seed: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From several threads, some twice, some not at all, and written to the disk in between."""
+    """From several threads, some twice, some not at all, more than are held, and written to the disk in between."""
     monkeypatch.setattr(stream, "_SYNCED", 100)
+    monkeypatch.setattr(stream, "_HELD", held)
     grid = page_grid(tmp_path)
     names = [*files(grid), *files(grid), "cells/of another grid.png"]
     random.Random(seed).shuffle(names)

@@ -221,9 +221,10 @@ def test_the_demo_prints_its_story_and_goes_on_from_what_is_there(folder: Path) 
         assert story.count("already there") == (5 if again else 0)
         assert "base alone" in story and "style@1" in story and "final" in story
         assert len(result.next) == 3
-        assert all(command in story for command in result.next)
+        assert all(f"  {own.why}\n    {own.command}" in story for own in result.next)
     facts = json.loads(Path("demo/demo.json").read_text(encoding="utf-8"))
     assert [step["cached"] for step in facts["steps"]] == [True] * 5
+    assert facts["next"] == [own.command for own in result.next]
     assert facts["scores"]["style"] == "ink"
     assert Path(facts["files"]["sheet"]).is_file()
     assert Path("demo/small.yaml").read_text(encoding="utf-8") == text

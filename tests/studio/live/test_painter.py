@@ -173,7 +173,7 @@ def test_short_memory_makes_a_smaller_picture_and_says_so(
     monkeypatch.setattr(Painter, "_drawn", staticmethod(short))
     frame = watched.draw(wishes("rest", VECTOR, size=(128, 128)))
     assert sizes == [(128, 128), (64, 64)] and frame.preview and frame.width == 64
-    assert watched.said == ["memory ran out at 128x128, so pictures are drawn at 64x64"]
+    assert watched.said[1:] == ["memory ran out at 128x128, so pictures are drawn at 64x64"]
     monkeypatch.setattr(painter_module, "_FEWEST_PIXELS", 128)
     with pytest.raises(StudioError, match=r"not even a small picture fits.*; end other programs"):
         watched.draw(wishes("rest", VECTOR, size=(128, 128)))
@@ -233,7 +233,7 @@ def test_a_base_that_is_gone_is_said_and_one_that_changed_is_loaded_again(
     tensors = load_file(weights_file)
     save_file({name: tensor * 0.9 for name, tensor in tensors.items()}, weights_file)
     assert not np.array_equal(before, pixels(watched.draw(wish)))
-    assert watched.said == ["the base model changed on the disk and is loaded again"]
+    assert watched.said == ["loading the base model base", "the base model changed on the disk and is loaded again"]
     shutil.rmtree(base)
     with pytest.raises(StudioError, match="choose another base model"):
         watched.draw(wish)

@@ -86,13 +86,13 @@ def draft(request: StepRequest) -> Draft:
     inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
     step = TuneStep(request, options, terms, presets, wanted, training)
     effort = wanted.effort
-    later = [pictures_of(way, effort, (effort.pool, effort.fresh), 2 * effort.held_out * 3) for way in wanted.then]
+    later = [pictures_of(way, effort, effort.pool, 2 * effort.held_out * 3) for way in wanted.then]
     return Draft(
         resolved,
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=effort.search_pictures(effort.pool, effort.fresh) + sum(later),
+        units=effort.search_pictureseffort.pool + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 

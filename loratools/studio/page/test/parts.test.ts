@@ -4,7 +4,7 @@ import { proposed } from "../src/blocks/save_dialog";
 import { sizesFor } from "../src/blocks/scenes";
 import { nearest } from "../src/epochs/chart";
 import { range, smooth, thinned, ticks } from "../src/epochs/curve";
-import { lined } from "../src/epochs/grid_view";
+import { cellIn, lined } from "../src/epochs/grid_view";
 import { tabled } from "../src/epochs/samples";
 import { moved, span } from "../src/epochs/window";
 import { clock } from "../src/queue/job_line";
@@ -54,9 +54,14 @@ describe("the table of pictures", () => {
   it("lists a grid's rows for each prompt and seed that is shown", () => {
     const cell = { row: 1, epoch: 2, weight: 0.5, prompt: 0, seed: 3, picture: "p", key: "k", stars: 0 };
     const grid = { rows: ["a", "b"], weights: [0, 0.5], prompts: ["x", "y"], seeds: [3, 4] } as unknown as GridDetail["grid"];
-    const { places, at } = lined({ grid, cells: [cell], standings: [], pair: null, pairs_seen: 0 }, 0, null);
-    expect(places).toEqual([[0, 0, 3], [1, 0, 3], [0, 0, 4], [1, 0, 4]]);
-    expect(at.get("1 0.5 0 3")).toBe(cell);
+    const detail = { grid, cells: [cell], standings: [], pair: null, pairs_seen: 0 };
+    const few = lined(detail, 0, null);
+    expect(few.rows.map(({ row }) => row)).toEqual([0, 1]);
+    expect(few.columns.map(({ weight, shot }) => [weight, ...shot!])).toEqual([[0, 0, 3], [0.5, 0, 3], [0, 0, 4], [0.5, 0, 4]]);
+    expect([cellIn(few, 1, 1), cellIn(few, 0, 1)]).toEqual([cell, undefined]);
+    const many = lined({ ...detail, grid: { ...grid, weights: [0, 0.5, 1] } }, 0, null);
+    expect(many.rows.map(({ row, shot }) => [row, ...shot!])).toEqual([[0, 0, 3], [1, 0, 3], [0, 0, 4], [1, 0, 4]]);
+    expect([cellIn(many, 1, 1), many.columns.length]).toEqual([cell, 3]);
   });
   it("shows the last sample of an epoch and prompt", () => {
     const one = (epoch: number, step: number, picture: string) => ({ epoch, step, prompt: "p", picture });

@@ -19,6 +19,10 @@ export function scaleOf(layer: Layer): { min: number; max: number } {
   return { min: Math.min(LOW, ...values), max: Math.max(HIGH, ...values) };
 }
 
+/** A block's share of the LoRA's own norm; of the whole stack's where the file's own is not known yet. */
+const shareOf = (lora: string, block: string): number | null =>
+  details.value.get(lora)?.scheme.blocks.find(one => one.name === block)?.norm_share ?? explained.value?.shares[block] ?? null;
+
 export function Faders() {
   const layer = desk.value.layers[selected.value];
   const lora = layer?.lora;
@@ -28,7 +32,7 @@ export function Faders() {
   if (!layer) return null;
   const groups = groupsOf(layer);
   if (groups.length === 0) return <p class="hint">{t("faders.loading")}</p>;
-  const most = Math.max(0.001, ...(details.value.get(layer.lora)?.scheme.blocks ?? []).map(block => block.norm_share ?? 0));
+  const most = Math.max(0.001, ...groups.flatMap(({ blocks }) => blocks.map(block => shareOf(layer.lora, block) ?? 0)));
   const count = groups.reduce((sum, group) => sum + group.blocks.length, 0);
   return (
     <div class={`desk ${narrow.value ? "rows" : "columns"}${count > 30 ? " many" : ""}`} role="group" aria-label={t("faders", { name: layer.name })}>
@@ -73,7 +77,7 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
     return `${weightOf(layer, block)} ${min} ${max} ${Number(muted)} ${Number(solo)} ${Number(silent)}`;
   });
   const info = details.value.get(lora)?.scheme.blocks.find(one => one.name === block);
-  const share = info?.norm_share ?? null;
+  const share = shareOf(lora, block);
   if (own.value === null) return null;
   const [value, min, max, muted, solo, silent] = own.value.split(" ").map(Number) as [number, number, number, number, number, number];
   const upright = !narrow.value;

@@ -14,13 +14,34 @@ import { Pairs, Standings } from "./pairs";
 import { PictureGrid, type GridPicture, type GridRow } from "./picture_grid";
 import { moved } from "./window";
 
-/** Cells by their place, and the rows of the table: each of the grid's rows at each prompt and seed that is shown. */
-export function lined(detail: GridDetail, prompt: number | null, seed: number | null): { places: [number, number, number][]; at: Map<string, GridCell> } {
+/** A prompt and a seed. */
+type Shot = [number, number];
+export interface Lines {
+  rows: { row: number; shot: Shot | null }[];
+  columns: { weight: number; shot: Shot | null }[];
+  at: Map<string, GridCell>;
+}
+const FEW = 2; // weights: prompts and seeds go beside them, so that the table is not a single thin column
+
+/** Cells by their place. Down: the grid's rows at each prompt and seed; across: weights, and with few of them the rest. */
+export function lined(detail: GridDetail, prompt: number | null, seed: number | null): Lines {
   const at = new Map(detail.cells.map(cell => [`${cell.row} ${cell.weight} ${cell.prompt} ${cell.seed}`, cell]));
+  const { rows, weights } = detail.grid;
   const prompts = detail.grid.prompts.map((_, n) => n).filter(n => prompt === null || n === prompt);
   const seeds = detail.grid.seeds.filter(one => seed === null || one === seed);
-  const places = prompts.flatMap(p => seeds.flatMap(s => detail.grid.rows.map((_, row): [number, number, number] => [row, p, s])));
-  return { places, at };
+  const shots = prompts.flatMap(p => seeds.map((s): Shot => [p, s]));
+  if (weights.length <= FEW) {
+    const columns = shots.flatMap(shot => weights.map(weight => ({ weight, shot })));
+    return { rows: rows.map((_, row) => ({ row, shot: null })), columns, at };
+  }
+  const down = shots.flatMap(shot => rows.map((_, row) => ({ row, shot })));
+  return { rows: down, columns: weights.map(weight => ({ weight, shot: null })), at };
+}
+
+export function cellIn({ rows, columns, at }: Lines, row: number, column: number): GridCell | undefined {
+  const [down, across] = [rows[row], columns[column]];
+  const shot = down?.shot ?? across?.shot;
+  return down && across && shot ? at.get(`${down.row} ${across.weight} ${shot[0]} ${shot[1]}`) : undefined;
 }
 
 export function GridView() {
@@ -40,19 +61,17 @@ export function GridView() {
   const shown = detail.value;
   if (!shown || !table.value) return <div class="bench"><p class="hint">{t("loading")}</p></div>;
   const { grid } = shown;
-  const { places, at } = table.value;
-  const cellAt = (row: number, column: number): GridCell | undefined => {
-    const [r, p, s] = places[row] ?? [-1, -1, -1];
-    return at.get(`${r} ${grid.weights[column]} ${p} ${s}`);
-  };
+  const lines = table.value;
+  const cellAt = (row: number, column: number): GridCell | undefined => cellIn(lines, row, column);
   const picture = (row: number, column: number): GridPicture | null => {
     const cell = cellAt(row, column);
     if (!cell?.picture) return null;
     return { key: cell.key, picture: cell.picture, stars: cell.stars, title: `${grid.rows[cell.row]} × ${cell.weight}, ${grid.prompts[cell.prompt]}, ${t("scene.seed")} ${cell.seed}` };
   };
-  const base = (row: number): GridPicture | null => {
-    const column = grid.weights.indexOf(0);
-    return column < 0 ? null : picture(row, column);
+  const base = (row: number, column: number): GridPicture | null => {
+    const { shot } = lines.columns[column]!;
+    const at = lines.columns.findIndex(one => one.weight === 0 && one.shot?.join() === shot?.join());
+    return at < 0 ? null : picture(row, at);
   };
   const mark = async (row: number, column: number, stars: number): Promise<void> => {
     const cell = cellAt(row, column);
@@ -61,13 +80,13 @@ export function GridView() {
     if (answer) detail.value = { ...shown, cells: shown.cells.map(one => (one.key === cell.key ? { ...one, stars: answer.stars } : one)) };
   };
   const use = (row: number): (() => void) | null => {
-    const place = places[row];
-    const found = place ? epochOf(shown, place[0]) : null;
+    const place = lines.rows[row];
+    const found = place ? epochOf(shown, place.row) : null;
     return found ? () => takeEpoch(found.run, found.epoch) : null;
   };
-  const rows = places.map(([row, p, s]): GridRow => ({
-    key: `${row} ${p} ${s}`, label: grid.rows[row] ?? "", note: `${grid.prompts[p]} · ${s}`,
-  }));
+  const words = (shot: Shot): string => `${grid.prompts[shot[0]]} · ${shot[1]}`;
+  const rows = lines.rows.map(({ row, shot }): GridRow => ({ key: `${row} ${shot?.join()}`, label: grid.rows[row] ?? "", note: shot ? words(shot) : "" }));
+  const heads = lines.columns.map(({ weight, shot }) => `${weight === 0 ? t("grid.base") : `× ${weight}`}${shot ? ` · ${words(shot)}` : ""}`);
   const keyed = (key: string, row: number, column: number): boolean => {
     if (/^[0-5]$/.test(key)) void mark(row, column, Number(key));
     else if (key.toLowerCase() === "u") use(row)?.();
@@ -86,15 +105,15 @@ export function GridView() {
           <label class="field inline"><span>{t("grid.size")}</span><input type="range" min={72} max={320} step={4} value={side.value} onInput={event => (side.value = Number(event.currentTarget.value))} /></label>
           <Button id="blind" kind="primary" label={t("pairs.start")} title={t("pairs.start.help")} onClick={() => (voting.value = true)} />
         </header>
-        <PictureGrid key={id} label={grid.name} rows={rows} columns={grid.weights.map(weight => (weight === 0 ? t("grid.base") : `× ${weight}`))} at={picture} side={side.value}
+        <PictureGrid key={id} label={grid.name} rows={rows} columns={heads} at={picture} side={side.value}
           aspect={grid.size[1] / Math.max(1, grid.size[0])} onOpen={(row, column) => (open.value = [row, column])} onKey={keyed} />
         {shown.standings.length > 0 ? <Details title={t("standings")}><Standings grid={shown} /></Details> : null}
         <p class="hint">{t("grid.keys")}</p>
       </section>
       {large && open.value ? (
-        <Large cell={large} other={base(open.value[0])} onUse={use(open.value[0])} onStars={stars => void mark(open.value![0], open.value![1], stars)}
+        <Large cell={large} other={base(...open.value)} onUse={use(open.value[0])} onStars={stars => void mark(open.value![0], open.value![1], stars)}
           onKey={key => {
-            const to = moved(key, open.value![0], open.value![1], places.length, grid.weights.length, (row, column) => picture(row, column) !== null);
+            const to = moved(key, open.value![0], open.value![1], lines.rows.length, lines.columns.length, (row, column) => picture(row, column) !== null);
             if (to) open.value = to;
             return to !== null;
           }}

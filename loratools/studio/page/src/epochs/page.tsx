@@ -1,5 +1,5 @@
 // Epochs: which run, how it went, which epoch to take and why, and its pictures.
-import { signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../api/http";
 import type { EpochsJob, Job, Run, RunDetail } from "../api/types";
@@ -13,11 +13,8 @@ import { JobLine } from "../queue/job_line";
 import { Chart } from "./chart";
 import { GridView } from "./grid_view";
 import { Samples } from "./samples";
-import { chosenGrid, takeEpoch } from "./take";
+import { chosenGrid, showGrid, tab, takeEpoch } from "./take";
 import { VerdictCard } from "./verdict";
-
-type Tab = "run" | "grid";
-const tab = signal<Tab>("run");
 
 /** The newest first: whoever comes here has just trained. */
 export const sorted = (all: readonly Run[]): Run[] => [...all].sort((a, b) => b.updated - a.updated);
@@ -59,10 +56,7 @@ function GridPicks({ grid }: { grid: boolean }) {
       <ul class="picks">
         {grids.value.map(one => (
           <li key={one.id}>
-            <button type="button" aria-pressed={grid && (chosenGrid.value || grids.value[0]!.id) === one.id} onClick={() => {
-              chosenGrid.value = one.id;
-              tab.value = "grid";
-            }}>
+            <button type="button" aria-pressed={grid && (chosenGrid.value || grids.value[0]!.id) === one.id} onClick={() => showGrid(one.id)}>
               <b>{one.name}</b>
               <small>{t("grid.cells", { count: one.cells })}</small>
             </button>
@@ -140,7 +134,7 @@ function Told({ run, detail }: { run: Run; detail: RunDetail }) {
   return (
     <>
       {detail.verdict ? <VerdictCard verdict={detail.verdict} onUse={number => takeEpoch(run, number)} /> : (
-        <section class="panel verdict">
+        <section class="panel verdict none">
           <header><h2>{t("verdict.none")}</h2></header>
           <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
           <Button kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />

@@ -1,9 +1,15 @@
 // What a run drew of itself: an epoch a row, a prompt a column, the same seeds all along.
 import { useSignal } from "@preact/signals";
-import type { Run, Sample } from "../api/types";
+import { post } from "../api/http";
+import type { GridJob, Job, Run, Sample } from "../api/types";
+import { JobLine } from "../queue/job_line";
+import { baseFor } from "../state/choose";
 import { t } from "../state/i18n";
+import { attempt } from "../state/notices";
+import { grids, jobs, lorasById, server } from "../state/studio";
+import { Button } from "../ui/controls";
 import { Large } from "./large";
-import { takeEpoch } from "./take";
+import { showGrid, takeEpoch } from "./take";
 import { PictureGrid, type GridPicture } from "./picture_grid";
 import { moved } from "./window";
 
@@ -27,7 +33,7 @@ export function tabled(samples: readonly Sample[]): SampleTable {
 
 export function Samples({ run, samples, best }: { run: Run; samples: readonly Sample[]; best: number | undefined }) {
   const open = useSignal<[number, number] | null>(null);
-  if (samples.length === 0) return <section class="panel"><header><h2>{t("samples")}</h2></header><p class="hint">{t("samples.none")}</p></section>;
+  if (samples.length === 0) return <NoSamples run={run} />;
   const { epochs, prompts, at } = tabled(samples);
   const has = new Set(run.epochs.map(epoch => epoch.number));
   const cell = (row: number, column: number): GridPicture | null => {
@@ -58,6 +64,33 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
           onUse={has.has(epochs[open.value[0]]!) ? () => takeEpoch(run, epochs[open.value![0]]!) : null}
           onClose={() => (open.value = null)} />
       ) : null}
+    </section>
+  );
+}
+
+/** A run that drew nothing of itself: its epochs can be drawn side by side now. */
+function NoSamples({ run }: { run: Run }) {
+  const asked = useSignal<string | null>(null);
+  const job = jobs.value.find(one => one.id === asked.value);
+  const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
+  const base = baseFor(family, run.base);
+  const drawn = grids.value.filter(grid => grid.path.startsWith(`${run.path}-verdict`)).sort((a, b) => b.cells - a.cells)[0];
+  const draw = async (): Promise<void> => {
+    if (!base) return;
+    const prompts = (server.value?.prompts[family] ?? [""]).slice(0, 2);
+    const request: GridJob = { kind: "grid", base: base.id, rows: [run.id], weights: "0:1:0.25", prompts, seeds: [1], root: run.root, name: `${run.name}-grid` };
+    const started = await attempt(() => post<Job>("api/jobs", request));
+    if (started) asked.value = started.id;
+  };
+  return (
+    <section class="panel">
+      <header><h2>{t("samples")}</h2></header>
+      <p>{t(drawn ? "samples.verdict" : "samples.none")}</p>
+      <div class="tools">
+        {drawn ? <Button id="verdict-grid" label={t("samples.show")} onClick={() => showGrid(drawn.id)} /> : null}
+        <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void draw()} />
+      </div>
+      {job ? <JobLine job={job} /> : null}
     </section>
   );
 }

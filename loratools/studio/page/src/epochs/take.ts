@@ -8,6 +8,12 @@ import { go } from "../state/route";
 import { lorasById } from "../state/studio";
 
 export const chosenGrid = signal("");
+export const tab = signal<"run" | "grid">("run");
+
+export function showGrid(id: string): void {
+  chosenGrid.value = id;
+  tab.value = "grid";
+}
 
 export function takeEpoch(run: Run, number: number): void {
   const file = run.epochs.find(epoch => epoch.number === number)?.lora;

@@ -239,8 +239,9 @@ export interface KeptDesk {
 export const recallDesk = (): KeptDesk | null => recall<KeptDesk | null>("desk", null);
 export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("scenes", []);
 
-/** The scenes of a first visit: the family's own prompts, at seed 1. */
+/** The scene of a first visit: of the family's prompts one that shows a whole figure, hands and all, at seed 1. */
 export function firstScenes(family: string): readonly Scene[] {
   const prompts = server.peek()?.prompts[family] ?? [];
-  return (prompts.length > 0 ? prompts.slice(0, 1) : [""]).map(prompt => ({ prompt, negative: "", seed: 1 }));
+  const whole = prompts.find(prompt => /\b(full|cowboy)[ _](body|shot)\b/.test(prompt));
+  return [{ prompt: whole ?? prompts[0] ?? "", negative: "", seed: 1 }];
 }

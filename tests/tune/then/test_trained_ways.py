@@ -1,4 +1,4 @@
-"""Picks on a tiny base, with the real trainer: what is learnt from, what is kept, and how it stops and goes on."""
+"""Ways that train, on a tiny base with the real trainer: what is learnt from, what is kept, how they stop and go on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.measures.build import MeasureSet
+from loratools.measures.estimate import Estimate
 from loratools.measures.measure import Better, Shown
 from loratools.ops.merging.terms import Term
 from loratools.preview.request.request import SamplingRequest
@@ -21,11 +23,14 @@ from loratools.train import trainer
 from loratools.tune import run as tune_run
 from loratools.tune import tuning
 from loratools.tune.problem.effort import Effort
+from loratools.tune.problem.goals import Goals
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.then import ThenEffort
 from loratools.tune.progress import TuneProgress
+from loratools.tune.report.columns import HeldOut
 from loratools.tune.report.result import TuneResult
-from loratools.tune.then import workplace
+from loratools.tune.report.verdict import Verdict
+from loratools.tune.then import chain, workplace
 
 SMALL = Effort(
     prompts=2,
@@ -71,15 +76,16 @@ def follow(trained: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tuning, "build_measures", measures)
     base = load_base(tiny, device="cpu")
 
-    def run(out: str = "out", on_progress=None, seeds: tuple[int, ...] = (1,), **words) -> TuneResult:  # type: ignore[no-untyped-def]
+    def run(  # type: ignore[no-untyped-def]
+        out: str = "out", on_progress=None, seeds: tuple[int, ...] = (1,), then: tuple[str, ...] = ("picks",)
+    ) -> TuneResult:
         request = TuneRequest(
             ("hands",),
             PROMPTS,
             seeds=seeds,
             effort=SMALL,
-            then=("picks",),
+            then=then,
             sampling=SamplingRequest(steps=1, size=(64, 64), sampler="DDIM"),
-            **words,
         )
         term = Term(read(trained / "runs/ink/ink-000003.safetensors"), 1.0, label="ink")
         return tuning.tune(base, [term], request, tmp_path / out, on_progress=on_progress)
@@ -141,3 +147,39 @@ def test_too_few_good_pictures_train_nothing(follow, tmp_path: Path, monkeypatch
     monkeypatch.setattr(tune_run, "check_it_varies", lambda measured: None)
     result = follow()
     assert "only 0 of 40 pictures are good" in result.then[0].reason and not (tmp_path / "out/then").exists()
+
+
+@pytest.mark.slow
+def test_a_defect_lora_is_the_difference_of_two_trainings_in_amounts_by_block(follow, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = follow(then=("defect-lora",), seeds=(1, 2))
+    (way,) = json.loads((tmp_path / "out/tune.json").read_text())["then"]
+    folder = tmp_path / "out/then/1-defect-lora"
+    counts = [len(list((folder / name).glob("*.png"))) for name in ("good", "bad")]
+    assert way["pairs"] == 6 and counts == [6, 6]
+    captions = [[path.read_text() for path in sorted((folder / name).glob("*.txt"))] for name in ("good", "bad")]
+    assert captions[0] == captions[1], "pairs of one prompt each"
+    good, bad = (read(folder / f"run/{name}-000002.safetensors") for name in ("good", "bad"))
+    defect, sound = read(folder / "defect.safetensors"), read(folder / "sound.safetensors")
+    for name in defect:
+        wanted = bad[name].dense() - good[name].dense()
+        near = 2e-3 * float(wanted.abs().max())
+        assert torch.allclose(defect[name].dense(), wanted, rtol=0, atol=near)
+        assert torch.allclose(sound[name].dense(), -wanted, rtol=0, atol=near)
+    assert len(way["totals"]) == 4 and way["totals"][way["subtracted"]] == min(way["totals"].values())
+    assert result.then[0].terms and way["figures"]["defect"]["n"] == 4
+    if way["subtracted"] == "by amounts by block":
+        assert set(way["amounts"]) == set(result.space.names)
+
+
+@pytest.mark.slow
+def test_a_search_follows_only_what_changed(follow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def taken(held: HeldOut, goals: Goals, _: object, columns: tuple[str, str], __: float) -> Verdict:
+        return Verdict(columns[0], Estimate(-1.0, 0.1, 4), True, ())
+
+    monkeypatch.setattr(chain, "judge_answer", taken)
+    result = follow(then=("picks", "search", "search"), seeds=(1, 2))
+    picks, search, last = result.then
+    assert picks.helped and search.helped and search.before == "1-picks" and result.answer == "2-search"
+    assert not last.column and "nothing has changed since the last search" in last.reason
+    assert set(search.facts["vector"]) == set(result.space.names)
+    assert [term.adapter.path.name for term in search.terms] == [f"picks-{picks.facts['epoch']:06d}.safetensors"]
