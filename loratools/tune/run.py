@@ -300,7 +300,7 @@ class _Session:
             history = self._with(history, generation)
         model = Model.of(history, goals, space)
         best, fresh = self._by_fresh_pictures(model, history, strength)
-        if np.array_equal(best, space.start):  # other pictures do not bear even plain strength
+        if fresh and np.array_equal(best, space.start):  # other pictures do not bear even plain strength
             strength = 1.0
         return _Found(history, best, strength, finished, _effects(model, space), fresh)
 

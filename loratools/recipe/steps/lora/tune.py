@@ -92,7 +92,7 @@ def draft(request: StepRequest) -> Draft:
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=effort.search_pictureseffort.pool + sum(later),
+        units=effort.search_pictures(effort.pool, effort.fresh) + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
