@@ -153,12 +153,14 @@ class _Place:
 
 
 def _settle(gpu: str | None, threads: int) -> None:
-    """In a new process: let it see its own GPU alone, before CUDA starts, and so many CPU threads."""
+    """In a new process: let it see its own GPU alone, before CUDA starts, and use so many CPU threads, unless
+    OMP_NUM_THREADS says how many."""
     if gpu is not None:
         os.environ[_VISIBLE] = gpu
     import torch
 
-    torch.set_num_threads(threads)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
 
 
 def _gpus(device: str) -> list[str]:

@@ -132,7 +132,7 @@ By LoRA ("lowest" is the worst of {SEEDS} choices of marks):
 
 def _strangeness(probe: Probe, known: Values, usual: float, features: Values) -> Values:
     """(n,) of pictures with these features."""
-    return Unfamiliar(lambda _: features, probe, known, usual)(())
+    return Unfamiliar(lambda _: features, probe.scaling, known, usual)(())
 
 
 def _guard(loras: Sequence[Lora]) -> str:

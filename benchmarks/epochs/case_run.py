@@ -16,6 +16,7 @@ from benchmarks.epochs.truth import folk_choices, judged_truth, scored
 from loratools.adapter.files.epoch_files import epochs
 from loratools.base.load import load_base
 from loratools.preview.request.options import EngineOptions
+from loratools.tune.epochs.decide import decide
 from loratools.tune.epochs.verdict import VerdictRequest, epoch_verdict
 
 _BATCH = 32
@@ -38,11 +39,11 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     request = VerdictRequest(run, "pocket", seeds=case.seeds, device=device, engine=engine)
     judged = epoch_verdict(request)
     lap(JUDGED)
-    blind = epoch_verdict(VerdictRequest(run, "pocket", seeds=case.seeds, device=device, engine=engine, measures=()))
-    lap(BLIND)
     more = case.seeds or MORE_SEEDS
     judged_more = epoch_verdict(VerdictRequest(run, "pocket", seeds=more, device=device, engine=engine))
     blind_more = epoch_verdict(VerdictRequest(run, "pocket", seeds=more, device=device, engine=engine, measures=()))
+    seen = {"judged": Seen.of(judged_more), "blind": Seen.of(blind_more)}
+    blind = decide(seen["blind"].of_seeds(frozenset(judged.seeds)).evidence)
     lap("verdicts on more pictures")
     files = epochs(run)
     truth = judged_truth(load_base("pocket", device=device), files, case)
@@ -50,18 +51,18 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     numbers = [epoch.number for epoch in files]
     choices = {
         JUDGED: judged.decision.epoch,
-        BLIND: blind.decision.epoch,
+        BLIND: blind.epoch,
         MORE: judged_more.decision.epoch,
         **folk_choices(run),
     }
-    write(keep / f"{name}.npz", truth, {"judged": Seen.of(judged_more), "blind": Seen.of(blind_more)})
+    write(keep / f"{name}.npz", truth, seen)
     with Image.open(run / "lora-verdict/epochs.png") as sheet:
         sheet.reduce(2).save(keep / f"{name}.webp", quality=70)
     shutil.rmtree(work, ignore_errors=True)  # a GPU machine's disk is small
     return {
         "case": asdict(case),
         "sentence": judged.decision.sentence,
-        "sentence_without_judge": blind.decision.sentence,
+        "sentence_without_judge": blind.sentence,
         "epochs": numbers,
         "best": numbers[truth.best],
         "truth": truth.json(),

@@ -50,14 +50,18 @@ class Hosts:
         port: that it listens on.
         names: given with ``--host``, besides those of this machine alone.
         any_address: also any numeric address: a name that was made to point here is none.
+        proxies: whole ``Host`` headers that a proxy in front hands on, such as ``studio.example``.
     """
 
     port: int
     names: tuple[str, ...] = ()
     any_address: bool = False
+    proxies: tuple[str, ...] = ()
 
     def allow(self, host: str) -> bool:
         """Whether a ``Host`` header names this server, with its exact port."""
+        if host.lower() in (own.lower() for own in self.proxies):
+            return True
         name, port = _split(host.lower())
         if port != self.port:
             return False
@@ -227,8 +231,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) 
 
 def _host_remedy(hosts: Hosts) -> str:
     return (
-        f"open http://127.0.0.1:{hosts.port}; through a tunnel keep the port the same on both sides, behind another "
-        "name start with --host NAME"
+        f"open http://127.0.0.1:{hosts.port}; through a tunnel keep the port the same on both sides, behind a proxy "
+        "start with --proxy and the name in the browser's address"
     )
 
 

@@ -28,10 +28,12 @@ class Address:
     Attributes:
         host: a name or address; ``0.0.0.0`` for every network of this machine.
         port: 0 for any free one.
+        proxies: names, with ports other than 80 and 443, that a proxy in front is called by.
     """
 
     host: str = LOCAL
     port: int = 0
+    proxies: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -68,14 +70,16 @@ def serve(
         studio = Studio(port, secrets, roots, options)
         named = not address.local and address.host not in _EVERYWHERE
         shown = _in_brackets(address.host) if named else LOCAL
-        hosts = Hosts(port, (shown, *_own_names(address)), any_address=address.host in _EVERYWHERE)
+        hosts = Hosts(
+            port, (shown, *_own_names(address)), any_address=address.host in _EVERYWHERE, proxies=address.proxies
+        )
         url = f"http://{shown}:{port}/#{secrets.token}"
         if options.demo:
             _add_demo(studio)
         say(url)
         _explain(address, port, secrets, warn)
         if browser:
-            threading.Timer(0.3, webbrowser.open, [url]).start()
+            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         _run(make_app(studio, hosts), sockets)
 
 

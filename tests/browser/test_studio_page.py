@@ -247,6 +247,23 @@ def test_it_comes_back_after_a_lost_connection_with_every_event_once(page: Page,
     assert any(draw["stream"] == 0 for draw in stub.draws[-draws:])
 
 
+def test_while_the_demo_is_made_its_progress_stands_where_the_epochs_will_be(
+    page: Page, stub: Stub, address: str
+) -> None:
+    stub.empty, stub.jobs = True, [job(1, title="train ink")]
+    page.js("localStorage.removeItem('loratools.desk')")
+    page.visit(address + "#/queue")
+    until(lambda: len(stub.sockets) == 1)
+    seen = len(stub.watches)
+    page.js("location.hash = '#/'; location.reload()")
+    page.wait("document.querySelector('.making .meter') !== null")
+    until(lambda: len(stub.watches) > seen)
+    assert "train ink" in text(page, ".making") and page.js("location.hash") == "#/epochs"
+    stub.empty = False
+    stub.tell("run", {"ids": ["ink"]})
+    page.wait("document.querySelector('#use-best') !== null")
+
+
 def test_a_refused_page_says_where_the_address_is(page: Page, stub: Stub, address: str) -> None:
     stub.failing["/api/state"] = m.Failure(error="this browser has no key", remedy="open the printed address")
     page.visit(address + "#/blocks")

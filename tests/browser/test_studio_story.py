@@ -70,7 +70,8 @@ def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
     page.js("[...document.querySelectorAll('.beside-pictures .button')][0].click()")
     page.wait("document.querySelector('#scenes textarea') !== null")
     page.js(f"""(() => {{ const set = (selector, value) => {{
-      const field = document.querySelector('#scenes ' + selector); field.value = value; field.dispatchEvent(new Event('change')); }};
+      const field = document.querySelector('#scenes ' + selector);
+      field.value = value; field.dispatchEvent(new Event('change')); }};
       set('textarea', {PROMPT!r}); set('.sampling input.number', '{STEPS}'); }})()""")
     page.key("Escape")
     page.wait("document.querySelector('[data-symptom=hands]') !== null")

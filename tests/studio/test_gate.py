@@ -189,6 +189,9 @@ def test_names_given_with_host_are_allowed_and_for_every_network_numbers_alone()
     everywhere = Hosts(PORT, (), any_address=True)
     assert everywhere.allow(f"192.168.1.2:{PORT}") and everywhere.allow(f"[fe80::1]:{PORT}")
     assert not everywhere.allow(f"evil.example:{PORT}")
+    proxied = Hosts(PORT, proxies=("studio.example", "studio.example:8443"))
+    assert proxied.allow("Studio.example") and proxied.allow("studio.example:8443") and proxied.allow(HOST)
+    assert not proxied.allow("studio.example:80") and not proxied.allow("other.example")
     assert Hosts(80).allow("localhost") and not Hosts(80).allow("localhost:8080")
 
 

@@ -22,11 +22,25 @@ from loratools.cli.options import device_option
     metavar="H",
     help="Address to listen on; any other lets other machines in, who need the printed address.",
 )
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Also answer to a proxy in front, by the name in the browser's address. Repeatable.",
+)
 @click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @click.option("--fake-engine", is_flag=True, hidden=True)
 @device_option
 def command(
-    folders: tuple[str, ...], demo: bool, port: int, host: str, no_browser: bool, fake_engine: bool, device: str
+    folders: tuple[str, ...],
+    demo: bool,
+    port: int,
+    host: str,
+    proxies: tuple[str, ...],
+    no_browser: bool,
+    fake_engine: bool,
+    device: str,
 ) -> None:
     """Open a page in the browser for the LoRAs, runs, grids and recipes in your folders.
 
@@ -50,7 +64,7 @@ def command(
         Path(FOLDER).mkdir(exist_ok=True)
     serve(
         folders or (".",),
-        Address(host, port),
+        Address(host, port, proxies),
         Options(demo=demo, fake_engine=fake_engine, device=device),
         browser=not no_browser,
         say=click.echo,

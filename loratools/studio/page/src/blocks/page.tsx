@@ -5,6 +5,7 @@ import { href } from "../state/route";
 import { loras, runs } from "../state/studio";
 import { desk, redo, undo } from "../state/stack";
 import { Button } from "../ui/controls";
+import { making, Making } from "../queue/making";
 import { Faders } from "./faders";
 import { flip, Memory } from "./memory";
 import { Pictures } from "./pictures";
@@ -62,6 +63,7 @@ export function BlocksPage() {
 }
 
 function Empty() {
+  if ((runs.value ?? []).length === 0 && making().length > 0) return <Making />;
   const nothing = loras.value !== null && loras.value.length === 0;
   return (
     <div class="bench start">

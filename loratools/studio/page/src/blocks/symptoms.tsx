@@ -109,7 +109,12 @@ function takeEvidence({ vector, amount }: Measured): void {
 
 /** The rule's words in the person's language, where it was applied to a stack. */
 function said({ started, symptom, kind }: Last): string {
-  return kind === "fix" && started.turn > 0 ? tOr(`rule.${symptom}.${started.turn - 1}`, started.note) : started.note;
+  if (kind !== "fix" || started.stack === null) return started.note;
+  for (let turn = started.turn - 1; turn >= 0; turn--) { // the last step is made again and again
+    const words = tOr(`rule.${symptom}.${turn}`, "");
+    if (words) return words;
+  }
+  return started.note;
 }
 
 function Result() {

@@ -6,10 +6,10 @@ import type { GridCell, GridDetail, MarkAnswer } from "../api/types";
 import { nameOf } from "../state/choose";
 import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
-import { grids, loras, runs } from "../state/studio";
+import { loras, runs } from "../state/studio";
 import { Button, Details } from "../ui/controls";
 import { Large } from "./large";
-import { chosenGrid, takeEpoch } from "./take";
+import { takeEpoch } from "./take";
 import { Pairs, Standings } from "./pairs";
 import { PictureGrid, type GridPicture, type GridRow } from "./picture_grid";
 import { moved } from "./window";
@@ -44,8 +44,7 @@ export function cellIn({ rows, columns, at }: Lines, row: number, column: number
   return down && across && shot ? at.get(`${down.row} ${across.weight} ${shot[0]} ${shot[1]}`) : undefined;
 }
 
-export function GridView() {
-  const id = chosenGrid.value || grids.value[0]?.id || "";
+export function GridView({ id }: { id: string }) {
   const detail = useSignal<GridDetail | null>(null);
   const prompt = useSignal<number | null>(null);
   const seed = useSignal<number | null>(null);
@@ -85,8 +84,9 @@ export function GridView() {
     return found ? () => takeEpoch(found.run, found.epoch) : null;
   };
   const words = (shot: Shot): string => `${grid.prompts[shot[0]]} · ${shot[1]}`;
+  const above = (shot: Shot): string => `${t("scene.seed")} ${shot[1]} · ${grid.prompts[shot[0]]}`;
   const rows = lines.rows.map(({ row, shot }): GridRow => ({ key: `${row} ${shot?.join()}`, label: grid.rows[row] ?? "", note: shot ? words(shot) : "" }));
-  const heads = lines.columns.map(({ weight, shot }) => `${weight === 0 ? t("grid.base") : `× ${weight}`}${shot ? ` · ${words(shot)}` : ""}`);
+  const heads = lines.columns.map(({ weight, shot }) => `${weight === 0 ? t("grid.base") : `× ${weight}`}${shot ? ` · ${above(shot)}` : ""}`);
   const keyed = (key: string, row: number, column: number): boolean => {
     if (/^[0-5]$/.test(key)) void mark(row, column, Number(key));
     else if (key.toLowerCase() === "u") use(row)?.();
@@ -99,7 +99,6 @@ export function GridView() {
       <section class="panel grid-panel" aria-labelledby="grid-title">
         <header>
           <h2 id="grid-title">{grid.name}</h2>
-          <span class="hint">{t("grid.cells", { count: grid.cells })}</span>
           <Pick label={t("grid.prompt")} values={grid.prompts.map((text, n) => [n, text])} value={prompt.value} onChange={n => (prompt.value = n)} />
           <Pick label={t("scene.seed")} values={grid.seeds.map(n => [n, String(n)])} value={seed.value} onChange={n => (seed.value = n)} />
           <label class="field inline"><span>{t("grid.size")}</span><input type="range" min={72} max={320} step={4} value={side.value} onInput={event => (side.value = Number(event.currentTarget.value))} /></label>

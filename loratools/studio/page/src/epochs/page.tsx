@@ -10,6 +10,7 @@ import { href, route } from "../state/route";
 import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../state/studio";
 import { Button, Icon, Meter } from "../ui/controls";
 import { JobLine } from "../queue/job_line";
+import { making, Making } from "../queue/making";
 import { Chart } from "./chart";
 import { GridView } from "./grid_view";
 import { Samples } from "./samples";
@@ -22,6 +23,7 @@ export const sorted = (all: readonly Run[]): Run[] => [...all].sort((a, b) => b.
 export function EpochsPage() {
   const list = sorted(runs.value ?? []);
   const chosen = list.find(run => run.id === route.value.rest) ?? list[0];
+  if (list.length === 0 && making().length > 0) return <Making />;
   if (runs.value !== null && list.length === 0 && grids.value.length === 0) {
     return <div class="bench start"><h2>{t("epochs.empty")}</h2><p>{t("epochs.empty.help")}</p><a class="button" href={href("blocks")}>{t("page.blocks")}</a></div>;
   }
@@ -44,7 +46,7 @@ export function EpochsPage() {
         </section>
         {grids.value.length > 0 ? <GridPicks grid={grid} /> : null}
       </nav>
-      {grid ? <GridView /> : chosen ? <RunView key={chosen.id} run={chosen} /> : null}
+      {grid ? <GridView id={chosenGrid.value || grids.value[0]!.id} /> : chosen ? <RunView key={chosen.id} run={chosen} /> : null}
     </div>
   );
 }

@@ -8,8 +8,9 @@ import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { grids, jobs, lorasById, server } from "../state/studio";
 import { Button } from "../ui/controls";
+import { GridView } from "./grid_view";
 import { Large } from "./large";
-import { showGrid, takeEpoch } from "./take";
+import { takeEpoch } from "./take";
 import { PictureGrid, type GridPicture } from "./picture_grid";
 import { moved } from "./window";
 
@@ -68,13 +69,14 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
   );
 }
 
-/** A run that drew nothing of itself: its epochs can be drawn side by side now. */
+/** A run that drew nothing of itself: the pictures that its verdict rests on, or its epochs drawn side by side now. */
 function NoSamples({ run }: { run: Run }) {
   const asked = useSignal<string | null>(null);
   const job = jobs.value.find(one => one.id === asked.value);
   const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
   const base = baseFor(family, run.base);
-  const drawn = grids.value.filter(grid => grid.path.startsWith(`${run.path}-verdict`)).sort((a, b) => b.cells - a.cells)[0];
+  const drawn = grids.value.filter(grid => grid.path.startsWith(`${run.path}-verdict`) || grid.rows.some(row => row.startsWith(`${run.name}@`))).sort((a, b) => b.cells - a.cells)[0];
+  if (drawn) return <GridView id={drawn.id} />;
   const draw = async (): Promise<void> => {
     if (!base) return;
     const prompts = (server.value?.prompts[family] ?? [""]).slice(0, 2);
@@ -85,9 +87,8 @@ function NoSamples({ run }: { run: Run }) {
   return (
     <section class="panel">
       <header><h2>{t("samples")}</h2></header>
-      <p>{t(drawn ? "samples.verdict" : "samples.none")}</p>
+      <p>{t("samples.none")}</p>
       <div class="tools">
-        {drawn ? <Button id="verdict-grid" label={t("samples.show")} onClick={() => showGrid(drawn.id)} /> : null}
         <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void draw()} />
       </div>
       {job ? <JobLine job={job} /> : null}

@@ -156,5 +156,5 @@ function soon(name: string, load: () => Promise<void>): void {
 
 /** Where a visit without an address begins: where epochs wait to be chosen and no stack is there yet, with them. */
 export function firstPage(hasStack: boolean): void {
-  go(!hasStack && (runs.value ?? []).length > 0 ? "epochs" : "blocks", "", true);
+  go(!hasStack && ((runs.value ?? []).length > 0 || server.value?.demo) ? "epochs" : "blocks", "", true);
 }
