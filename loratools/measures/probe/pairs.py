@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loratools.errors import MeasureError
+from loratools.errors import MeasureError, UnsureError
 from loratools.measures.measure import Better, Shown
 from loratools.measures.probe.marks import SECOND, Describe, SecondProbe, Unfamiliar, Values, usual_distance
 from loratools.measures.probe.ridge import Scaling
@@ -153,14 +153,15 @@ def pair_measures(
     Args:
         base, whole: the base's own pictures, and the whole LoRA's.
     Raises:
-        MeasureError: for fewer than six choices, or where they are foretold no better than by chance.
+        MeasureError: for fewer than six choices.
+        UnsureError: where they are foretold no better than by chance.
     """
     if len(choices) < FEWEST:
         raise MeasureError(f"{len(choices)} choices are too few to learn from; answer {FEWEST} pairs at least")
     sides = sides_of(choices, describe, [*base, *whole])
     preference, foretold = _fitted(sides)
     if not foretold.clears_chance:
-        raise MeasureError(
+        raise UnsureError(
             f"the choices say nothing yet that holds for others: {foretold.text()}, and a coin tells 50 %; "
             f"{_contradicted(sides) or 'answer more pairs'}"
         )
