@@ -199,6 +199,7 @@ class Trainer:
                 parts.base_adapters.base_digest,
                 log,
                 recipe=self._recipe,
+                ancestors=self._ancestors(),
             )
             device, total = parts.precision.device, parts.dry_run.steps
             with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
@@ -251,6 +252,11 @@ class Trainer:
             *parts.base_adapters.inputs,
             *([init_weights.input] if init_weights else []),
         )
+
+    def _ancestors(self) -> dict[str, Mapping[str, Any]]:
+        """How the LoRAs that the run builds on were made, by digest."""
+        start = self._parts.trained.network.init_weights
+        return {**self._parts.base_adapters.ancestors, **(start.ancestors if start else {})}
 
     def _resumed(self) -> State | None:
         """The state that the config asks to go on from, put into the network and the optimiser."""
