@@ -158,8 +158,7 @@ def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Sp
     if not prompts:
         apart = exclusive_tags("" if base is None else base.name)
         prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
-    most = request.effort.prompts, request.effort.held_out
-    return split_prompts(prompts, request.seeds, most, request.seed)
+    return split_prompts(prompts, request.seeds, request.effort, request.seed)
 
 
 def _fine_settings(base: Base, request: TuneRequest) -> SamplingSettings:

@@ -34,7 +34,18 @@ from loratools.tune.report.verdict import Verdict
 from loratools.tune.then import chain, workplace
 from tests.loras import lora_tensors, save
 
-SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+SMALL = Effort(
+    prompts=2,
+    held_out=2,
+    pool=4,
+    shots=2,
+    population=3,
+    screening=9,
+    generations=1,
+    checks=1,
+    fresh=2,
+    strengths=(0.7,),
+)
 PROMPTS = ("1girl, smile", "1girl, red hair", "1girl, hat", "1girl, ink style")
 
 
