@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from loratools.errors import MeasureError
+from loratools.errors import UnsureError
 from loratools.measures.measure import Better, Measure, Shown
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
@@ -79,12 +79,12 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
     Args:
         base: the base's own pictures, without the LoRA.
     Raises:
-        MeasureError: if the marks are not told apart better than by chance.
+        UnsureError: if the marks are not told apart better than by chance.
     """
     probe, features = _fitted(marked, describe, base)
     prompts = [picture.prompt for picture in marked.pictures]
     if not probe.auc.clears_chance:
-        raise MeasureError(
+        raise UnsureError(
             f"the marks cannot be told apart yet: {probe.auc.text()}, and guessing is 0.5; mark more pictures that "
             "clearly differ in this one respect"
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loratools.errors import MeasureError
+from loratools.errors import MeasureError, UnsureError
 from loratools.measures.measure import Better, Shown
 from loratools.measures.probe.marks import SECOND, Describe, SecondProbe, Unfamiliar, Values, usual_distance
 from loratools.measures.probe.ridge import Scaling
@@ -44,7 +44,10 @@ class PairChoice:
 
 @dataclass(frozen=True)
 class Foretold:
-    """How many choices, none of which were learnt from, are foretold; ties left out. The interval is Wilson's, 95 %."""
+    """How many choices, none of which were learnt from, are foretold; ties left out.
+
+    The interval is Wilson's of 90 %: of twenty voters who toss a coin, one is believed.
+    """
 
     right: int
     of: int
@@ -54,7 +57,7 @@ class Foretold:
         """Of the share that is foretold."""
         if not self.of:
             return 0.0, 1.0
-        z, n, p = 1.959964, self.of, self.right / self.of
+        z, n, p = 1.644854, self.of, self.right / self.of
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
         return max(0.0, middle - half), min(1.0, middle + half)
@@ -65,7 +68,7 @@ class Foretold:
         return self.interval[0] > 0.5
 
     def text(self) -> str:
-        """``17 of 20 choices foretold, 85 % (64 to 95)``."""
+        """``17 of 20 choices foretold, 85 % (68 to 94)``."""
         low, high = self.interval
         share = self.right / self.of if self.of else 0.0
         return f"{self.right} of {self.of} choices foretold, {100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
@@ -153,14 +156,15 @@ def pair_measures(
     Args:
         base, whole: the base's own pictures, and the whole LoRA's.
     Raises:
-        MeasureError: for fewer than six choices, or where they are foretold no better than by chance.
+        MeasureError: for fewer than six choices.
+        UnsureError: where they are foretold no better than by chance.
     """
     if len(choices) < FEWEST:
         raise MeasureError(f"{len(choices)} choices are too few to learn from; answer {FEWEST} pairs at least")
     sides = sides_of(choices, describe, [*base, *whole])
     preference, foretold = _fitted(sides)
     if not foretold.clears_chance:
-        raise MeasureError(
+        raise UnsureError(
             f"the choices say nothing yet that holds for others: {foretold.text()}, and a coin tells 50 %; "
             f"{_contradicted(sides) or 'answer more pairs'}"
         )

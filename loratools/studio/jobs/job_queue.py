@@ -31,10 +31,9 @@ from loratools.studio.jobs.store import JobStore
 
 _LOOK = 0.3  # seconds between two looks at the jobs that run
 _LIGHT = 2  # light jobs at once
-_GRACE = 60.0  # seconds in which a process that was started has to say that it has begun
+_GRACE = 60.0  # seconds in which a process that another server started has to say that it has begun
 _ASKED = (0, 1)  # of a search that waits for a person's answers: with a result so far, and without one
 _INTERRUPTED = (130, 143)  # exit codes of a command that was interrupted
-_STARTS = 3  # times that a process which never began is started again
 _LOG = logging.getLogger(__name__)
 OnChange = Callable[[str, JobRecord], object]
 """Called with ``job`` or ``log`` and the job."""
@@ -238,32 +237,28 @@ class JobQueue:
             self._on_change("log", record)
         if end is not None and (exited or not folder.is_alive):
             self._finish(record, end.code, end.error, end.ended)
-        elif exited or (process is None and not folder.is_alive):
-            self._lost(record, folder)
-        else:
+        elif process is not None and not exited:  # its lock is not tried, which it may be about to take
             self._tell_progress(record, folder)
+        elif folder.is_alive:  # of a server that was killed
+            self._processes.pop(record.id, None)
+            self._tell_progress(record, folder)
+        elif folder.ended() is None:  # else it ended between the two looks
+            self._lost(record, folder, None if process is None else process.returncode)
 
-    def _lost(self, record: JobRecord, folder: JobFolder) -> None:
-        """The process is gone and has not said how it ended; or it has not begun yet."""
-        if folder.ended() is not None:  # it ended between the two looks
-            return
-        code = process.poll() if (process := self._processes.get(record.id)) is not None else None
-        if not folder.begun:
-            if (
-                code is None
-                and record.started
-                and time.time() - record.started < _GRACE
-                and record.id in self._processes
-            ):
-                return
-            if record.times < _STARTS and code in (None, 0):  # the server was killed before it had begun
-                self._put(replace(record, state="waiting", times=record.times - 1))
-                return
-        if record.state == "stopping":
+    def _lost(self, record: JobRecord, folder: JobFolder, code: int | None) -> None:
+        """The process is gone and has not said how it ended; or it has not begun yet.
+
+        Args:
+            code: that it exited with; None for one that another server started.
+        """
+        if not folder.begun and code is None:
+            if time.time() - (record.started or 0.0) > _GRACE:  # that server was killed before it could start it
+                self._put(replace(record, state="waiting", times=max(0, record.times - 1)))
+        elif record.state == "stopping":
             self._end(record, record.goal or "stopped", None)
-            return
-        why = folder.last_error() or "its process is gone: it was killed, or the machine ran out of memory"
-        self._end(record, "failed", why)
+        else:
+            why = folder.last_error() or "its process is gone: it was killed, or the machine ran out of memory"
+            self._end(record, "failed", why)
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
         if code in _ASKED and any(open_round(Path(path)) for path in record.results):

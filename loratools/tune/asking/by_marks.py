@@ -56,7 +56,10 @@ class MarksAsker:
         self, number: int, generations: Sequence[Generation], answered: Sequence[Answered], draws: KeptDraws
     ) -> PageContent:
         """Pictures of every prompt, in columns whose place says nothing."""
-        chosen = to_mark(generations, self.shots, _FIRST if number == 1 else _LATER, self.seed)
+        known = {cell.key for own in answered for cell in own.page.cells()}
+        chosen = to_mark(generations, self.shots, _FIRST if number == 1 else _LATER, self.seed, known)
+        if not chosen:
+            raise MeasureError("every picture that was drawn has been shown for marking; give more prompts or seeds")
         cells: list[Cell] = []
         counts: dict[str, int] = {}
         for candidate in chosen:

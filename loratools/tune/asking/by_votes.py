@@ -13,11 +13,13 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from loratools.errors import MeasureError
 from loratools.files import replacing
 from loratools.measures.build import MeasureSet
 from loratools.measures.estimate import Values
 from loratools.measures.measure import Shown
 from loratools.measures.probe.pairs import FEWEST, PairChoice, bounded, sides_of
+from loratools.measures.probe.ridge import Scaling
 from loratools.measures.votes.choose import telling_pairs
 from loratools.measures.votes.preference import FEATURE_KERNELS, fit_preference
 from loratools.measures.votes.votes_file import Votes
@@ -91,6 +93,8 @@ class VotesAsker:
         groups = self._groups(generations, draws)
         cells = [cell for own in groups for cell in own]
         pairs = self._pairs(groups, self._choices(answered, draws), draws)
+        if not pairs:
+            raise MeasureError("every pair that could be asked has been answered; give more prompts or seeds")
         symptoms = " and ".join(self.symptoms)
         about = (
             f"each side is one vector, {_SHOWN} pictures of the same prompts and seeds on both sides",
@@ -192,23 +196,31 @@ class VotesAsker:
     ) -> list[tuple[str, str]]:
         """The round's pairs, sides by chance: any in the first round, later those that tell most."""
         random = np.random.default_rng([self.seed, len(choices)])
-        if not choices:
-            pairs = list(islice(_spread_pairs(groups, random), PAIRS))
+        if choices:
+            pairs = self._telling(groups, choices, draws)
         else:
-            cells = [cell for own in groups for cell in own]
-            sides = sides_of(choices, self.describe)
-            pictures = [picture for cell in cells for picture in _opened(cell, draws)]
-            scaled = bounded(sides.scaling, self.describe(pictures))
-            ends = np.cumsum([len(cell.parts) for cell in cells])
-            new = [scaled[end - len(cell.parts) : end].mean(0) for cell, end in zip(cells, ends, strict=True)]
-            preference = fit_preference(np.concatenate([sides.features, new]), sides.choices, FEATURE_KERNELS)
-            first, numbered = len(sides.features), []
-            for own in groups:
-                numbered.append(list(range(first, first + len(own))))
-                first += len(own)
-            chosen = telling_pairs(preference, numbered, PAIRS, self.seed)
-            pairs = [(cells[a - len(sides.features)], cells[b - len(sides.features)]) for a, b in chosen]
-        return [(one.key, two.key) if random.random() < 0.5 else (two.key, one.key) for one, two in pairs]
+            pairs = [(one.key, two.key) for one, two in islice(_spread_pairs(groups, random), PAIRS)]
+        return [(one, two) if random.random() < 0.5 else (two, one) for one, two in pairs]
+
+    def _telling(
+        self, groups: Sequence[Sequence[Cell]], choices: Sequence[PairChoice], draws: KeptDraws
+    ) -> list[tuple[str, str]]:
+        """Keys of sides of which nothing was asked yet."""
+        sides = sides_of(choices, self.describe)
+        cells = {cell.key: cell for own in groups for cell in own if cell.key not in sides.names}
+        features = np.concatenate(
+            [sides.features, *(self._mean(sides.scaling, cell, draws) for cell in cells.values())]
+        )
+        names = [*sides.names, *cells]
+        preference = fit_preference(features, sides.choices, FEATURE_KERNELS)
+        number = {name: n for n, name in enumerate(names)}
+        numbered = [sorted({number[cell.key] for cell in own}) for own in groups]
+        return [(names[a], names[b]) for a, b in telling_pairs(preference, numbered, PAIRS, self.seed)]
+
+    def _mean(self, scaling: Scaling, cell: Cell, draws: KeptDraws) -> Values:
+        """(1, d) of a side."""
+        mean: Values = bounded(scaling, self.describe(_opened(cell, draws))).mean(0, keepdims=True)
+        return mean
 
     def _choices(self, answered: Sequence[Answered], draws: KeptDraws) -> list[PairChoice]:
         choices = []

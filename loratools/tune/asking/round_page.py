@@ -177,11 +177,12 @@ class RoundPage:
         content: dict[str, Any] = {"format": FORMAT, "cells": cells, "stars": dict(stars), "pairs": won}
         write_text(self.answers, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
-    def wanted(self, what: str) -> AnswersWantedError:
-        """The sentence that asks a person."""
+    def wanted(self, what: str, because: str = "") -> AnswersWantedError:
+        """The sentence that asks a person, after one that says why there is more to ask."""
+        before = f"{because}; " if because else ""
         return AnswersWantedError(
-            f"{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file with "
-            "`votes=FILE`), and run the same command again",
+            f"{before}{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file "
+            "with `votes=FILE`), and run the same command again",
             self.page,
             self.answers,
         )

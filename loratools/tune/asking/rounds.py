@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from loratools.errors import TuneError
+from loratools.errors import TuneError, UnsureError
 from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Shown
 from loratools.measures.votes.votes_file import Votes
@@ -102,7 +102,7 @@ class AskedTune:
 
         Raises:
             AnswersWantedError: if the first pictures have no answers yet; they are drawn by then.
-            MeasureError: for answers that tell nothing.
+            MeasureError: for answers that tell nothing, also after the last round.
             FormatError: for answers about other pictures.
         """
         if self.tune.ranks.world > 1:
@@ -110,10 +110,11 @@ class AskedTune:
         TuneFolder(self._path, part=self.asker.folder).begin(self.tune.key, owner, force=force)
         result: TuneResult | None = None
         answered: list[Answered] = []
+        unsure = ""
         for number in range(1, self.rounds + 1):
-            page, says = self._page(number), ""
+            page, says = self._page(number), unsure
             if number > 1 or not self.given:
-                if result is not None:
+                if result is not None and not unsure:
                     enough, says = self.asker.enough(result, answered, self._draws)
                     if enough:
                         return self._ended(result, says)
@@ -122,7 +123,14 @@ class AskedTune:
                 if votes is None:
                     return self._waiting(page, number, result, says)
                 answered.append(Answered(page, votes))
-            result = self._searched(number, answered, result, owner, recipe)
+            try:
+                result, unsure = self._searched(number, answered, result, owner, recipe), ""
+            except UnsureError as error:
+                if number == self.rounds:
+                    raise
+                unsure = str(error)
+                self.tune.on_note(unsure)
+                continue
             if not result.finished:
                 return result  # it was stopped; the same call goes on in this round
         if result is None:
@@ -200,7 +208,7 @@ class AskedTune:
         return not any(_same_text(own.answers, self.votes) for own in [*earlier, page])
 
     def _waiting(self, page: RoundPage, number: int, result: TuneResult | None, says: str) -> TuneResult:
-        wanted = page.wanted(self.asker.wanted)
+        wanted = page.wanted(self.asker.wanted, says if result is None else "")
         if result is None:
             raise wanted
         so_far = f"{says}; " if says else ""

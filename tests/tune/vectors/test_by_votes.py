@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loratools.errors import AnswersWantedError, MeasureError
+from loratools.errors import AnswersWantedError, MeasureError, UnsureError
 from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Shown
 from loratools.measures.probe.pairs import PairChoice, pair_measures, second_pair_probe
@@ -54,7 +54,7 @@ class Voting:
 
     def run(self, world: World | None = None, chooser: Any = None, **words: Any) -> TuneResult:
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
-        shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
+        shots = split_prompts(PROMPTS, (1, 2), TINY, 1)
         run = TuneRun(
             space=self.tuning.space,
             request=request,
@@ -146,7 +146,17 @@ def test_a_page_asks_its_pairs_and_the_next_one_is_drawn_of_the_answers(
 
 def test_answers_by_chance_are_not_trusted(voting: Voting) -> None:
     random = np.random.default_rng(2)
-    with pytest.raises(MeasureError, match=r"the choices say nothing yet .* choices foretold, .*a coin tells 50 %"):
+    asked: list[Question] = []
+
+    def by_chance(question: Question) -> float | None:
+        asked.append(question)
+        return float(random.random() < 0.5) if len(asked) <= PAIRS else None
+
+    with pytest.raises(AnswersWantedError, match=r"say nothing yet .* choices foretold, .*coin tells 50 %.*round-2"):
+        voting.run(chooser=by_chance)
+    first = {frozenset(pair) for pair in voting.page(1).pairs()}
+    assert not first & {frozenset(pair) for pair in voting.page(2).pairs()}, "more is asked before anything is searched"
+    with pytest.raises(UnsureError):
         voting.run(chooser=lambda question: float(random.random() < 0.5))
 
 
