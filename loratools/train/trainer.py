@@ -24,7 +24,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import join, leave
 from loratools.train.dry_run.report import DryRun
-from loratools.train.interrupt import StopRequest
+from loratools.train.interrupt import FINISHING, StopRequest
 from loratools.train.loop import LoopParts, TrainingLoop
 from loratools.train.output.header import HeaderFacts, now
 from loratools.train.output.log import NoLog, RunLog
@@ -187,7 +187,7 @@ class Trainer:
             self._log(state) as log,
             tensorboard as board,
             attached(parts),
-            StopRequest(ranks, say=self._progress, file=self._folder.stop) as stop,
+            StopRequest(ranks, say=FINISHING if self._progress else "", file=self._folder.stop) as stop,
         ):
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)

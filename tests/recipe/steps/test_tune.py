@@ -37,7 +37,18 @@ MEASURE = """\
 def bright(images, prompts, seeds):
     return [sum(image.convert("L").histogram()[128:]) for image in images]
 """
-SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+SMALL = Effort(
+    prompts=2,
+    held_out=2,
+    pool=4,
+    shots=2,
+    population=3,
+    screening=9,
+    generations=1,
+    checks=1,
+    fresh=2,
+    strengths=(0.7,),
+)
 
 
 @pytest.fixture
