@@ -31,6 +31,7 @@ from benchmarks.measuring.measured_loras import (
     table,
     within_shots,
 )
+from benchmarks.measuring.pairs import pairs_report
 from benchmarks.measuring.voting import votes_report
 from loratools.files import write_text
 from loratools.measures.probe.auc import auc
@@ -54,6 +55,7 @@ def main() -> None:
     if not loras:
         parser.error(f"{args.data} holds nothing that benchmarks.measure_data made")
     parts = [_head(loras), _marks(loras), _guard(loras), _styles(loras), _obedience(loras), _distance(loras)]
+    parts.append(pairs_report(loras))
     parts.append(votes_report([(lora.name, lora.stored) for lora in loras]))
     write_text(args.out, "\n\n".join(part.strip() for part in parts) + "\n")
 
@@ -132,7 +134,7 @@ By LoRA ("lowest" is the worst of {SEEDS} choices of marks):
 
 def _strangeness(probe: Probe, known: Values, usual: float, features: Values) -> Values:
     """(n,) of pictures with these features."""
-    return Unfamiliar(lambda _: features, probe, known, usual)(())
+    return Unfamiliar(lambda _: features, probe.scaling, known, usual)(())
 
 
 def _guard(loras: Sequence[Lora]) -> str:

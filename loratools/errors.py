@@ -19,6 +19,7 @@
     ├── GridError               weights, rows or sizes that make no grid
     │   └── MemoryShortError    not even one picture fits the device's memory
     ├── MeasureError            a measure of pictures that cannot tell, or that failed
+    │   └── UnsureError         a person's answers say nothing yet that holds for other pictures; more of them may
     ├── DatasetError            images or captions that cannot be trained on
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
@@ -130,6 +131,10 @@ class MemoryShortError(GridError):
 
 class MeasureError(LoratoolsError):
     """A measure of pictures that cannot be made, failed, or cannot tell pictures apart."""
+
+
+class UnsureError(MeasureError):
+    """What a person said of pictures does not tell others apart better than by chance; more answers may help."""
 
 
 class DatasetError(LoratoolsError):

@@ -1,9 +1,9 @@
 """Does a person's word repair a LoRA? ``python -m benchmarks.measuring.by_person --work WORK -o OUT.json NAME...``
 
 Each LoRA, ``STYLE-DEFECT-SEED`` of :mod:`benchmarks.defect_loras`, is tuned without the judge, which only stands in for
-the person who marks the pictures that the tune shows, at most forty of either side in three rounds. What comes out is
-then measured by the judge on the tune's held-out pictures. A case that is done is kept in OUT; ``--quick`` takes quick
-tunes.
+the person: who marks the pictures that the tune shows, at most forty of either side in three rounds, or with ``--by
+votes`` chooses between two sides, sixty times at most. What comes out is then measured by the judge on the tune's
+held-out pictures. A case that is done is kept in OUT; ``--quick`` takes quick tunes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.defect_loras import defect_lora
-from benchmarks.measuring.simulated import simulated_marks
+from benchmarks.measuring.simulated import simulated_choices, simulated_marks
 from benchmarks.tune import Case, prompts_of
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
@@ -27,7 +27,7 @@ from loratools.errors import LoratoolsError
 from loratools.files import write_text
 from loratools.measures.judged import judge_measures
 from loratools.measures.measure import Shown, take
-from loratools.measures.request import MeasureRequest
+from loratools.measures.request import parse_measures
 from loratools.ops.merging.terms import Term
 from loratools.tune import FULL, QUICK, TuneRequest, TuneResult
 from loratools.tune.tuning import tune
@@ -41,38 +41,40 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="STYLE-DEFECT-SEED")
     parser.add_argument("--work", type=Path, required=True, help="LoRAs and tunes are kept there")
     parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--by", choices=("marks", "votes"), default="marks")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     done: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     for name in args.names:
-        if name not in done:
+        key = f"{name} by {args.by}"
+        if key not in done:
             try:
-                done[name] = by_marks(name, args.work / name, args.device, quick=args.quick)
+                done[key] = by_person(name, args.by, args.work / name, args.device, quick=args.quick)
             except LoratoolsError as error:  # such as marks that tell nothing; the others go on
                 print(f"{name}: failed: {error}", flush=True)
                 continue
             write_text(args.out, json.dumps(done, indent=1) + "\n")
-        print(line(name, done[name]), flush=True)
+        print(line(key, done[key]), flush=True)
 
 
-def by_marks(name: str, folder: Path, device: str, *, quick: bool) -> dict[str, Any]:
-    """One LoRA, trained where it is not there yet, and tuned by marks."""
+def by_person(name: str, by: str, folder: Path, device: str, *, quick: bool) -> dict[str, Any]:
+    """One LoRA, trained where it is not there yet, and tuned by ``marks`` or ``votes``."""
     style, defect, seed = name.split("-")
     lora = defect_lora(style, defect, int(seed), folder, device)
     base, begun = load_base("pocket", device=device), time.monotonic()
     request = TuneRequest(
         (defect,),
         tuple(prompts_of(Case(style, defect, int(seed)), "search", 16)),
-        measures=(MeasureRequest("marks"),),
+        measures=parse_measures([by]),
         effort=QUICK if quick else FULL,
         training=lora.images,
         batch=_BATCH if base.device.type == "cuda" else 8,
     )
     notes: list[str] = []
     terms = [Term(read(lora.file), 1.0, label=name)]
-    marker = simulated_marks(defect, style)
-    result = tune(base, terms, request, folder / "by-marks", on_note=notes.append, marker=marker)
+    marker, chooser = simulated_marks(defect, style), simulated_choices(defect)
+    result = tune(base, terms, request, folder / f"by-{by}", on_note=notes.append, marker=marker, chooser=chooser)
     return {
         "columns": judged(result, style, defect),
         "answer": result.verdict.answer,

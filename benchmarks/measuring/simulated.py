@@ -1,4 +1,4 @@
-"""The judge in a person's place: it marks pictures that a tune shows."""
+"""The judge in a person's place: it marks pictures that a tune shows, or chooses between sides of pairs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from loratools.measures.judged import judge_measures
 from loratools.measures.measure import Shown
+from loratools.tune.asking.by_votes import Question
 
 SOUND, BROKEN = 0.5, 1.2  # grades of a defect: up to here a picture is marked good, from here on bad
 IN_STYLE, LOST = 0.7, 0.3  # of the style's probability in the whole LoRA's own pictures
+UNSURE, SAME = 0.15, 0.05  # grades, of a choice between two sides
 MOST = (20, 10, 10)  # marks of either side in each round, 40 in all
 
 
@@ -42,3 +44,21 @@ def simulated_marks(defect: str, style: str, most: Sequence[int] = MOST) -> Call
         return stars
 
     return marker
+
+
+def simulated_choices(defect: str, seed: int = 0) -> Callable[[Question], float]:
+    """A chooser for :func:`loratools.tune.tuning.tune` with ``measures=(MeasureRequest("votes"),)``.
+
+    It takes the side whose mean grade is lower, and is as unsure as :data:`UNSURE`: a difference of that size is seen
+    in five of six choices, and one below :data:`SAME` is none.
+    """
+    measure = judge_measures().by_name[defect]
+    random = np.random.default_rng(seed)
+
+    def chooser(question: Question) -> float:
+        left, right = (float(measure(side).mean()) for side in (question.left, question.right))
+        if abs(left - right) < SAME:
+            return 0.5
+        return float(right - left + random.normal(0, UNSURE) > 0)
+
+    return chooser

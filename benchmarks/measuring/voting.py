@@ -135,9 +135,10 @@ def votes_report(loras: Sequence[tuple[str, Mapping[str, npt.NDArray[np.generic]
     total = np.concatenate(halved).sum(0)
     heads = " | ".join(f"after {count} choices" for count in CHOICES)
     reached = ", ".join(f"{own} after {count}" for own, count in zip(total, CHOICES, strict=True))
-    return f"""## Votes (`votes`), simulated
+    return f"""## A model of vectors alone, simulated
 
-A voter (the judge's readings, `benchmarks/measuring/voting.py`) chooses of two vectors, {PROMPTS} pictures of either
+What was tried before choices taught a probe of pictures, and needs no look at them: a Gaussian process over vectors. A
+voter (the judge's readings, `benchmarks/measuring/voting.py`) chooses of two vectors, {PROMPTS} pictures of either
 side by side. Cells: the leader's share of the whole LoRA's defect (median, lowest and highest of {SEEDS} runs), its
 share of the style (median), and in how many runs of {SEEDS} the defect is halved with {_KEPT:.0%} of the style kept.
 "Explained" is how well the simulation knows vectors that were left out.

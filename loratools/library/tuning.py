@@ -115,8 +115,9 @@ def tune(
         terms: a LoRA file, or a merge string, whose first LoRA of positive weight is searched.
         base: a Diffusers folder, a ``.safetensors`` or ``.ckpt`` file, a hub id, or ``pocket``.
         symptoms: ``hands``, ``limbs``, ``face``, ``clothes``, ``chaos`` or ``style``; one or more.
-        measures: ``judge``, which reads the pocket base's pictures and is the default, ``marks=VOTES.json``,
-            ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or ``command=COMMAND``.
+        measures: ``judge``, which reads the pocket base's pictures and is the default; ``votes`` or ``marks``, which
+            ask a person; ``marks=VOTES.json``, ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or
+            ``command=COMMAND``.
         prompts: prompts, or files of them; made of the LoRA's training tags if there are none.
         seeds: of the search's pictures; the report has others.
         keep: the share of the style that has to stay.
@@ -131,6 +132,8 @@ def tune(
         The ``file``, the ``sheet``, and figures of before and after; ``text()`` for a person, and ``json()``.
     Raises:
         TuneError, PromptError, MeasureError: if there is nothing to search, or to search by.
+        AnswersWantedError: where a person is asked: ``page`` waits for answers, which belong into ``answers``; then the
+            same call goes on. A result whose ``waiting`` is not empty asks for more, which may be left.
         LoratoolsError: of the kinds that ``merge`` and ``render_grid`` name.
     """
     from loratools.base.load import load_base

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from loratools.base.model import Base
     from loratools.measures.probe.encoded import EncodedBatch
     from loratools.measures.probe.marked import Marked
+    from loratools.measures.probe.marks import MarksMeasures, SecondProbe
+    from loratools.measures.probe.pairs import PairChoice, PairMeasures
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,7 @@ class MeasureContext:
         whole: the LoRA's, at its whole weights.
         training: its training pictures, or the folder that holds them, where that is known.
         marked: pictures that a person marked when the tune asked for it; None where it asked for nothing.
+        choices: between pictures, which a person made when the tune asked for them; None where it asked for none.
         keeps: style and obedience are to be kept, by what the base sees where no judge is asked for. An order of epochs
             leaves that away: obedience by the base falls with style, so that it compares vectors and not epochs.
     """
@@ -42,6 +45,7 @@ class MeasureContext:
     whole: Sequence[Shown]
     training: Path | Sequence[Shown] | None = None
     marked: Marked | None = None
+    choices: Sequence[PairChoice] | None = None
     keeps: bool = True
 
     @property
@@ -83,6 +87,15 @@ class _Building:
     checks: list[Measure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, led: MarksMeasures | PairMeasures, second: SecondProbe) -> None:
+        """What a person said, with its guard, and the probe that has to agree."""
+        self.targets.append(led.measure)
+        if not any(own.name == led.guard.name for own in self.kept):
+            self.kept.append(led.guard)
+        if second.measure is not None:
+            self.checks.append(second.measure)
+        self.notes += [*led.notes, second.note]
+
 
 def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) -> MeasureSet:
     """The measures that ``requests`` ask for.
@@ -107,7 +120,7 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
             building.targets.append(CommandMeasure(request.source, request.better))
     kinds = {request.kind for request in requests}
     kept = context.keeps and "judge" not in kinds
-    if kept or kinds & MARKED:
+    if kept or kinds & MARKED or context.choices is not None:
         _by_base(requests, context, building, kept=kept)
     return MeasureSet(
         tuple(building.targets), tuple(building.kept), tuple(building.checks), "votes" in kinds, tuple(building.notes)
@@ -163,19 +176,19 @@ def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, buildi
     from loratools.measures.probe.encoded import picture_encoder
     from loratools.measures.probe.marked import Marked, read_marked
     from loratools.measures.probe.marks import marks_measures, second_probe
+    from loratools.measures.probe.pairs import pair_measures, second_pair_probe
     from loratools.measures.probe.unet_features import NEAR, UNetFeatures
 
     encode = picture_encoder(context.base)
     describe = LastBatch(UNetFeatures(context.base, encode=encode))
-    marked = Marked()
+    outer = UNetFeatures(context.base, NEAR, encode, outer=True)
+    base, whole, marked = context.base_pictures, context.whole, Marked()
     if any(request.kind in MARKED for request in requests):
         marked = read_marked(requests, context.marked)
-        marks = marks_measures(marked, describe, context.base_pictures)
-        second = second_probe(marked, UNetFeatures(context.base, NEAR, encode, outer=True), context.base_pictures)
-        building.targets.append(marks.measure)
-        building.kept.append(marks.guard)
-        building.checks += [] if second.measure is None else [second.measure]
-        building.notes += [*marks.notes, second.note]
+        building.add(marks_measures(marked, describe, base), second_probe(marked, outer, base))
+    if context.choices is not None:
+        second = second_pair_probe(context.choices, outer, base, whole)
+        building.add(pair_measures(context.choices, describe, base, whole), second)
     if kept:
         _keep_style(context, describe, marked, building)
         _keep_obedience(context, encode, building)

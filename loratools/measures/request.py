@@ -79,6 +79,8 @@ def parse_measures(texts: Sequence[str]) -> tuple[MeasureRequest, ...]:
         if requests.count(request) > 1:
             raise MeasureError(f"the measure '{request.text}' is given twice")
     given = {request.kind for request in requests}
+    if "votes" in given and given & MARKED:
+        raise MeasureError("'votes' and marks are two ways to ask the same; give one of them")
     for one, other in (("like", "unlike"), ("unlike", "like")):
         if one in given and not given & {other, "marks"}:
             raise MeasureError(f"'{one}' alone cannot tell good from bad; give '{other}=FOLDER' as well")
@@ -88,6 +90,11 @@ def parse_measures(texts: Sequence[str]) -> tuple[MeasureRequest, ...]:
 def asks_for_marks(requests: Sequence[MeasureRequest]) -> bool:
     """Whether a search is to show pictures of its own for marking: ``marks`` without a file."""
     return any(request.kind == "marks" and not request.source for request in requests)
+
+
+def asks_for_votes(requests: Sequence[MeasureRequest]) -> bool:
+    """Whether a search is to ask a person which of two vectors' pictures are better."""
+    return any(request.kind == "votes" for request in requests)
 
 
 def check_symptom(symptom: str) -> None:

@@ -22,6 +22,7 @@ from loratools.recipe.schema.recipe import read_recipe
 
 if TYPE_CHECKING:
     from loratools.train.distributed import Ranks
+    from loratools.tune.asking.by_votes import Chooser
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -49,6 +50,7 @@ def tune_recipe(
     on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] | None = None,
     votes: Path | None = None,
+    chooser: Chooser | None = None,
 ) -> TunedRecipe:
     """Tune the merge step of ``recipe`` and edit its vector in place; not before a person has answered all questions.
 
@@ -60,7 +62,7 @@ def tune_recipe(
         base: instead of the recipe's own.
         ranks: of several processes that all call this, in one process group, when what the merge needs is there
             (:func:`make_needed`); the first one edits the recipe.
-        votes: as of :func:`loratools.tune.tuning.tune`.
+        votes, chooser: as of :func:`loratools.tune.tuning.tune`.
     Raises:
         RecipeError: before anything is drawn, if the recipe's vector cannot be edited.
         LoratoolsError: of a step that fails, or as :func:`loratools.tune.tune`.
@@ -93,6 +95,7 @@ def tune_recipe(
         force=context.force,
         ranks=ranks,
         votes=votes,
+        chooser=chooser,
     )
     symptoms = " and ".join(request.symptoms)
     say = f"{symptoms}: {result.verdict.answer} vector of {out.name}/tune.json"

@@ -59,8 +59,7 @@ class Studio:
 
     def job(self, record: JobRecord) -> Job:
         """A job as the page sees it."""
-        waiting = [own.id for own in self.queue.jobs() if own.state == "waiting"]
-        position = waiting.index(record.id) + 1 if record.id in waiting else 0
+        position = self.queue.place(record)
         command = command_text(record.argv, Path(record.cwd))
         return record.job(command, self.queue.progress(record.id), self._results(record), position)
 
@@ -76,8 +75,8 @@ class Studio:
         if kind == "log":
             self.events.add("log", {"job": record.id, "last": self.queue.lines(record.id)})
             return
-        removed = all(own.id != record.id for own in self.queue.jobs())
-        data = {"id": record.id, "removed": True} if removed else self.job(record).model_dump(mode="json")
+        known = self.queue.is_known(record.id)
+        data = self.job(record).model_dump(mode="json") if known else {"id": record.id, "removed": True}
         self.events.add("job", data)
         if record.state == "done":
             self.index.look_soon()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.errors import FileError, HeldError, StudioError
-from loratools.files import is_locked, locked
+from loratools.files import is_locked, locked, write_text
 from loratools.studio.token import Secrets
 
 STATE = ".loratools-studio"  # a hidden folder in each root: the lock, and in the first one the queue and its logs
@@ -199,10 +199,21 @@ def held(roots: Roots) -> Iterator[None]:
                 if (parent / STATE).is_dir() and parent not in {own.path for own in roots.roots}:
                     _refuse_held(root.path, parent)
             try:
+                _hide(root.path / STATE)
                 locks.enter_context(locked(root.path / STATE / "server"))
             except HeldError as error:
                 raise HeldError(_held_text(root.path, root.path)) from error
         yield
+
+
+def _hide(state: Path) -> None:
+    """Make the hidden folder, which version control leaves alone.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    if not (state / ".gitignore").exists():
+        write_text(state / ".gitignore", "*\n")
 
 
 def _refuse_held(path: Path, parent: Path) -> None:

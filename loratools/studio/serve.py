@@ -79,7 +79,7 @@ def serve(
         say(url)
         _explain(address, port, secrets, warn)
         if browser:
-            threading.Timer(0.3, webbrowser.open, [url]).start()
+            threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
         _run(make_app(studio, hosts), sockets)
 
 

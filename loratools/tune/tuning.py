@@ -13,14 +13,17 @@ from loratools.base.model import Base
 from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import Marked
-from loratools.measures.request import MARKED, asks_for_marks, digest_of_sources
+from loratools.measures.probe.pairs import PairChoice
+from loratools.measures.request import MARKED, asks_for_marks, asks_for_votes, digest_of_sources
 from loratools.ops.merging.merge import term_facts
 from loratools.ops.merging.terms import Term
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.train.distributed import Ranks
-from loratools.tune.asking.by_marks import MarkedTune, Marker
+from loratools.tune.asking.by_marks import Marker, MarksAsker
+from loratools.tune.asking.by_votes import Chooser, VotesAsker
+from loratools.tune.asking.rounds import AskedTune, Asker
 from loratools.tune.drawing import BaseDraws, coarse_settings
 from loratools.tune.folder import TuneFolder
 from loratools.tune.problem.prompts import Split, exclusive_tags, prompts_from_header, split_prompts
@@ -49,6 +52,7 @@ def tune(
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
     earlier: Term | None = None,
     marker: Marker | None = None,
+    chooser: Chooser | None = None,
     votes: Path | None = None,
 ) -> TuneResult:
     """Search the block weights of the first positive term of ``terms`` for what ``request`` names, and report.
@@ -67,10 +71,12 @@ def tune(
         recipe: for the header of the file, if this is a recipe's step.
         ranks: of several processes that all call this with the same arguments, in one process group.
         earlier: an earlier epoch of the tuned LoRA: how much of each block comes from it is searched as well.
-        marker: gives pictures their stars where the measure is ``marks`` without a file, in place of a person.
+        marker: gives pictures their stars, in place of a person; for the measure ``marks`` without a file.
+        chooser: chooses between two sides; for the measure ``votes``.
         votes: what a page of ``out`` exported, where it was not saved beside that page.
     Raises:
-        AnswersWantedError: where the measure is ``marks`` without a file, and the first page is not marked yet.
+        AnswersWantedError: where the measure is ``votes``, or ``marks`` without a file, and the first page has no
+            answers yet.
         TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
         MeasureError: for a measure that fails, or says the same of every picture.
         FileError: if ``out`` holds something else.
@@ -83,9 +89,14 @@ def tune(
 
     begun: list[Begun] = []
 
-    def make(base_pictures: Sequence[Shown], whole: Sequence[Shown], marked: Marked | None = None) -> MeasureSet:
-        context = MeasureContext(base, request.symptoms, base_pictures, whole, request.training, marked)
-        begun[:] = [Begun(build_measures(request.measures, context), base_pictures, whole)]
+    def measures(
+        drawn: Sequence[Shown],
+        whole: Sequence[Shown],
+        marked: Marked | None = None,
+        choices: Sequence[PairChoice] | None = None,
+    ) -> MeasureSet:
+        context = MeasureContext(base, request.symptoms, drawn, whole, request.training, marked, choices)
+        begun[:] = [Begun(build_measures(request.measures, context), drawn, whole)]
         return begun[0].measures
 
     weight, hear, done = max(1, round(fine.steps / coarse.steps)), on_progress or _silent, 0
@@ -104,7 +115,7 @@ def tune(
             request=request,
             shots=shots,
             draws=draws,
-            make_measures=make,
+            make_measures=measures,
             key=_key(space, request, base, shots, (fine, coarse)),
             folder=TuneFolder(Path(out), ranks.main),
             ranks=ranks,
@@ -112,9 +123,17 @@ def tune(
             on_progress=hear_search,
             on_note=on_note or (lambda text: None),
         )
-        if asks_for_marks(request.measures):
+        if asks_for_marks(request.measures) or asks_for_votes(request.measures):
             given = any(own.kind in MARKED and own.source for own in request.measures)
-            result = MarkedTune(run, make, given, marker, votes).run(owner, force=force, recipe=recipe)
+            asker: Asker
+            if asks_for_marks(request.measures):
+                asker = MarksAsker(shots.search, request.symptoms, measures, given, marker, request.seed)
+            else:
+                from loratools.measures.probe.unet_features import UNetFeatures
+
+                describe = UNetFeatures(base)
+                asker = VotesAsker(shots.search, request.symptoms, measures, describe, chooser, request.seed)
+            result = AskedTune(run, asker, given, votes).run(owner, force=force, recipe=recipe)
         else:
             result = run.run(owner, force=force, recipe=recipe)
     if not request.then or result.waiting:

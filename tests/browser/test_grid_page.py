@@ -230,6 +230,37 @@ def test_blind_pairs_hide_labels_and_end_in_standings(page: Page) -> None:
         assert left["prompt"] == right["prompt"] and left != right and "base" not in (left["weight"], right["weight"])
 
 
+def test_pairs_that_are_asked_for_come_in_their_order_until_all_are_answered(page: Page, tmp_path: Path) -> None:
+    view = page_view(tmp_path)
+    keys = [shot.key for shot in view.shots[:4]]
+    asked = ((keys[0], keys[1]), (keys[3], keys[2]), (keys[0], keys[2]))
+    (tmp_path / "asked.html").write_text(
+        draw_view(replace(view, pairs=asked, question="Which has the better hands?")), encoding="utf-8"
+    )
+    page.open(tmp_path / "asked.html")
+    caption = "document.getElementById('blind-caption').textContent"
+    assert page.js("document.getElementById('blind').open"), "it asks at once"
+    assert "Which has the better hands?" in page.js(caption) and "0 of 3 answered" in page.js(caption)
+    for number, key in enumerate(("ArrowLeft", "ArrowRight")):
+        page.key(key)
+        page.wait(f"{caption}.includes('{number + 1} of 3 answered')")
+        page.wait("!document.querySelector('#blind .won')")
+    page.key("u")
+    page.wait(f"{caption}.includes('1 of 3 answered')")
+    page.open(tmp_path / "asked.html")
+    page.wait(f"{caption}.includes('1 of 3 answered')")
+    for number, key in enumerate(("ArrowDown", "ArrowRight")):
+        page.key(key)
+        page.wait(f"{caption}.includes('{number + 2} of 3') || !document.getElementById('blind').open")
+        page.wait("!document.querySelector('#blind .won')")
+    page.wait("!document.getElementById('blind').open")
+    assert "export votes.json" in page.js("document.getElementById('status').textContent")
+    assert not page.js("document.getElementById('sheet-dialog').open"), "no standings of what is not labelled"
+    saved = page.js("JSON.parse(Object.entries(localStorage).find(([key]) => key.includes('asked.html'))[1])")
+    answers = [(pair["left"], pair["right"], pair["won"]) for pair in saved["pairs"]]
+    assert answers == [(*asked[0], "left"), (*asked[1], "tie"), (*asked[2], "right")]
+
+
 def test_filters_hide_rows_columns_and_cells(page: Page) -> None:
     focus(page)
     page.key("/")

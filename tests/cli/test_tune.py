@@ -174,3 +174,39 @@ def test_a_runs_earlier_epoch_by_block(here: Path) -> None:
     ):
         done = call(what, *words, epoch)
         assert done.exit_code == code and message in done.output, done.output
+
+
+def test_pictures_to_mark_are_asked_for_without_an_error(here: Path) -> None:
+    words = ("a", *QUICK, "--prompts", "prompts.txt", "--measure", "marks")
+    done = call(*words)
+    page, votes = here / "out/marks/round-1/grid.html", here / "out/marks/round-1/votes.json"
+    assert done.exit_code == 1 and page.is_file() and not (here / "out/tuned.safetensors").exists()
+    assert "mark pictures by stars in" in done.output and "--votes FILE" in done.output
+    assert "error" not in done.output and "run the same command again" in done.output
+    cells = json.loads((page.parent / "round.json").read_text())["cells"]
+    entries = {own["key"]: {"at": {}, "file": own["file"]} for own in cells}
+    content = {"format": "loratools votes 1", "cells": entries, "stars": {cells[0]["key"]: 5}, "pairs": []}
+    (here / "mine.json").write_text(json.dumps(content))
+    done = call(*words, "--votes", "mine.json")
+    assert done.exit_code == 1 and "error: no picture is marked bad" in done.output and votes.is_file()
+
+
+def test_pairs_are_asked_for_on_a_page_or_in_the_terminal(here: Path) -> None:
+    words = ("blocks", "tune", "a", *QUICK, "--prompts", "prompts.txt", "--measure", "votes")
+    done = CliRunner().invoke(cli, [*words, "--terminal"], input="l\nn\nq\n")
+    assert done.exit_code == 1 and "pair 3 of 20" in done.output and "answer the pairs in" in done.output, done.output
+    kept = json.loads((here / "out/votes/round-1/votes.json").read_text())
+    assert [pair["won"] for pair in kept["pairs"]] == ["left", "tie"]
+    files = [line.split()[1] for line in done.output.splitlines() if line.strip().startswith(("l ", "r "))]
+    assert len(files) == 6 and all(Path(file).is_file() for file in files)
+
+
+def test_answers_that_nothing_asked_for_are_refused(here: Path) -> None:
+    (here / "v.json").write_text("{}")
+    for more, message in (
+        (("--votes", "v.json"), "--votes answers what a tune asks"),
+        (("--terminal",), "--terminal asks for choices here"),
+        (("--measure", "votes", "--measure", "marks"), "two ways to ask the same"),
+    ):
+        done = call("a", *QUICK, *(own(here) if "--measure" not in more else ()), *more)
+        assert done.exit_code != 0 and message in done.output, done.output

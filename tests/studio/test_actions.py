@@ -12,11 +12,14 @@ import yaml
 from PIL import Image
 
 from loratools.library.merging import merge
+from loratools.measures.votes.votes_file import read_votes
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.record.folder import write_grid
 from loratools.preview.record.grid import Grid, Picture, RowInfo
 from loratools.studio.api.stacks import Stack
+from loratools.studio.jobs import spawn
+from loratools.studio.jobs.commands import Command
 from loratools.studio.stacks import merge_string
 from tests.loras import lora_tensors, save
 from tests.studio.served import Served, served
@@ -180,6 +183,38 @@ def test_a_search_is_a_job_and_runs_no_program_of_the_page(here: Served) -> None
     here.client.post(f"/api/jobs/{started['job']}", json={"do": "remove"})
     for measure in ("command=rm -rf /", "python=os:system"):
         assert here.client.post("/api/symptom", json={**body, "options": {"measure": [measure]}}).status_code == 422
+
+
+def test_a_search_by_votes_asks_in_the_page_and_goes_on(
+    here: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawn, "PROCESS", "tests.studio.obedient_job")
+    out = tmp_path / "tuned"
+    job = here.studio.queue.add(Command("tune", "t", ("ask", str(out)), tmp_path, True, results=(out,))).id
+    shown = finished(here, job)
+    assert (shown["state"], shown["asks"], shown["error"]) == ("paused", True, None)
+    seen = []
+    while (asked := here.client.get(f"/api/jobs/{job}/questions").json())["pair"]:
+        assert asked["question"] == "Which is less bad?" and (asked["done"], asked["total"]) == (len(seen), 3)
+        pair = asked["pair"]
+        assert here.client.get(f"/api/pictures/{pair['left_picture']}").status_code == 200
+        seen.append((pair["left"], pair["right"]))
+        body = {"left": pair["left"], "right": pair["right"], "winner": "right"}
+        assert here.client.post(f"/api/jobs/{job}/questions", json=body).status_code == 200
+        assert here.client.post(f"/api/jobs/{job}/questions", json=body).status_code in (400, 409)  # answered already
+    assert seen == [("key0", "key1"), ("key1", "key2"), ("key2", "key3")]
+    votes = read_votes(out / "votes/round-1/votes.json")
+    assert [(own.left, own.right, own.points) for own in votes.pairs] == [(*pair, 0.0) for pair in seen]
+    assert finished(here, job)["state"] == "done"
+
+
+@pytest.mark.parametrize("prompt", ["prompts.txt", "mine.yaml", "/etc/passwd", "."])
+def test_a_prompt_is_no_file_that_the_command_would_read(here: Served, prompt: str) -> None:
+    body = {"symptom": "hands", "kind": "tune", "stack": stack(here), "options": {"prompts": [prompt]}}
+    assert here.client.post("/api/symptom", json=body).status_code == 400
+    root = here.client.get("/api/state").json()["roots"][0]["id"]
+    grid = {"kind": "grid", "base": "pocket", "rows": [loras(here)["style"]], "prompts": [prompt], "root": root}
+    assert here.client.post("/api/jobs", json={**grid, "name": "g"}).status_code == 400
 
 
 def test_a_training_is_checked_when_it_is_added(here: Served, tmp_path: Path) -> None:

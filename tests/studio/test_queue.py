@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loratools.errors import FileError, StudioError
-from loratools.studio.jobs import spawn
+from loratools.studio.jobs import job_queue, spawn
 from loratools.studio.jobs.commands import HERE, Command
 from loratools.studio.jobs.job_log import LogReader
 from loratools.studio.jobs.job_queue import JobQueue
@@ -186,6 +187,27 @@ def test_a_job_outlives_the_server_and_the_next_one_finds_it(tmp_path: Path) -> 
     assert state(queue, first) == "done"
     assert [line.text for line in queue.log(first.id, 0).lines] == ["runs count 40", *(f"step {n}" for n in range(40))]
     queue.close()
+
+
+def test_a_job_that_another_server_was_about_to_start_is_not_started_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = JobQueue(tmp_path, lambda kind, record: None)
+    record = first.add(command(tmp_path, "count", "30"))
+    first.look()  # its process has been started, and has hardly begun
+    first.close()
+    second = JobQueue(tmp_path, lambda kind, record: None)
+    until(second, lambda: state(second, record) == "done")
+    assert second.job(record.id).times == 1
+    assert [line.text for line in second.log(record.id, 0).lines].count("runs count 30") == 1
+    # one that never came is started again after a while
+    lost = second.add(command(tmp_path, "count", "1"))
+    second._put(replace(lost, state="running", started=time.time(), times=1))
+    second.look()
+    assert state(second, lost) == "running"
+    monkeypatch.setattr(job_queue, "_GRACE", 0.0)
+    until(second, lambda: state(second, lost) == "done")
+    second.close()
 
 
 def test_a_job_that_ended_while_no_server_ran_is_found_ended(tmp_path: Path) -> None:

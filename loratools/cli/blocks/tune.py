@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import FAILED, Command, fail_usage
+from loratools.cli.app import Command, fail_usage
+from loratools.cli.blocks.answers import asking, choose, with_flags
 from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
@@ -23,7 +24,6 @@ from loratools.cli.options import (
     lora_options,
     print_json,
 )
-from loratools.errors import AnswersWantedError
 
 if TYPE_CHECKING:
     from loratools.library.terms import TermReading
@@ -54,6 +54,7 @@ class TuneFlags:
     merge: str | None
     training: str | None
     votes: str | None
+    terminal: bool
     negative: str | None
     steps: int | None
     cfg: float | None
@@ -91,7 +92,7 @@ class TuneFlags:
     "--measure",
     multiple=True,
     metavar="HOW",
-    help="judge, marks (the tune shows pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
+    help="judge, votes (pairs to choose from), marks (pictures to mark), marks=VOTES.json, like=DIR with unlike=DIR, "
     "python=MODULE:FUNCTION or command=COMMAND. Repeatable.  "
     "[default: judge, which reads the pocket base's pictures]",
 )
@@ -127,6 +128,7 @@ class TuneFlags:
     metavar="FILE",
     help="The votes.json that a page of this tune exported, where it was not saved beside that page.",
 )
+@click.option("--terminal", is_flag=True, help="With --measure votes: choose here, between two picture files.")
 @click.option("--negative", help="The negative prompt.")
 @click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
@@ -159,12 +161,17 @@ def tune(flags: TuneFlags) -> None:
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
       loratools blocks tune runs/ink/style@8 --base pocket --symptom hands --then picks -o tuned
     """
-    from loratools.measures.request import asks_for_marks
+    from loratools.measures.request import asks_for_marks, asks_for_votes
 
     request = _request(flags)
-    if flags.votes and not asks_for_marks(request.measures):
-        fail_usage("--votes answers what a tune asks, with --measure marks; votes of a grid are --measure marks=FILE")
-    with _asking():
+    voted = asks_for_votes(request.measures)
+    if flags.votes and not (voted or asks_for_marks(request.measures)):
+        fail_usage(
+            "--votes answers what a tune asks, with --measure votes or marks; stars of a grid are --measure marks=FILE"
+        )
+    if flags.terminal and not voted:
+        fail_usage("--terminal asks for choices here; it goes with --measure votes")
+    with asking():
         _tune(flags, request)
 
 
@@ -173,17 +180,6 @@ def _tune(flags: TuneFlags, request: TuneRequest) -> None:
         _recipe(flags, request)
     else:
         _terms(flags, request)
-
-
-@contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """What is asked of a person is no mistake: it is said without ``error:``; nothing is tuned yet, so it is no success
-    either."""
-    try:
-        yield
-    except AnswersWantedError as wanted:
-        click.echo(wanted)
-        click.get_current_context().exit(FAILED)
 
 
 def _request(flags: TuneFlags) -> TuneRequest:
@@ -243,6 +239,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
             ranks=ranks,
             earlier=earlier,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(result, flags)
@@ -295,6 +292,7 @@ def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
             votes=None if flags.votes is None else Path(flags.votes),
+            chooser=choose if flags.terminal else None,
         )
     if ranks.main:
         _print(tuned.result, flags, tuned.edit)
@@ -304,7 +302,7 @@ def _print(result: TuneResult, flags: TuneFlags, edit: EditResult | None = None)
     if flags.as_json:
         print_json({**result.json(), **({} if edit is None else {"recipe": edit.json()})})
         return
-    click.echo(result.text())
+    click.echo(with_flags(result.text()))
     if edit is not None:
         click.echo("\n".join(edit.lines()))
         if edit.written:

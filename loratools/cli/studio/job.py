@@ -6,6 +6,7 @@ how it ended. It needs no server, and outlives it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOOK = 0.3  # seconds between two looks at what it is asked
 _INTERRUPTED = 130
+_TRIES, _PAUSE = 20, 0.05  # to take the job's lock, and seconds between two of them
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,16 +33,26 @@ def main(arguments: Sequence[str]) -> int:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of whatever a script runs in its background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = JobFolder(Path(arguments[0]))
-    try:
-        with folder.alive():
-            command = folder.command()
-            folder.begin()
-            threading.Thread(target=_listen, args=(folder, command), daemon=True).start()
-            code = _run(command.argv)
-            folder.end(code, folder.last_error() if code else "")
-            return code
-    except HeldError:  # the job's process lives already
-        return 0
+    with contextlib.ExitStack() as held:
+        if not _held(folder, held):
+            return 0  # the job's process lives already
+        command = folder.command()
+        folder.begin()
+        threading.Thread(target=_listen, args=(folder, command), daemon=True).start()
+        code = _run(command.argv)
+        folder.end(code, folder.last_error() if code else "")
+        return code
+
+
+def _held(folder: JobFolder, stack: contextlib.ExitStack) -> bool:
+    """Take the job's lock; a server that looks whether somebody has it takes it for a moment as well."""
+    for _ in range(_TRIES):
+        try:
+            stack.enter_context(folder.alive())
+            return True
+        except HeldError:
+            time.sleep(_PAUSE)
+    return False
 
 
 def _run(argv: Sequence[str]) -> int:

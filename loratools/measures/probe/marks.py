@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from loratools.errors import MeasureError
-from loratools.measures.measure import Better, Shown
+from loratools.errors import UnsureError
+from loratools.measures.measure import Better, Measure, Shown
 from loratools.measures.probe.marked import Marked
-from loratools.measures.probe.ridge import Probe, fit_probe
+from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 
 Values = npt.NDArray[np.float64]
 Describe = Callable[[Sequence[Shown]], Values]  # pictures -> features (n, d)
@@ -50,14 +50,14 @@ class Unfamiliar:
     """
 
     describe: Describe
-    probe: Probe
+    scaling: Scaling
     known: Values  # (m, d), scaled
     usual: float
     name: str = "unfamiliar"
     better: Better = "lower"
 
     def __call__(self, pictures: Sequence[Shown]) -> Values:
-        distances = _nearest(self.probe.scaling(self.describe(pictures)), self.known)
+        distances = _nearest(self.scaling(self.describe(pictures)), self.known)
         return np.maximum(distances / self.usual - 1, 0.0)
 
 
@@ -79,17 +79,19 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
     Args:
         base: the base's own pictures, without the LoRA.
     Raises:
-        MeasureError: if the marks are not told apart better than by chance.
+        UnsureError: if the marks are not told apart better than by chance.
     """
     probe, features = _fitted(marked, describe, base)
     prompts = [picture.prompt for picture in marked.pictures]
     if not probe.auc.clears_chance:
-        raise MeasureError(
+        raise UnsureError(
             f"the marks cannot be told apart yet: {probe.auc.text()}, and guessing is 0.5; mark more pictures that "
             "clearly differ in this one respect"
         )
     scaled = probe.scaling(features)
-    guard = Unfamiliar(describe, probe, scaled, usual_distance(scaled, [*prompts, *(each.prompt for each in base)]))
+    guard = Unfamiliar(
+        describe, probe.scaling, scaled, usual_distance(scaled, [*prompts, *(each.prompt for each in base)])
+    )
     return MarksMeasures(ProbeMeasure("marks", "lower", describe, probe), guard, _notes(probe))
 
 
@@ -97,7 +99,7 @@ def marks_measures(marked: Marked, describe: Describe, base: Sequence[Shown] = (
 class SecondProbe:
     """A probe of the same marks in other features, or None where it tells nothing; and a sentence on its trust."""
 
-    measure: ProbeMeasure | None
+    measure: Measure | None
     note: str
 
 

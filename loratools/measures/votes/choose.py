@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from loratools.measures.votes.preference import Preference, normal
+from loratools.measures.votes.preference import Choice, Preference, fit_preference, normal
 
 Values = npt.NDArray[np.float64]
 _SAMPLES = 256  # of the utilities of all candidates together
@@ -76,6 +76,37 @@ def next_pair(
     chances = normal(sampled[:, left] - sampled[:, right])
     information = _entropy(chances.mean(0)) - _entropy(chances).mean(0)
     return fresh[int(information.argmax())]
+
+
+def telling_pairs(
+    preference: Preference, groups: Sequence[Sequence[int]], count: int, seed: int = 0
+) -> list[tuple[int, int]]:
+    """``count`` pairs of the preference's own vectors that tell most together, before any of them is answered.
+
+    One is taken after another by the mutual information of its outcome and the utilities; each is then counted as a
+    tie, by which what it would tell is not asked for again.
+
+    Args:
+        groups: numbers of vectors that may be compared with one another.
+    """
+    vectors, choices = preference.vectors, list[Choice](preference.choices)
+    able = [(a, b) for own in groups for n, a in enumerate(own) for b in own[n + 1 :]]
+    asked = {frozenset((choice.left, choice.right)) for choice in choices}
+    chosen: list[tuple[int, int]] = []
+    for turn in range(count):
+        fresh = [pair for pair in able if frozenset(pair) not in asked]
+        if not fresh:
+            break
+        sampled = _samples(preference, vectors, seed + turn)
+        left, right = np.array(fresh).T
+        chances = normal(sampled[:, left] - sampled[:, right])
+        information = _entropy(chances.mean(0)) - _entropy(chances).mean(0)
+        pair = fresh[int(information.argmax())]
+        chosen.append(pair)
+        asked.add(frozenset(pair))
+        choices.append(Choice(*pair, 0.5))
+        preference = fit_preference(vectors, choices, [preference.kernel])
+    return chosen
 
 
 def _samples(preference: Preference, candidates: Values, seed: int) -> Values:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,19 @@ class Choice:
     won: float
 
 
+class Prior(Protocol):
+    """What is believed of utilities before any choice."""
+
+    @property
+    def own(self) -> float:
+        """The variance of what is peculiar to one vector's pictures."""
+        ...
+
+    def between(self, one: Values, two: Values) -> Values:
+        """(n, m) covariances of the utilities of vectors (n, d) and (m, d), without what is peculiar to each."""
+        ...
+
+
 @dataclass(frozen=True)
 class Kernel:
     """The numbers of the utility's prior."""
@@ -57,6 +71,20 @@ class Kernel:
         return values
 
 
+@dataclass(frozen=True)
+class FeatureKernel:
+    """The prior of a utility that is linear in what a picture shows, where "vectors" are pictures' scaled features."""
+
+    linear: float
+    own: float = 0.05
+
+    def between(self, one: Values, two: Values) -> Values:
+        """(n, m) for features (n, d) and (m, d)."""
+        values: Values = self.linear * (one @ two.T) / one.shape[1]
+        return values
+
+
+FEATURE_KERNELS = tuple(FeatureKernel(linear) for linear in (1.0, 4.0, 16.0, 64.0))
 KERNELS = tuple(
     Kernel(linear, curved, length)
     for linear, curved, length in itertools.product((1.0, 6.0, 36.0), (0.3, 2.0, 12.0), (0.25, 0.5))
@@ -71,13 +99,15 @@ class Preference:
         vectors: (n, d), those that choices speak of by number.
         kernel: the prior's.
         utilities: (n,) the most probable ones.
+        choices: that it was made of.
     """
 
     vectors: Values
-    kernel: Kernel
+    kernel: Prior
     utilities: Values
     _curvature: Values  # (n, n): of minus the log likelihood
     _slope: Values  # (n,): of the log likelihood
+    choices: tuple[Choice, ...] = ()
 
     def mean(self, vectors: Values) -> Values:
         """(m,) expected utility of any vectors (m, d)."""
@@ -104,9 +134,7 @@ class Preference:
         return np.asarray(np.linalg.solve(np.eye(len(k)) + self._curvature @ k, self._curvature), dtype=np.float64)
 
 
-def fit_preference(
-    vectors: npt.ArrayLike, choices: Sequence[Choice], kernels: Sequence[Kernel] = KERNELS
-) -> Preference:
+def fit_preference(vectors: npt.ArrayLike, choices: Sequence[Choice], kernels: Sequence[Prior] = KERNELS) -> Preference:
     """The posterior after ``choices``, with the kernel of the greatest evidence.
 
     Args:
@@ -125,12 +153,12 @@ def fit_preference(
     return max(fits, key=lambda fit: fit[0])[1]
 
 
-def _prior(kernel: Kernel, vectors: Values) -> Values:
+def _prior(kernel: Prior, vectors: Values) -> Values:
     k: Values = kernel.between(vectors, vectors) + kernel.own * np.eye(len(vectors))
     return k
 
 
-def _laplace(vectors: Values, choices: Sequence[Choice], kernel: Kernel) -> tuple[float, Preference]:
+def _laplace(vectors: Values, choices: Sequence[Choice], kernel: Prior) -> tuple[float, Preference]:
     """(log evidence, posterior), by Newton's method with halved steps (Rasmussen and Williams 2006, 3.4)."""
     k = _prior(kernel, vectors)
     likelihood = _Likelihood(choices, len(vectors))
@@ -153,7 +181,7 @@ def _laplace(vectors: Values, choices: Sequence[Choice], kernel: Kernel) -> tupl
     curvature = likelihood.curvature(f)
     _, determinant = np.linalg.slogdet(np.eye(len(k)) + curvature @ k)
     evidence = best - 0.5 * float(determinant)
-    return evidence, Preference(vectors, kernel, f, curvature, slope)
+    return evidence, Preference(vectors, kernel, f, curvature, slope, tuple(choices))
 
 
 class _Likelihood:

@@ -52,7 +52,12 @@ function openPairs() {
 function nextPair() {
   blind.pair = draw();
   blind.busy = false;
-  if (!blind.pair) { $("blind").close(); say(ALL_ANSWERED); return; }
+  if (!blind.pair) {
+    $("blind-stage").replaceChildren();
+    $("blind").close();
+    say(ALL_ANSWERED);
+    return;
+  }
   $("blind-stage").className = "stage two";
   $("blind-stage").replaceChildren(...blind.pair.map((cell, n) => {
     const made = element("figure", {}, frame(cell, true));

@@ -40,6 +40,7 @@ class Decoder:
         self._base, self._using, self._free, self.say = base, using, free, say
         self._sliced, self.at_once = False, AT_ONCE
         self._waiting: list[tuple[list[Job | None], Tensor]] = []
+        self._begun = False  # whether somebody has seen a picture of this drawing
 
     def slice(self) -> None:
         """Decode pictures one by one from now on."""
@@ -51,12 +52,12 @@ class Decoder:
 
     @property
     def full(self) -> bool:
-        """Whether enough latents are queued to decode them."""
-        return sum(len(latents) for _, latents in self._waiting) >= self._wide
+        """Whether enough latents are queued to decode them. A drawing's first ones are: somebody waits for them."""
+        return not self._begun or sum(len(latents) for _, latents in self._waiting) >= self._wide
 
     def flush(self) -> Iterator[DrawnBatch]:
         """Decode all queued latents."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._begun = self._waiting, [], True
         by_size: dict[Hashable, list[tuple[list[Job | None], Tensor]]] = {}
         for jobs, latents in waiting:
             by_size.setdefault(tuple(latents.shape[1:]), []).append((jobs, latents))
@@ -71,8 +72,9 @@ class Decoder:
                     yield DrawnBatch(tuple(job for job in jobs if job is not None), HostPixels(shown))
 
     def drop(self) -> None:
-        """Drop all queued latents."""
+        """End a drawing; all queued latents are dropped."""
         self._waiting.clear()
+        self._begun = False
 
     @property
     def _wide(self) -> int:

@@ -144,7 +144,7 @@ class SymptomOptions(Wire):
     step: Finite | None = None
     turn: Annotated[int, Field(ge=0, le=1000)] = 0
     quick: bool = True
-    measure: tuple[Literal["judge"], ...] = ()
+    measure: tuple[Literal["judge", "votes"], ...] = ()
     like: Id | None = None
     unlike: Id | None = None
     prompts: tuple[Annotated[str, Field(max_length=10_000)], ...] = ()

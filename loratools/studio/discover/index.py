@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loratools.errors import FileError
 from loratools.files import is_locked
 from loratools.studio.discover.lora_files import FactsCache, read_facts
 from loratools.studio.discover.run_log import RunLog, is_run_log
@@ -81,6 +83,7 @@ class Index:
                 self.refresh()
             except Exception:  # a thread that ends in silence would leave the page with what it saw last
                 _LOG.exception("while looking through the opened folders")
+                self._looked.set()
             self._wake.wait(max(_PAUSE, _BUSY * (time.monotonic() - begun)))
             self._wake.clear()
 
@@ -89,9 +92,10 @@ class Index:
         found = _Sorted.of(stamps)
         self._read_headers(found, stamps)
         self._publish(found, stamps)
-        self._cache.keep_only(found.tensors)
-        self._cache.save()
         self._looked.set()
+        self._cache.keep_only(found.tensors)
+        with contextlib.suppress(FileError):  # on a full disk the headers are read again next time
+            self._cache.save()
 
     def _allowed(self, path: Path) -> bool:
         return self._roots.root_of(path) is not None

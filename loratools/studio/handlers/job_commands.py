@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def grid(studio: Studio, body: GridJob) -> Command:
     rows = [str(_row(studio, own)) for own in body.rows]
     argv = ["grid", *rows, "--base", base_of(body.base, studio.roots), "--weights", body.weights]
     for prompt in body.prompts:
-        argv += ["--prompt", plain_prompt(prompt)]
+        argv += ["--prompt", plain_prompt(prompt, root.path)]
     argv += ["--negative", body.negative] if body.negative else []
     argv += ["--seed", ",".join(map(str, body.seeds))] if body.seeds else []
     argv += ["--steps", str(body.steps)] if body.steps is not None else []
@@ -200,15 +201,19 @@ def _check_settings(settings: dict[str, Any]) -> None:
     read_config(None, settings, must_exist=True)
 
 
-def plain_prompt(text: str) -> str:
-    """A prompt in one line that is no name of a file.
+def plain_prompt(text: str, cwd: Path) -> str:
+    """A prompt in one line that is no name of a file, which the command would read.
+
+    Args:
+        cwd: the folder that the command runs in.
 
     Raises:
         StudioError: for a file's name.
     """
     prompt = " ".join(text.split())
-    if prompt.lower().endswith(".txt"):
-        raise StudioError("a prompt cannot end in .txt, which would be a file's name")
+    with contextlib.suppress(OSError, ValueError):  # longer than a name may be, or with a zero byte
+        if prompt.lower().endswith(".txt") or (cwd / Path(prompt).expanduser()).exists():
+            raise StudioError("this prompt is the name of a file or folder", remedy="write it in other words")
     return prompt
 
 

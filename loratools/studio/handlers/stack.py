@@ -135,7 +135,7 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
     for flag, folder in (("like", options.like), ("unlike", options.unlike)):
         argv += ["--measure", f"{flag}={studio.roots.path(folder)}"] if folder else []
     for prompt in options.prompts:
-        argv += ["--prompts", plain_prompt(prompt)]
+        argv += ["--prompts", plain_prompt(prompt, cwd)]
     argv += ["--seeds", ",".join(map(str, options.seeds))] if options.seeds else []
     argv += ["--keep", f"{options.keep:g}"] if options.keep is not None else []
     argv += ["--budget", options.budget] if options.budget else []

@@ -24,15 +24,16 @@ from loratools.studio.api.models import JobAction, JobState
 from loratools.studio.jobs.commands import HERE, Command
 from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, read_json
 from loratools.studio.jobs.job_log import LogReader
+from loratools.studio.jobs.questions import open_round
 from loratools.studio.jobs.record import ACTIVE, JobRecord
 from loratools.studio.jobs.spawn import spawn
 from loratools.studio.jobs.store import JobStore
 
 _LOOK = 0.3  # seconds between two looks at the jobs that run
 _LIGHT = 2  # light jobs at once
-_GRACE = 60.0  # seconds in which a process that was started has to say that it has begun
+_GRACE = 60.0  # seconds in which a process that another server started has to say that it has begun
+_ASKED = (0, 1)  # of a search that waits for a person's answers: with a result so far, and without one
 _INTERRUPTED = (130, 143)  # exit codes of a command that was interrupted
-_STARTS = 3  # times that a process which never began is started again
 _LOG = logging.getLogger(__name__)
 OnChange = Callable[[str, JobRecord], object]
 """Called with ``job`` or ``log`` and the job."""
@@ -86,6 +87,14 @@ class JobQueue:
             raise StudioError("there is no such job", status=404, remedy="reload the page")
         return record
 
+    def place(self, record: JobRecord) -> int:
+        """Its place among the jobs that wait, from 1; 0 if it does not wait."""
+        return self._store.place(record)
+
+    def is_known(self, job_id: str) -> bool:
+        """Whether there is such a job, and it was not removed."""
+        return self._store.get(job_id) is not None
+
     def progress(self, job_id: str) -> Progress:
         """How far a job is."""
         return progress_of(self._job_folder(job_id).progress)
@@ -105,7 +114,6 @@ class JobQueue:
             FileError: on a full disk.
         """
         with self._guard:
-            last = max((own.position for own in self._store.all()), default=0.0)
             record = JobRecord(
                 id=uuid.uuid4().hex[:16],
                 kind=command.kind,
@@ -116,7 +124,7 @@ class JobQueue:
                 step=command.step,
                 heavy=command.heavy,
                 state="waiting",
-                position=last + 1,
+                position=self._store.last_position() + 1,
                 created=time.time(),
                 results=tuple(map(str, command.results)),
                 run=str(command.run or ""),
@@ -153,12 +161,12 @@ class JobQueue:
 
     def job_of_run(self, place: Path) -> str | None:
         """The job that trains the run ``OUT/NAME`` now."""
-        return next((own.id for own in self._store.all() if own.run == str(place) and own.state in ACTIVE), None)
+        return next((own.id for own in self._store.open() if own.run == str(place) and own.state in ACTIVE), None)
 
     def look(self) -> None:
         """Take in what became of the jobs that run, and start those that may."""
         with self._guard:
-            for record in self._store.all():
+            for record in self._store.open():
                 if record.state in ACTIVE:
                     self._look_at(record)
             for record in self._next():
@@ -175,7 +183,7 @@ class JobQueue:
 
     def _next(self) -> Iterator[JobRecord]:
         """The jobs that may start now, in order."""
-        records = self._store.all()
+        records = self._store.open()
         running = [own for own in records if own.state in ACTIVE]
         heavy_free = not any(own.heavy for own in running)
         light_free = _LIGHT - sum(not own.heavy for own in running)
@@ -229,35 +237,33 @@ class JobQueue:
             self._on_change("log", record)
         if end is not None and (exited or not folder.is_alive):
             self._finish(record, end.code, end.error, end.ended)
-        elif exited or (process is None and not folder.is_alive):
-            self._lost(record, folder)
-        else:
+        elif process is not None and not exited:  # its lock is not tried, which it may be about to take
             self._tell_progress(record, folder)
+        elif folder.is_alive:  # of a server that was killed
+            self._processes.pop(record.id, None)
+            self._tell_progress(record, folder)
+        elif folder.ended() is None:  # else it ended between the two looks
+            self._lost(record, folder, None if process is None else process.returncode)
 
-    def _lost(self, record: JobRecord, folder: JobFolder) -> None:
-        """The process is gone and has not said how it ended; or it has not begun yet."""
-        if folder.ended() is not None:  # it ended between the two looks
-            return
-        code = process.poll() if (process := self._processes.get(record.id)) is not None else None
-        if not folder.begun:
-            if (
-                code is None
-                and record.started
-                and time.time() - record.started < _GRACE
-                and record.id in self._processes
-            ):
-                return
-            if record.times < _STARTS and code in (None, 0):  # the server was killed before it had begun
-                self._put(replace(record, state="waiting", times=record.times - 1))
-                return
-        if record.state == "stopping":
+    def _lost(self, record: JobRecord, folder: JobFolder, code: int | None) -> None:
+        """The process is gone and has not said how it ended; or it has not begun yet.
+
+        Args:
+            code: that it exited with; None for one that another server started.
+        """
+        if not folder.begun and code is None:
+            if time.time() - (record.started or 0.0) > _GRACE:  # that server was killed before it could start it
+                self._put(replace(record, state="waiting", times=max(0, record.times - 1)))
+        elif record.state == "stopping":
             self._end(record, record.goal or "stopped", None)
-            return
-        why = folder.last_error() or "its process is gone: it was killed, or the machine ran out of memory"
-        self._end(record, "failed", why)
+        else:
+            why = folder.last_error() or "its process is gone: it was killed, or the machine ran out of memory"
+            self._end(record, "failed", why)
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
-        if code == 0:
+        if code in _ASKED and any(open_round(Path(path)) for path in record.results):
+            self._end(replace(record, asks=True), "paused", None, ended)
+        elif code == 0:
             self._end(record, "done", None, ended)
         elif code in _INTERRUPTED:  # as it was asked to, or by somebody else
             self._end(record, record.goal or "stopped", None, ended)
@@ -281,7 +287,7 @@ class JobQueue:
             case "pause":
                 record = replace(record, state="paused")
             case "resume":
-                record = replace(record, state="waiting", goal="", error=None, ended=None)
+                record = replace(record, state="waiting", goal="", error=None, ended=None, asks=False)
             case "up" | "down":
                 record = self._moved(record, -1 if action == "up" else 1)
             case _:
@@ -290,7 +296,7 @@ class JobQueue:
 
     def _moved(self, record: JobRecord, by: int) -> JobRecord:
         """The job in the place of the next one that waits before or after it."""
-        waiting = [own for own in self._store.all() if own.state == "waiting"]
+        waiting = [own for own in self._store.open() if own.state == "waiting"]
         place = [own.id for own in waiting].index(record.id) + by
         if not 0 <= place < len(waiting):
             return record

@@ -27,6 +27,7 @@ class JobRecord:
         stops: how often it was asked to stop since it was started.
         results: paths that it writes.
         run: ``OUT/NAME`` of a training.
+        asks: whether it is paused until a person has answered.
     """
 
     id: str
@@ -51,6 +52,7 @@ class JobRecord:
     stop_file: str = ""
     recipe: str = ""
     recipe_digest: str = ""
+    asks: bool = False
 
     def actions(self) -> list[JobAction]:
         """What a person may do with it now."""
@@ -82,18 +84,19 @@ class JobRecord:
             results=results,
             position=position,
             can=self.actions(),
+            asks=self.asks and self.state == "paused",
         )
 
     def row(self) -> dict[str, Any]:
         """As the table's columns."""
         lists = {name: json.dumps(getattr(self, name)) for name in _LISTS}
-        return {**vars(self), **lists, "heavy": int(self.heavy)}
+        return {**vars(self), **lists, "heavy": int(self.heavy), "asks": int(self.asks)}
 
     @staticmethod
     def of_row(row: dict[str, Any]) -> JobRecord:
         """From the table's columns."""
         lists = {name: tuple(json.loads(row[name])) for name in _LISTS}
-        return replace(JobRecord(**{**row, **lists}), heavy=bool(row["heavy"]))
+        return replace(JobRecord(**{**row, **lists}), heavy=bool(row["heavy"]), asks=bool(row["asks"]))
 
 
 _LISTS = ("argv", "go_on", "results")

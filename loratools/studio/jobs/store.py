@@ -37,12 +37,37 @@ class JobStore:
             raise FileError(f"the queue {self._file} was written by another version of loratools; use that one")
         columns = ", ".join(f"{name}{' PRIMARY KEY' if name == 'id' else ''}" for name in COLUMNS)
         self._connection.execute(f"CREATE TABLE IF NOT EXISTS jobs ({columns})")
+        there = {row["name"] for row in self._connection.execute("PRAGMA table_info(jobs)")}
+        for name in (own for own in COLUMNS if own not in there):  # of an earlier version
+            self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {name}")
         self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     def all(self) -> list[JobRecord]:
         """Every job, in the queue's order."""
+        return self._select("1")
+
+    def open(self) -> list[JobRecord]:
+        """The jobs that wait or run, in the queue's order."""
+        return self._select("state IN ('waiting', 'running', 'stopping')")
+
+    def place(self, record: JobRecord) -> int:
+        """How many jobs wait up to this one, itself included; 0 if it does not wait."""
+        if record.state != "waiting":
+            return 0
+        asked = "SELECT COUNT(*) FROM jobs WHERE state = 'waiting' AND position <= ?"
         with self._guard:
-            rows = self._connection.execute("SELECT * FROM jobs ORDER BY position, created").fetchall()
+            return int(self._connection.execute(asked, (record.position,)).fetchone()[0])
+
+    def last_position(self) -> float:
+        """The highest position; 0 without jobs."""
+        with self._guard:
+            return float(self._connection.execute("SELECT MAX(position) FROM jobs").fetchone()[0] or 0.0)
+
+    def _select(self, condition: str) -> list[JobRecord]:
+        with self._guard:
+            rows = self._connection.execute(
+                f"SELECT * FROM jobs WHERE {condition} ORDER BY position, created"
+            ).fetchall()
         return [JobRecord.of_row(dict(row)) for row in rows]
 
     def get(self, job_id: str) -> JobRecord | None:

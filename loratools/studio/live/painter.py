@@ -1,4 +1,8 @@
-"""Draws wishes on the base that it keeps: the part of the renderer's process that knows torch."""
+"""Draws wishes on the base that it keeps: the part of the renderer's process that knows torch.
+
+On a CPU the whole picture is, bit for bit, the one that a grid draws under the written file with as many threads;
+another number of threads adds in another order.
+"""
 
 from __future__ import annotations
 

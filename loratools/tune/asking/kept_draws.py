@@ -45,6 +45,14 @@ class KeptDraws:
         """Where the picture of a key lies, see :func:`picture_key`."""
         return self.folder / f"{key}.png"
 
+    def opened(self, key: str, shot: Shot) -> Shown:
+        """The picture of a key that was drawn.
+
+        Raises:
+            FileError: if it is missing or damaged.
+        """
+        return open_kept(self.path(key), shot)
+
     def _draw(
         self,
         known: list[list[Shown | None]],
@@ -82,7 +90,7 @@ def open_kept(path: Path, shot: Shot) -> Shown:
         with Image.open(path) as image:
             return Shown(np.asarray(image.convert("RGB")), shot.prompt, shot.seed)
     except (OSError, ValueError) as error:
-        raise FileError(f"{path} is damaged; delete it to have it drawn again") from error
+        raise FileError(f"{path} is missing or damaged; delete it to have it drawn again") from error
 
 
 def picture_key(point: Sequence[float] | Array | None, shot: Shot, fine: bool) -> str:

@@ -3,8 +3,9 @@ the page exports (``votes.json``)."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,17 @@ from loratools.files import write_text
 from loratools.measures.votes.votes_file import FORMAT, Votes, read_votes
 from loratools.preview.page import draw_view
 from loratools.preview.page.view import PageAxis, Shot, Value, View
+from loratools.tune.problem.prompts import Shot as TuneShot
 
 _POINTS = {1.0: "left", 0.5: "tie", 0.0: "right"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A picture that was drawn: its key among all kept ones, and its shot."""
+
+    key: str
+    shot: TuneShot
 
 
 @dataclass(frozen=True)
@@ -26,17 +36,37 @@ class Cell:
         key: under which answers name it.
         row, column: how its place is called.
         file: the picture, from the round's folder.
-        prompt, seed: that made it; empty and 0 where it shows several pictures.
-        about: for the page's panel.
+        parts: the pictures that were drawn and that it shows, side by side.
     """
 
     key: str
     row: str
     column: str
     file: str
-    prompt: str = ""
-    seed: int = 0
-    about: str = ""
+    parts: tuple[Part, ...]
+
+    @property
+    def about(self) -> str:
+        """For the page's panel."""
+        return "\n".join(f"{part.shot.prompt}\nSeed: {part.shot.seed}" for part in self.parts)
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """What a round's page shows.
+
+    Attributes:
+        about: lines that say what is asked.
+        size: (width, height) of a picture in pixels.
+        pairs: keys of cells that are to be compared, in this order, by the ``question``.
+    """
+
+    title: str
+    about: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    size: tuple[int, int]
+    pairs: tuple[tuple[str, str], ...] = ()
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,23 +85,17 @@ class RoundPage:
         """Where the page's export is looked for."""
         return self.folder / "votes.json"
 
-    def write(
-        self,
-        title: str,
-        about: Sequence[str],
-        cells: Sequence[Cell],
-        size: tuple[int, int],
-        pairs: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        """Write the page and what it shows; ``size`` is (width, height) of a picture in pixels.
-
-        Args:
-            pairs: keys of cells that are to be compared, in this order.
-        """
+    def write(self, content: PageContent) -> None:
+        """Write the page and what it shows."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.page, draw_view(_view(title, about, cells, size, pairs, str(self.folder.resolve()))))
-        content = {"version": 1, "cells": [asdict(cell) for cell in cells], "pairs": [list(pair) for pair in pairs]}
-        write_text(self.folder / "round.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        write_text(self.page, draw_view(_view(content, str(self.folder.resolve()))))
+        kept = {
+            "version": 1,
+            "cells": [asdict(cell) for cell in content.cells],
+            "pairs": [list(pair) for pair in content.pairs],
+            "question": content.question,
+        }
+        write_text(self.folder / "round.json", json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
 
     def cells(self) -> list[Cell]:
         """What the page shows.
@@ -80,12 +104,40 @@ class RoundPage:
             FileError: if that is damaged.
         """
         try:
-            content = json.loads((self.folder / "round.json").read_text(encoding="utf-8"))
-            return [Cell(**own) for own in content["cells"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(
-                f"{self.folder / 'round.json'} is damaged ({type(error).__name__}); delete the folder to be asked again"
-            ) from error
+            return [_cell(own) for own in self._kept()["cells"]]
+        except (KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Keys of the cells that the page asks to compare.
+
+        Raises:
+            FileError: as :meth:`cells`.
+        """
+        try:
+            return [(left, right) for left, right in self._kept()["pairs"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    @property
+    def question(self) -> str:
+        """What the pairs are compared by; empty where there are none.
+
+        Raises:
+            FileError: as :meth:`cells`.
+        """
+        return str(self._kept().get("question", ""))
+
+    def _kept(self) -> Any:
+        try:
+            return json.loads((self.folder / "round.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> FileError:
+        return FileError(
+            f"{self.folder / 'round.json'} is damaged ({type(error).__name__}); delete the folder to be asked again"
+        )
 
     @property
     def written(self) -> bool:
@@ -125,11 +177,12 @@ class RoundPage:
         content: dict[str, Any] = {"format": FORMAT, "cells": cells, "stars": dict(stars), "pairs": won}
         write_text(self.answers, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
-    def wanted(self, what: str) -> AnswersWantedError:
-        """The sentence that asks a person."""
+    def wanted(self, what: str, because: str = "") -> AnswersWantedError:
+        """The sentence that asks a person, after one that says why there is more to ask."""
+        before = f"{because}; " if because else ""
         return AnswersWantedError(
-            f"{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file with "
-            "`votes=FILE`), and run the same command again",
+            f"{before}{what} in {self.page}, export them with the key E, save them as {self.answers} (or give the file "
+            "with `votes=FILE`), and run the same command again",
             self.page,
             self.answers,
         )
@@ -145,32 +198,28 @@ class RoundPage:
             )
 
 
-def _view(
-    title: str,
-    about: Sequence[str],
-    cells: Sequence[Cell],
-    size: tuple[int, int],
-    pairs: Sequence[tuple[str, str]],
-    identity: str,
-) -> View:
-    rows = list(dict.fromkeys(cell.row for cell in cells))
-    columns = list(dict.fromkeys(cell.column for cell in cells))
-    import hashlib
+def _cell(kept: dict[str, Any]) -> Cell:
+    parts = tuple(Part(own["key"], TuneShot(**own["shot"])) for own in kept["parts"])
+    return Cell(kept["key"], kept["row"], kept["column"], kept["file"], parts)
 
+
+def _view(content: PageContent, identity: str) -> View:
+    rows = list(dict.fromkeys(cell.row for cell in content.cells))
+    columns = list(dict.fromkeys(cell.column for cell in content.cells))
+    text = "\0".join([identity, content.title, *(cell.key for cell in content.cells)])
     return View(
-        title,
-        tuple(about),
-        hashlib.sha256("\0".join([identity, title, *(cell.key for cell in cells)]).encode()).hexdigest()[:16],
-        size,
+        content.title,
+        content.about,
+        hashlib.sha256(text.encode()).hexdigest()[:16],
+        content.size,
         (
             PageAxis("picture", tuple(Value(column) for column in columns)),
             PageAxis("prompt", tuple(Value(row) for row in rows), held=True),
         ),
         tuple(
-            Shot(
-                (columns.index(cell.column), rows.index(cell.row)), cell.file, cell.key, None, cell.about or cell.prompt
-            )
-            for cell in cells
+            Shot((columns.index(cell.column), rows.index(cell.row)), cell.file, cell.key, None, cell.about)
+            for cell in content.cells
         ),
-        tuple(pairs),
+        content.pairs,
+        content.question,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
 
+from loratools.tune.asking.kept_draws import picture_key
 from loratools.tune.history import Generation
 from loratools.tune.problem.prompts import Shot
 
@@ -21,15 +22,17 @@ class Candidate:
     shot: Shot
 
 
-def to_mark(generations: Sequence[Generation], shots: Sequence[Shot], count: int, seed: int) -> list[Candidate]:
-    """About ``count`` pictures, prompt by prompt.
+def to_mark(
+    generations: Sequence[Generation], shots: Sequence[Shot], count: int, seed: int, known: Collection[str] = ()
+) -> list[Candidate]:
+    """About ``count`` pictures, prompt by prompt, but none whose key is ``known``.
 
     Kinds of generations take turns, and so do a prompt's seeds: the whole LoRA's are likely to be broken, weak
     strengths' to be sound, those of the search's last vectors to be what has to be told apart now.
     """
     random = np.random.default_rng([seed, len(generations)])
     prompts = list(dict.fromkeys(shot.prompt for shot in shots))
-    every = list(_candidates(generations, shots))
+    every = [own for own in _candidates(generations, shots) if picture_key(own.point, own.shot, False) not in known]
     each = max(1, count // len(prompts))
     chosen: list[Candidate] = []
     for prompt in prompts:

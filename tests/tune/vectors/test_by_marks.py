@@ -17,8 +17,9 @@ from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import Marked
 from loratools.train.distributed import Ranks
-from loratools.tune.asking.by_marks import MarkedTune
+from loratools.tune.asking.by_marks import MarksAsker, _opened
 from loratools.tune.asking.round_page import RoundPage
+from loratools.tune.asking.rounds import AskedTune
 from loratools.tune.folder import TuneFolder
 from loratools.tune.problem.prompts import split_prompts
 from loratools.tune.problem.request import TuneRequest
@@ -36,11 +37,11 @@ class Asking:
     tuning: Tuning
     seen: list[Marked] = field(default_factory=list)
 
-    def measures(self, base: Sequence[Shown], whole: Sequence[Shown], marked: Marked) -> MeasureSet:
+    def measures(self, drawn: Sequence[Shown], whole: Sequence[Shown], marked: Marked) -> MeasureSet:
         self.seen.append(marked)
         return MeasureSet((HANDS,), (STYLE, Figure("tags", "higher")))
 
-    def of(self, world: World, *, key: str = "key", ranks: Ranks = Ranks(), **words: Any) -> MarkedTune:  # noqa: B008
+    def of(self, world: World, *, key: str = "key", ranks: Ranks = Ranks(), **words: Any) -> AskedTune:  # noqa: B008
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
         shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
         run = TuneRun(
@@ -56,7 +57,9 @@ class Asking:
             on_note=lambda _: None,
             ranks=ranks,
         )
-        return MarkedTune(run, self.measures, **words)
+        given = words.get("given", False)
+        asker = MarksAsker(shots.search, ("hands",), self.measures, given, words.pop("marker", None))
+        return AskedTune(run, asker, **words)
 
     def run(self, world: World | None = None, **words: Any) -> TuneResult:
         force = words.pop("force", False)
@@ -69,7 +72,7 @@ class Asking:
         """Mark the round's pictures as a person would, by what they show."""
         page = self.page(number)
         cells = page.cells()
-        pictures = [self.of(self.tuning.world())._opened(cell) for cell in cells]
+        pictures = [_opened(cell, self.of(self.tuning.world())._draws) for cell in cells]
         stars = dict(zip([cell.key for cell in cells], by_eye(number, pictures), strict=True))
         page.answer({key: own for key, own in stars.items() if own in only})
         return sum(own in only for own in stars.values())
@@ -94,7 +97,9 @@ def test_a_person_marks_round_by_round_and_may_stop_at_any(asking: Asking) -> No
     assert wanted.value.page.is_file() and wanted.value.answers == asking.page(1).answers
     assert not (asking.tuning.folder / "tuned.safetensors").exists() and not asking.seen
     shown = asking.page(1).cells()
-    assert {cell.prompt for cell in shown} == {shot.prompt for shot in split_prompts(PROMPTS, (1, 2), (3, 4), 1).search}
+    assert {cell.parts[0].shot.prompt for cell in shown} == {
+        shot.prompt for shot in split_prompts(PROMPTS, (1, 2), (3, 4), 1).search
+    }
     assert len({cell.key for cell in shown}) == len(shown) > 20
     count = asking.answer(1)
     one = asking.run()

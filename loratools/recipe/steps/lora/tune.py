@@ -101,7 +101,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     Raises:
         RecipeError: at the option that cannot be read.
     """
-    from loratools.measures.request import asks_for_marks, parse_measures
+    from loratools.measures.request import asks_for_marks, asks_for_votes, parse_measures
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.read_prompts import read_prompts
     from loratools.preview.request.request import SamplingRequest
@@ -111,9 +111,9 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
 
     with _at(request, "measure"):
         measures = parse_measures(options.measure)
-        if asks_for_marks(measures):
+        if asks_for_marks(measures) or asks_for_votes(measures):
             raise MeasureError(
-                "a recipe's step cannot wait for a person's marks; give 'marks=VOTES.json', or like and unlike "
+                "a recipe's step cannot wait for a person's answers; give 'marks=VOTES.json', or like and unlike "
                 "folders, or tune the recipe with `loratools blocks tune`"
             )
     with _at(request, "prompts"):

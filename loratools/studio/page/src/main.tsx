@@ -4,7 +4,7 @@ import { recallGuide } from "./guide";
 import { recallAll } from "./state/choose";
 import { followExplanation } from "./state/explain";
 import { recallLanguage, t } from "./state/i18n";
-import { followStack, socket } from "./state/live";
+import { followStack, keepDesk, socket } from "./state/live";
 import { notify } from "./state/notices";
 import { follow, routed } from "./state/route";
 import { desk } from "./state/stack";
@@ -32,6 +32,7 @@ async function start(): Promise<void> {
   socket.start(server.peek()?.last_event ?? 0);
   addEventListener("online", () => socket.retry());
   addEventListener("focus", () => socket.retry());
+  addEventListener("pagehide", keepDesk);
   addEventListener("beforeunload", () => socket.stop());
 }
 

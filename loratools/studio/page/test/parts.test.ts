@@ -122,3 +122,15 @@ describe("small parts", () => {
     expect(sizesFor(undefined)).toEqual([]);
   });
 });
+
+describe("the first scene", () => {
+  it("shows a whole figure, of the base's own prompts, after the trigger word", async () => {
+    const { firstScenes } = await import("../src/state/live");
+    const { server } = await import("../src/state/studio");
+    const prompts = { sd1: ["a cat"], pocket: ["face_focus, 1girl", "full_body, 1girl"] };
+    server.value = { prompts } as unknown as typeof server.value;
+    expect(firstScenes("pocket", { family: "sd1", trigger: "ink" })[0]!.prompt).toBe("ink, full_body, 1girl");
+    expect(firstScenes("xyz", { family: "sd1", trigger: null })[0]!.prompt).toBe("a cat");
+    expect(firstScenes("xyz", { family: "flux", trigger: null })[0]!.prompt).toBe("");
+  });
+});

@@ -194,8 +194,9 @@ export interface HeatCell {
   cosine: number | null;
 }
 
-/** A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids). */
+/** A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids). ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/questions``). */
 export interface Job {
+  asks: boolean;
   can: ("pause" | "resume" | "stop" | "stop-after-epoch" | "up" | "down" | "remove")[];
   command: string;
   created: number;
@@ -326,6 +327,21 @@ export interface Progress {
   note: string;
   total: number | null;
   unit: string;
+}
+
+/** ``POST /api/jobs/{id}/questions``: which of the two is better. With a round's last answer the job goes on. */
+export interface QuestionAnswer {
+  left: string;
+  right: string;
+  winner: "left" | "right" | "none";
+}
+
+/** ``GET /api/jobs/{id}/questions``: the next pair that a search by votes asks about; None when all are answered. ``left`` and ``right`` are pictures' keys. */
+export interface Questions {
+  done: number;
+  pair: Pair | null;
+  question: string;
+  total: number;
 }
 
 /** A recipe below the roots. */
@@ -500,7 +516,7 @@ export interface SymptomOptions {
   budget?: string | null;
   keep?: number | null;
   like?: string | null;
-  measure?: ("judge")[];
+  measure?: ("judge" | "votes")[];
   prompts?: (string)[];
   quick?: boolean;
   seeds?: (number)[];

@@ -24,7 +24,7 @@ function prepare(lora: Lora, wanted?: string | null): void {
   const fits = bases.peek().some(base => base.id === now.base && base.family === lora.family);
   const base = fits && !wanted ? now.base : (baseFor(lora.family, wanted)?.id ?? now.base);
   if (base !== now.base) change({ ...now, base });
-  if (scenes.peek().length === 0) scenes.value = firstScenes(lora.family);
+  if (scenes.peek().length === 0) scenes.value = firstScenes(base, lora);
   void loadDetail(lora.id);
   void loadCatalog(lora.family);
 }

@@ -5,7 +5,7 @@ import { home } from "../api/http";
 import type { Frame } from "../api/frame";
 import { LiveSocket, type Wire } from "../api/socket";
 import type { Quality } from "../api/names";
-import type { Draw, PictureSettings, ServerMessage, Stack } from "../api/types";
+import type { Draw, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
 import { notify } from "./notices";
 import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
 import { desk, EMPTY, toStack, type Desk } from "./stack";
@@ -221,12 +221,23 @@ export function followStack(): () => void {
     }),
     effect(() => remember("scenes", scenes.value)),
     effect(() => {
-      const named = (from: Desk): Desk => ({ ...from, baseName: baseName(from.base) });
-      const { a, b } = memory.value;
-      remember("desk", { desk: named(desk.value), kept: named(kept.value), memory: { a: a && named(a), b: b && named(b) } });
+      void [desk.value, kept.value, memory.value];
+      clearTimeout(keeping);
+      keeping = setTimeout(keepDesk, KEEP); // not at every step of a drag
     }),
   ];
   return () => ends.forEach(end => end());
+}
+
+const KEEP = 300; // ms
+let keeping: ReturnType<typeof setTimeout> | undefined;
+
+/** What is on the desk, for the next visit; at once when the page goes. */
+export function keepDesk(): void {
+  clearTimeout(keeping);
+  const named = (from: Desk): Desk => ({ ...from, baseName: baseName(from.base) });
+  const { a, b } = memory.peek();
+  remember("desk", { desk: named(desk.peek()), kept: named(kept.peek()), memory: { a: a && named(a), b: b && named(b) } });
 }
 
 const baseName = (id: string): string | undefined => server.peek()?.bases.find(base => base.id === id)?.name;
@@ -239,9 +250,14 @@ export interface KeptDesk {
 export const recallDesk = (): KeptDesk | null => recall<KeptDesk | null>("desk", null);
 export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("scenes", []);
 
-/** The scene of a first visit: of the family's prompts one that shows a whole figure, hands and all, at seed 1. */
-export function firstScenes(family: string): readonly Scene[] {
-  const prompts = server.peek()?.prompts[family] ?? [];
-  const whole = prompts.find(prompt => /\b(full|cowboy)[ _](body|shot)\b/.test(prompt));
-  return [{ prompt: whole ?? prompts[0] ?? "", negative: "", seed: 1 }];
+/**
+ * The scene of a first visit, at seed 1: of the base's or the family's prompts one that shows a whole figure, hands and
+ * all, after the LoRA's own trigger word.
+ */
+export function firstScenes(base: string, { family, trigger }: Pick<Lora, "family" | "trigger">): readonly Scene[] {
+  const known = server.peek()?.prompts ?? {};
+  const prompts = known[base] ?? known[family] ?? [];
+  const whole = prompts.find(prompt => /(full|cowboy)[ _](body|shot)/.test(prompt)) ?? prompts[0] ?? "";
+  const prompt = trigger && !whole.includes(trigger) ? [trigger, whole].filter(Boolean).join(", ") : whole;
+  return [{ prompt, negative: "", seed: 1 }];
 }
