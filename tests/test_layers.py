@@ -22,7 +22,6 @@ ROOMS = [
     "recipe", "library", "studio", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
-ABOVE["blocks"] -= {"adapter"}  # strings in, floats out
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
     "launch": ["rank", "launcher job", "elastic worker jobs"],

@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.defect_loras import defect_lora
 from benchmarks.measuring.simulated import simulated_choices, simulated_marks
-from benchmarks.tune import Case, prompts_of
+from benchmarks.repair.cases import PROMPTS, Case, prompts_of
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.errors import LoratoolsError
@@ -65,7 +65,7 @@ def by_person(name: str, by: str, folder: Path, device: str, *, quick: bool) -> 
     base, begun = load_base("pocket", device=device), time.monotonic()
     request = TuneRequest(
         (defect,),
-        tuple(prompts_of(Case(style, defect, int(seed)), "search", 16)),
+        tuple(prompts_of(Case(style, defect, int(seed)), "search", PROMPTS)),
         measures=parse_measures([by]),
         effort=QUICK if quick else FULL,
         training=lora.images,

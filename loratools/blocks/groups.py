@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from loratools.blocks.scheme import NumberedScheme, Scheme
+from loratools.blocks.scheme import DeclaredScheme, NumberedScheme, Scheme
 from loratools.errors import BlockError, did_you_mean
 
 _GROUPS = {"DOUBLE": "D", "SINGLE": "S", "DOUBLES": "D", "SINGLES": "S"}
@@ -56,6 +56,7 @@ def groups_of(scheme: Scheme) -> tuple[str, ...]:
 def _group(word: str, scheme: Scheme, reach: Sequence[str]) -> tuple[str, ...]:
     if isinstance(scheme, NumberedScheme):
         container = word.strip().lower().replace(".", "_")
+        container = scheme.container(container) if isinstance(scheme, DeclaredScheme) else container
         return tuple(name for name in reach if "." in name and name.rpartition(".")[0] == container)
     stem = _GROUPS.get(word.strip().upper(), word.strip().upper())
     if stem in scheme.names or stem not in groups_of(scheme):
@@ -89,8 +90,7 @@ def _numbered_range(scheme: NumberedScheme, first: str, last: str, reach: Sequen
     for name in (begin, finish):
         if scheme.names and name not in scheme.names:
             raise BlockError(
-                f"the range '{first}-{last}' ends at {name}, which the file lacks; its blocks are "
-                f"{' '.join(scheme.names)}"
+                f"the range '{first}-{last}' ends at {name}, which the file lacks; its blocks are {scheme.listing}"
             )
     if not scheme.names:
         return tuple(f"{container}.{index:02d}" for index in range(start, end + 1))

@@ -15,7 +15,7 @@ from loratools.blocks.elements import ElementRule, is_rule, parse_rule
 from loratools.blocks.groups import expand, is_group
 from loratools.blocks.inspire import is_inspire, parse_inspire
 from loratools.blocks.placeholders import Placeholders
-from loratools.blocks.scheme import NumberedScheme, Scheme, full_scheme, numbered_scheme
+from loratools.blocks.scheme import NumberedScheme, Scheme, full_scheme, numbered_scheme, scheme_of_file
 from loratools.blocks.tokens import clip, is_number, split_items
 from loratools.blocks.vector import BlockVector, Presets, vector_from
 from loratools.errors import BlockError, did_you_mean
@@ -186,8 +186,7 @@ def _named_rules(name: str, presets: Presets, family: str) -> tuple[ElementRule,
 def _scheme_of_names(items: Iterable[str], family: str | None, modules: Iterable[str]) -> Scheme:
     words = [_name(item) for item in items]
     if family is not None:
-        scheme = full_scheme(family)
-        return numbered_scheme(modules) if isinstance(scheme, NumberedScheme) else scheme
+        return scheme_of_file(family, modules)
     if numbered := [block for word in words for block in _NUMBERED.findall(word)]:
         return numbered_scheme(numbered)
     for candidate in ("sd1", "sdxl", "flux", "sd3"):

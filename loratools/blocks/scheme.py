@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from loratools.adapter.architectures.block_transformer import BlockTransformer
+from loratools.adapter.architectures.family import FAMILIES, Family
 from loratools.errors import BlockError, did_you_mean
 from loratools.module_path import is_text, numbered_container
 
@@ -50,6 +52,17 @@ class Scheme:
     def names(self) -> tuple[str, ...]:
         """Block names in vector order."""
         return tuple(block.name for block in self.blocks)
+
+    @cached_property
+    def listing(self) -> str:
+        """Block names for a person: ``BASE layers.00-29`` where a container's follow one another."""
+        runs: list[list[str]] = []
+        for name in self.names:
+            if runs and _follows(runs[-1][-1], name):
+                runs[-1].append(name)
+            else:
+                runs.append([name])
+        return " ".join(_run_text(run) for run in runs)
 
     @cached_property
     def _by_prefix(self) -> dict[str, str]:
@@ -106,12 +119,62 @@ class NumberedScheme(Scheme):
             return TEXT_BLOCK
         container, _, number = text.rpartition(".")
         if not container or not number.isdecimal():
-            its = f"; its blocks are {' '.join(self.names)}" if self.blocks else ""
+            its = f"; its blocks are {self.listing}" if self.blocks else ""
             raise BlockError(
-                f"'{word}' is no block of an unknown model{did_you_mean(word, self.names)}; write its container and "
+                f"'{word}' is no block of {self.title}{did_you_mean(word, self.names)}; write its container and "
                 f"number, as in layers.03{its}"
             )
         return _numbered_name(container.replace(".", "_"), int(number))
+
+
+class DeclaredScheme(NumberedScheme):
+    """The blocks of a transformer that is declared by its containers: ``BASE``, the text encoder's, then
+    ``double.00`` and so on in the order of the declaration.
+
+    Containers are also read by their names in the network, such as ``single_transformer_blocks.3``.
+    """
+
+    def block_of(self, module: str) -> str | None:
+        """The block that a canonical module name belongs to; None outside the blocks."""
+        return TEXT_BLOCK if is_text(module) else Scheme.block_of(self, module)
+
+    def block_name(self, word: str) -> str:
+        """The block's own spelling.
+
+        Raises:
+            BlockError: if the model has no such block.
+        """
+        name = super().block_name(word)
+        container, _, number = name.rpartition(".")
+        known = f"{self._words.get(container, container)}.{number}" if container else name
+        if known not in self.names:
+            near = did_you_mean(word, self.names)
+            raise BlockError(f"{self.title} has no block '{word}'{near}; its blocks are {self.listing}")
+        return known
+
+    def container(self, word: str) -> str:
+        """The container of blocks that ``word`` names, in its own spelling."""
+        return self._words.get(word, word)
+
+    @cached_property
+    def _words(self) -> dict[str, str]:
+        """What a container is called in the network -> what its blocks are called."""
+        words = {}
+        for block in self.blocks:
+            for prefix in block.prefixes:
+                path = prefix.partition(".")[2] if block.name.count(".") else ""
+                words[path.rpartition(".")[0].replace(".", "_")] = block.name.rpartition(".")[0]
+        return {word: name for word, name in words.items() if word not in words.values()}
+
+
+def _follows(name: str, other: str) -> bool:
+    """Whether ``other`` is the next block of the same container."""
+    (container, number), (other_container, other_number) = _number_order(name), _number_order(other)
+    return container == other_container and number >= 0 and other_number == number + 1
+
+
+def _run_text(run: Sequence[str]) -> str:
+    return " ".join(run) if len(run) < 3 else f"{run[0]}-{run[-1].rpartition('.')[2]}"
 
 
 def _numbered_name(container: str, number: int) -> str:
@@ -177,6 +240,18 @@ def _sd3() -> Iterator[Block]:
     yield Block("OUT", ("transformer.norm_out", "transformer.proj_out"))
 
 
+def _declared(family: Family) -> Iterator[Block]:
+    """The blocks of a declared transformer; the text encoder's comes first, also where none is trained."""
+    yield Block(TEXT_BLOCK, tuple(encoder.component for encoder in family.text))
+    if not isinstance(family.network, BlockTransformer):
+        return
+    for container in family.network.containers:
+        component = container.component or family.network.component
+        for number in range(container.count):
+            name = _numbered_name(container.block or container.name, number)
+            yield Block(name, (f"{component}.{container.name}.{number}",))
+
+
 def _only(blocks: Iterator[Block], names: str) -> tuple[Block, ...]:
     wanted = names.split()
     return tuple(block for block in blocks if block.name in wanted)
@@ -194,6 +269,12 @@ FLUX_61 = Scheme("flux-61", "Flux (61 blocks)", ("flux",), tuple(_flux()))
 SD3_42 = Scheme("sd3-42", "SD3/SD3.5 (42 blocks)", ("sd3",), tuple(_sd3()))
 UNKNOWN = NumberedScheme("numbered", "a model that no table knows", ("unknown",), ())
 
+DECLARED: dict[str, Scheme] = {
+    family.name: DeclaredScheme(family.name, family.title, (family.name,), tuple(_declared(family)))
+    for family in FAMILIES.values()
+    if isinstance(family.network, BlockTransformer)
+}
+
 # those whose lengths other tools use, and SD3's, which is this project's own; no two are of one length
 SCHEMES = (SDXL_12, SD1_17, SDXL_20, SD1_26, SD3_42, FLUX_61)
 
@@ -205,6 +286,8 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
         BlockError: if none has, or it is not of ``family``; the message lists the lengths and what each is.
     """
     fitting = [scheme for scheme in SCHEMES if family is None or family in scheme.families]
+    if family in DECLARED:
+        fitting = [DECLARED[family]]
     for scheme in fitting:
         if len(scheme) == length:
             return scheme
@@ -214,6 +297,12 @@ def scheme_of_length(length: int, family: str | None = None, what: str = "a bloc
             "them, as in ALL=1,layers.00-layers.09=0.5"
         )
     lengths = ", ".join(f"{len(scheme)} ({scheme.title.partition(' (')[0]})" for scheme in SCHEMES)
+    if family in DECLARED:
+        scheme = DECLARED[family]
+        raise BlockError(
+            f"{what} has {length} numbers, and {scheme.title} takes {len(scheme)}, for {scheme.listing}; or name them, "
+            f"as in ALL=1,{scheme.names[-1]}=0.5"
+        )
     own = " or ".join(str(len(scheme)) for scheme in fitting) or "none of them"
     here = f"; this model, {family}, takes {own}" if family else ""
     raise BlockError(f"{what} has {length} numbers; accepted lengths are {lengths}{here}")
@@ -224,6 +313,12 @@ def sorted_blocks(scheme: Scheme, blocks: Iterable[str]) -> tuple[str, ...]:
     names = set(blocks)
     listed = [name for name in scheme.names if name in names]
     return (*listed, *sorted(names - set(listed), key=_number_order))
+
+
+def scheme_of_file(family: str, modules: Iterable[str]) -> Scheme:
+    """The family's full scheme; of a model that no table knows, the blocks that a file of it has."""
+    full = full_scheme(family)
+    return full if full.names else numbered_scheme(modules)
 
 
 def numbered_scheme(modules: Iterable[str]) -> NumberedScheme:
@@ -242,11 +337,9 @@ def full_scheme(family: str) -> Scheme:
     Raises:
         BlockError: if the family has no blocks.
     """
-    fitting = [scheme for scheme in (*SCHEMES, UNKNOWN) if family in scheme.families]
+    fitting = [scheme for scheme in (*SCHEMES, *DECLARED.values(), UNKNOWN) if family in scheme.families]
     if not fitting:
-        raise BlockError(
-            f"no block scheme is known for '{family}'{did_you_mean(family, ('sd1', 'sd2', 'sdxl', 'flux', 'sd3'))}"
-        )
+        raise BlockError(f"no block scheme is known for '{family}'{did_you_mean(family, FAMILIES)}")
     return max(fitting, key=len)
 
 

@@ -94,7 +94,7 @@ def tune(
     symptoms: OneOrMore,
     measures: OneOrMore = (),
     prompts: OneOrMore = (),
-    seeds: Sequence[int] = (1, 2, 3),
+    seeds: Sequence[int] = (),
     keep: float = 0.95,
     budget: float | None = None,
     quick: bool = False,
@@ -119,7 +119,7 @@ def tune(
             ask a person; ``marks=VOTES.json``, ``like=DIR`` with ``unlike=DIR``, ``python=MODULE:FUNCTION`` or
             ``command=COMMAND``.
         prompts: prompts, or files of them; made of the LoRA's training tags if there are none.
-        seeds: of the search's pictures; the report has others.
+        seeds: of the search's pictures, by default as many as it needs; the report has others.
         keep: the share of the style that has to stay.
         budget: seconds after which the best so far is reported.
         quick: draw a third of the pictures.

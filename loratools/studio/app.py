@@ -16,13 +16,25 @@ from starlette.routing import Route, WebSocketRoute
 from loratools.errors import StudioError
 from loratools.studio.context import Studio
 from loratools.studio.gate import Gate, Hosts, Refusal
-from loratools.studio.handlers import evidence, grids, jobs, library, pictures, recipes, runs, session, stack, vectors
+from loratools.studio.handlers import (
+    evidence,
+    grids,
+    jobs,
+    library,
+    pictures,
+    recipes,
+    rounds,
+    runs,
+    session,
+    stack,
+    vectors,
+)
 from loratools.studio.handlers.answers import failed
 from loratools.studio.live.socket import live_endpoint, live_service, make_engine
 
 PAGE = Path(__file__).with_name("page") / "dist"
 Endpoint = Callable[[Request], Awaitable[Response]]
-_SUBJECTS = (evidence, session, library, runs, grids, pictures, recipes, vectors, stack, jobs)
+_SUBJECTS = (evidence, rounds, session, library, runs, grids, pictures, recipes, vectors, stack, jobs)
 _LOG = logging.getLogger(__name__)
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}  # names hold a hash of what is in them
 _NO_PAGE = """\

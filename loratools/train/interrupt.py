@@ -18,6 +18,9 @@ from loratools.train.stop_file import EPOCH, STEP
 _LOOK = 1.0  # seconds between two looks for such a file
 
 
+FINISHING = "finishing the step and saving the state"
+
+
 class Interrupted(KeyboardInterrupt):
     """A run has stopped because of a signal, and its state is on disk.
 
@@ -42,11 +45,17 @@ class StopRequest:
     Python cannot handle signals, nothing changes.
 
     Args:
-        say: on stderr, that the step is being finished.
+        say: on stderr, what happens now; an empty text for nothing.
         file: asks the same once it is there; one that is left of an earlier run is deleted.
     """
 
-    def __init__(self, ranks: Ranks = Ranks(), *, say: bool = True, file: Path | None = None) -> None:  # noqa: B008  (frozen)
+    def __init__(
+        self,
+        ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
+        *,
+        say: str = FINISHING,
+        file: Path | None = None,
+    ) -> None:
         self.asked = 0  # the number of the signal that came, 0 for none
         self._ranks, self._say, self._file = ranks, say, file if ranks.main else None
         self._looked = 0.0
@@ -94,7 +103,7 @@ class StopRequest:
         if not self.asked and self._ranks.main and self._say:
             again = "; once more stops at once" if self._ranks.world == 1 else ""
             # not print: the signal may have come in the middle of one
-            os.write(2, f"\nfinishing the step and saving the state{again}\n".encode())
+            os.write(2, f"\n{self._say}{again}\n".encode())
         self.asked = number
         if self._ranks.world == 1:
             self._restore()

@@ -24,7 +24,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import join, leave
 from loratools.train.dry_run.report import DryRun
-from loratools.train.interrupt import StopRequest
+from loratools.train.interrupt import FINISHING, StopRequest
 from loratools.train.loop import LoopParts, TrainingLoop
 from loratools.train.output.header import HeaderFacts, now
 from loratools.train.output.log import NoLog, RunLog
@@ -187,7 +187,7 @@ class Trainer:
             self._log(state) as log,
             tensorboard as board,
             attached(parts),
-            StopRequest(ranks, say=self._progress, file=self._folder.stop) as stop,
+            StopRequest(ranks, say=FINISHING if self._progress else "", file=self._folder.stop) as stop,
         ):
             step = DenoisingStep(parts.base, parts.trained.network, parts.schedule, parts.config, parts.precision)
             runner = make_runner(parts, store, step)
@@ -199,6 +199,7 @@ class Trainer:
                 parts.base_adapters.base_digest,
                 log,
                 recipe=self._recipe,
+                ancestors=self._ancestors(),
             )
             device, total = parts.precision.device, parts.dry_run.steps
             with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
@@ -251,6 +252,11 @@ class Trainer:
             *parts.base_adapters.inputs,
             *([init_weights.input] if init_weights else []),
         )
+
+    def _ancestors(self) -> dict[str, Mapping[str, Any]]:
+        """How the LoRAs that the run builds on were made, by digest."""
+        start = self._parts.trained.network.init_weights
+        return {**self._parts.base_adapters.ancestors, **(start.ancestors if start else {})}
 
     def _resumed(self) -> State | None:
         """The state that the config asks to go on from, put into the network and the optimiser."""

@@ -15,8 +15,8 @@ class TuneProgress:
     """Where a tune stands.
 
     Attributes:
-        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check`` or ``report``; after it the names of ways that
-            follow, and ``training``.
+        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``; after it the names
+            of ways that follow, and ``training``.
         done, total: search pictures; one of the report counts for as many as it takes steps more.
         seconds_left: by the pictures so far; None before the first.
     """
@@ -52,7 +52,7 @@ class Clock:
     Attributes:
         total: pictures of the whole tune, in search pictures.
         budget: seconds for all of it, or None.
-        report: the report's part of ``total``.
+        report: the report's part of ``total``, and ``answer`` what choosing the answer takes at least.
         on_progress: is called after every picture.
         wants_stop: whether the search should stop; then the next picture raises :class:`Stopped`.
         now: seconds on a clock that only goes forward.
@@ -64,6 +64,7 @@ class Clock:
     on_progress: OnProgress
     wants_stop: Callable[[], bool]
     now: Callable[[], float]
+    answer: int = 0
     done: int = 0
     stage: str = "base"
     _drawn: int = 0
@@ -108,12 +109,13 @@ class Clock:
         if self.stage != "report" and self.wants_stop():
             raise Stopped
 
-    def has_time_for(self, pictures: int) -> bool:
-        """Whether so many search pictures, an answer's check and the report still fit into the budget."""
+    def has_time_for(self, pictures: int, *, answering: bool = False) -> bool:
+        """Whether so many search pictures, the report and, before it is begun, the answer still fit into the budget."""
         each = self.seconds_a_picture
         if self.budget is None or each is None:
             return True
-        return self.elapsed + (pictures + self.report) * each <= self.budget
+        later = self.report + (0 if answering else self.answer)
+        return self.elapsed + (pictures + later) * each <= self.budget
 
     def finish(self) -> None:
         """All is done, whatever was left out."""

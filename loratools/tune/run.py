@@ -23,6 +23,7 @@ from loratools.tune.arrays import Array
 from loratools.tune.drawing import Draws, measured
 from loratools.tune.folder import TuneFolder
 from loratools.tune.history import Generation, History
+from loratools.tune.problem.effort import FINALISTS, FRESH_ROUNDS, fresh_pictures
 from loratools.tune.problem.goals import Goals, goals_of
 from loratools.tune.problem.guide import TIMES, guide_point
 from loratools.tune.problem.prompts import Shot, Split
@@ -33,13 +34,15 @@ from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, 
 from loratools.tune.report.result import FILE, TuneResult
 from loratools.tune.report.sheet import write_both
 from loratools.tune.report.verdict import judge_answer, notes_of
-from loratools.tune.search.answer import answers, chosen_answer
+from loratools.tune.search.answer import FINAL_CAUTIONS, answers, chosen_answer
+from loratools.tune.search.finalists import Finalists
 from loratools.tune.search.model import Model
-from loratools.tune.search.strategy import Ask, Strategy
+from loratools.tune.search.strategy import Ask, Strategy, as_tuple
 from loratools.tune.search.strength import best_strength
 
-_SPARE = 0.4  # of what the style may lose is kept in reserve by the search, for pictures that it does not see
+_SPARE = 0.6  # of what the style may lose is kept in reserve by the search, for pictures that it does not see
 _LEAST = 8  # vectors that have to be screened before a model says anything
+_STOPPING = "stopping the search; its best vector so far is kept and drawn for the report"
 MakeMeasures = Callable[
     [Sequence[Shown], Sequence[Shown]], MeasureSet
 ]  # of the base's and of the whole LoRA's pictures
@@ -54,6 +57,7 @@ class _Found:
     strength: float
     finished: bool
     effects: Mapping[str, Mapping[str, tuple[float, float]]]
+    fresh: int = 0  # pictures by which the answer was chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ class TuneRun:
 
     def run(self, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None) -> TuneResult:
         """Search, report and write; see :func:`loratools.tune.tuning.tune`."""
-        with self.alone(), StopRequest(self.ranks) as stop:
+        with self.alone(), StopRequest(self.ranks, say=_STOPPING) as stop:
             self.folder.begin(self.key, owner, force=force)
             self.ranks.wait()
             clock = self._clock(stop)
@@ -106,10 +110,11 @@ class TuneRun:
     def _clock(self, stop: StopRequest) -> Clock:
         columns = 4 + (guide_point(self.space, self.request.symptoms) is not None)
         report = columns * len(self.shots.held_out) * self.weight
-        effort, pool = self.request.effort, len(self.shots.search)
+        effort, pool, fresh = self.request.effort, len(self.shots.search), len(self.shots.fresh)
         return Clock(
-            total=effort.search_pictures(pool) + report,
-            report=report + 3 * pool * min(1, effort.checks),
+            total=effort.search_pictures(pool, fresh) + report,
+            report=report,
+            answer=(3 * pool + fresh_pictures(fresh, 1)) * min(1, effort.checks),
             budget=self.request.budget,
             on_progress=self.on_progress,
             wants_stop=lambda: self.ranks.world == 1 and stop.asked > 0,
@@ -184,6 +189,7 @@ class _Session:
             finished=found.finished,
             notes=notes,
             seconds=self._clock.elapsed,
+            fresh=found.fresh,
         )
 
     def _reference(self) -> tuple[Goals, Generation]:
@@ -268,8 +274,9 @@ class _Session:
             return known
         self._clock.begin(ask.kind)
         begun = self._clock.elapsed
-        shots = [run.shots.search[index] for index in ask.shots]
-        points = [np.array(point) for point in ask.points]
+        every = (*run.shots.search, *run.shots.fresh)
+        shots = [every[index] for index in ask.shots]
+        points = [np.array(point) if point else None for point in ask.points]
         drawn = run.draws(points, shots, fine=False, on_picture=self._clock.picture)
         values = measured(self._all_measures, drawn)
         generation = Generation(ask.kind, ask.points, ask.shots, values, round(self._clock.elapsed - begun, 2))
@@ -282,21 +289,62 @@ class _Session:
         strength = best_strength(history, goals, effort.strengths)
         if history.count("screening") < _LEAST:
             return _Found(history, space.start * strength, strength, finished, {})
-        for _ in range(effort.checks):
-            random = np.random.default_rng([self._run.request.seed, len(history)])
-            checked = answers(Model.of(history, goals, space), history, space, random)
+        for number in range(effort.checks):
+            if number and not self._has_time(3 * self._pool):
+                break
+            checked = answers(Model.of(history, goals, space), history, space, self._random(history))
             try:
                 generation = self._drawn(1 + len(history), self._strategy.check(checked))
             except Stopped:
                 break
             history = self._with(history, generation)
         model = Model.of(history, goals, space)
+        best, fresh = self._by_fresh_pictures(model, history, strength)
+        if fresh and np.array_equal(best, space.start):  # other pictures do not bear even plain strength
+            strength = 1.0
+        return _Found(history, best, strength, finished, _effects(model, space), fresh)
+
+    def _has_time(self, pictures: int) -> bool:
+        """Whether so many more pictures can be drawn to choose the answer by, in all processes."""
+        return not self._run.ranks.any(not self._clock.has_time_for(pictures, answering=True))
+
+    def _by_fresh_pictures(self, model: Model, history: History, strength: float) -> tuple[Array, int]:
+        """One of the best vectors by the model, chosen by pictures that the model was not fitted to, and how many these
+        were; without them chosen by the model.
+
+        Where these say that less is kept than the model believes, a second round has vectors that are to keep more.
+        """
+        run, space = self._run, self._run.space
         kinds = ("whole", "ladder", "check")
         known = [point for one in history.generations if one.kind in kinds for point in one.points]
-        if not history.count("check"):
-            known += [tuple(point) for point in answers(model, history, space, np.random.default_rng(0))[1:2]]
-        best = chosen_answer(np.array(known), model, space)
-        return _Found(history, best, strength, finished, _effects(model, space))
+        chosen = [chosen_answer(np.array(known), model, space)] if history.count("check") else []
+        chosen += answers(model, history, space, self._random(history), FINAL_CAUTIONS)
+        unchecked = chosen[:1]
+        plain = space.start * strength
+        finalists = Finalists(run.shots.fresh)
+        shots = tuple(range(self._pool, self._pool + len(run.shots.fresh)))
+        for number in range(FRESH_ROUNDS):
+            first = [] if number else [space.start, plain]
+            points = [*finalists.new(first), *finalists.new(chosen)[:FINALISTS]]
+            base = () if number else ((),)
+            ask = Ask("fresh", (*base, *map(as_tuple, points)), shots)
+            if not (points and shots) or not self._has_time(len(ask.points) * len(shots)):
+                break
+            try:
+                drawn = self._drawn(1 + len(history) + number, ask)
+            except Stopped:
+                break
+            finalists = finalists.joined(drawn, points)
+            goals = self._goals(finalists.values[0], finalists.base, run.request.keep)
+            stricter = finalists.stricter(model, goals)
+            chosen = answers(stricter, history, space, self._random(history), FINAL_CAUTIONS)
+        if not len(finalists):
+            unseen = [] if history.count("check") else unchecked
+            return chosen_answer(np.array([*known, plain, *unseen]), model, space), 0
+        return finalists.best(goals, plain, space), finalists.pictures
+
+    def _random(self, history: History) -> np.random.Generator:
+        return np.random.default_rng([self._run.request.seed, len(history)])
 
     def _columns(self, found: _Found) -> HeldOut:
         run, space = self._run, self._run.space

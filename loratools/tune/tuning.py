@@ -34,6 +34,7 @@ from loratools.tune.progress import OnProgress, TuneProgress, part_of
 from loratools.tune.report.result import TuneResult
 from loratools.tune.run import TuneRun, write_files
 from loratools.tune.then.chain import Begun, Follow, follow
+from loratools.tune.then.training import check_trainable
 
 OWNER = "blocks tune"
 
@@ -77,12 +78,15 @@ def tune(
     Raises:
         AnswersWantedError: where the measure is ``votes``, or ``marks`` without a file, and the first page has no
             answers yet.
-        TuneError, PromptError, BlockError: if there is nothing to search, or too few prompts.
+        TuneError, PromptError, BlockError: if there is nothing to search, too few prompts, or ways that train on from
+            what is no plain LoRA.
         MeasureError: for a measure that fails, or says the same of every picture.
         FileError: if ``out`` holds something else.
         LoratoolsError: as :meth:`PopulationRenderer.draw`.
     """
     space = Space.of(terms, amount=request.amount, earlier=earlier)
+    if request.then:
+        check_trainable([*terms, *([] if earlier is None else [earlier])])
     shots = shots_of(space, request, base)
     fine = _fine_settings(base, request)
     coarse = coarse_settings(fine, request.effort.steps)
@@ -154,8 +158,7 @@ def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Sp
     if not prompts:
         apart = exclusive_tags("" if base is None else base.name)
         prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
-    most = request.effort.prompts, request.effort.held_out
-    return split_prompts(prompts, request.seeds, most, request.seed)
+    return split_prompts(prompts, request.seeds, request.effort, request.seed)
 
 
 def _fine_settings(base: Base, request: TuneRequest) -> SamplingSettings:

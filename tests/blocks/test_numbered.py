@@ -76,7 +76,7 @@ def test_a_vector_is_written_by_name() -> None:
         ("layers.09-layers.00=0.5", "runs backwards"),
         ("layers.00-noise_refiner.01=0.5", "of a container to another of the same"),
         ("BASE-layers.01=0.5", "of a container to another of the same"),
-        ("layer=0.5", "no block of an unknown model .* layers.03; its blocks are BASE layers.00"),
+        ("layer=0.5", "no block of a model that no table knows .* layers.03; its blocks are BASE layers.00"),
         ("1,1,1", "have no agreed order; name them, as in ALL=1,layers.00-layers.09=0.5"),
     ],
 )

@@ -319,11 +319,19 @@ def make(stub: Stub) -> Starlette:
         Route("/jobs", get(lambda request: stub.jobs)),
         Route("/jobs/{id}/log", get(log)),
         Route("/jobs/{id}/evidence", get(EVIDENCE)),
+        Route("/jobs/{id}/round", get(lambda request: _round(stub))),
         Route("/pictures/{id}", pictures),
         WebSocketRoute("/live", _live(stub)),
         Route("/{path:path}", post, methods=["POST"]),
     ]
     return Starlette(routes=[Mount("/api", routes=api), Mount("/", StaticFiles(directory=DIST, html=True))])
+
+
+def _round(stub: Stub) -> s.Round:
+    """What a search by choices asks: six pairs of eight are enough."""
+    answered = sum(path.endswith("/round") for path, _ in stub.asked)
+    pair = m.Pair(left=f"l{answered}", right=f"r{answered}", left_picture=f"l{answered}", right_picture=f"r{answered}")
+    return s.Round(number=1, pairs=8, answered=answered, enough=answered >= 6, pair=pair if answered < 8 else None)
 
 
 def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
@@ -354,6 +362,8 @@ def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
             detail = _grid()
             standings = [m.Standing(row="ink@6", wins=1, shown=1, rating=40.0, stars=0)]
             return m.VoteAnswer(standings=standings, pair=detail.pair, pairs_seen=1)
+        case _ if path.endswith("/round"):
+            return _round(stub)
         case "/api/marks":
             return m.MarkAnswer(**body)
         case _:

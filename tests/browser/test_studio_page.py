@@ -217,6 +217,31 @@ def test_a_rule_moves_the_sliders_at_once_and_remembers_its_turn(page: Page, stu
         assert turns == list(range(press))
 
 
+def test_a_search_by_choices_asks_in_the_page_and_goes_on(page: Page, stub: Stub) -> None:
+    take_epoch(page)
+    page.wait("document.querySelector('[data-symptom=hands]') !== null")
+    page.click("[data-symptom=hands]")
+    page.js("document.querySelector('#votes').click()")
+    page.wait("document.querySelector('.result .job-line') !== null")
+    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "failed", "error": "it asks", "can": ["remove"]}))
+    page.wait("document.querySelector('#choose') !== null")
+    assert "0 of 8" in text(page, ".choices") and page.js("document.querySelector('#go-on') === null")
+    page.js("document.querySelector('#choose').click()")
+    page.wait("document.querySelectorAll('.pair-side').length === 2")
+    for answered, key in enumerate(("ArrowLeft", "ArrowRight", "ArrowDown", "1", "2", "0")):
+        page.wait(f"document.querySelector('#pairs .hint').innerText.includes('{answered} of 8')")
+        page.wait("!document.querySelector('.pair-side').disabled")
+        page.key(key)
+    page.wait("document.querySelector('#go-on') !== null")
+    sent = [body["winner"] for path, body in stub.asked if path.endswith("/round")]
+    assert sent == ["left", "right", "none", "left", "right", "none"]
+    page.key("Escape")
+    page.js("document.querySelector('#go-on').click()")
+    until(lambda: len([path for path, _ in stub.asked if path == "/api/symptom"]) == 2)
+    first, second = (body for path, body in stub.asked if path == "/api/symptom")
+    assert first == second and first["options"]["measure"] == ["votes"]
+
+
 def test_two_stacks_are_flipped_between(page: Page) -> None:
     take_epoch(page)
     page.js("document.querySelectorAll('.slot .button')[0].click()")

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -37,7 +39,18 @@ def bright(images, prompts, seeds):
 def constant(images, prompts, seeds):
     return [1.0] * len(images)
 """
-SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+SMALL = Effort(
+    prompts=2,
+    held_out=2,
+    pool=4,
+    shots=2,
+    population=3,
+    screening=9,
+    generations=1,
+    checks=1,
+    fresh=0,
+    strengths=(0.7,),
+)
 
 
 @pytest.fixture
@@ -79,7 +92,10 @@ def test_a_file_is_tuned(here: Path) -> None:
     assert merged.exit_code == 0 and json.loads(merged.stdout)["modules"] == 4
 
 
-def test_a_recipes_vector_is_edited_and_undone(here: Path) -> None:
+def test_a_recipes_vector_is_edited_and_undone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided = run.judge_answer  # a base of random weights gives no vector that is better; this is about what is written
+    monkeypatch.setattr(run, "judge_answer", lambda *given: replace(decided(*given), answer="tuned"))
+    monkeypatch.setattr(run, "chosen_answer", lambda points, model, space: np.round(space.start * 0.75, 4))
     recipe = here / "r.yaml"
     done = call(recipe, "--symptom", "hands", "--seeds", "1", "--quick", "--amount", "-o", "out", *own(here))
     assert done.exit_code == 0, done.output

@@ -245,7 +245,18 @@ def test_nothing_is_ever_printed(
     recipe = loras / "r.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     (loras / f"{MEASURE}.py").write_text(BRIGHT, encoding="utf-8")
-    small = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+    small = Effort(
+        prompts=2,
+        held_out=2,
+        pool=4,
+        shots=2,
+        population=3,
+        screening=9,
+        generations=1,
+        checks=1,
+        fresh=2,
+        strengths=(0.7,),
+    )
     monkeypatch.setattr(effort, "QUICK", small)
     settings = {"dim": 1, "resolution": 64, "mixed_precision": "no", "epochs": 1}
     own = {"images_per_framing": 1, "steps": 1}

@@ -11,7 +11,7 @@ from typing import Literal
 
 from loratools.errors import FormatError
 
-Split = Literal["whole", "equal", "single", "halves", "last halves"]
+Split = Literal["whole", "equal", "shares", "single", "halves", "last halves"]
 Rows = tuple[tuple[int, int], ...]  # ranges of rows, in the module's own order
 
 SINGLE_ROWS = 7  # q, k, v of one width each and a feed-forward layer of four: linear1 is 7 widths high
@@ -23,14 +23,17 @@ class FusedWeight:
 
     Args:
         names: in the order of their rows.
-        split: how the stored rows belong to ``names``: ``whole`` one module; ``equal`` parts of one height
-            (qkv); ``single`` three as high as the weight is wide and the rest (Flux's ``linear1``); ``halves`` one
-            module whose two halves (shift, scale) stand the other way round; ``last halves`` the same in the one
-            block whose modulation has just those two (SD3's last).
+        split: how the stored rows belong to ``names``: ``whole`` one module; ``equal`` parts of one height (qkv);
+            ``shares`` parts whose heights stand to each other as ``shares`` do (qkv with fewer heads for keys and
+            values); ``single`` three as high as the weight is wide and the rest (Flux's ``linear1``); ``halves`` one
+            module whose two halves (shift, scale) stand the other way round; ``last halves`` the same in the one block
+            whose modulation has just those two (SD3's last).
+        shares: of the split ``shares``, one for each name.
     """
 
     names: tuple[str, ...]
     split: Split = "whole"
+    shares: tuple[int, ...] = ()
 
 
 def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ...]:
@@ -46,6 +49,10 @@ def rows_of(fused: FusedWeight, out: int, columns: int | None) -> tuple[Rows, ..
             count = len(fused.names)
             _require(out % count == 0, f"{out} rows cannot be cut into {count} equal parts")
             return _ranges([out // count] * count)
+        case "shares":
+            unit, whole = out // sum(fused.shares), sum(fused.shares)
+            _require(out % whole == 0, f"{out} rows cannot be cut into {' + '.join(map(str, fused.shares))} shares")
+            return _ranges([share * unit for share in fused.shares])
         case "single":
             width = out // SINGLE_ROWS if columns is None else columns
             _require(out > 3 * width, f"{out} rows are too few for q, k, v of {width} rows and a feed-forward layer")
@@ -70,6 +77,11 @@ def height_of(fused: FusedWeight, rows: dict[str, int], columns: int | None) -> 
         heights = set(rows.values())
         _require(len(heights) == 1, f"{', '.join(rows)} have {sorted(heights)} rows and should have the same")
         return len(fused.names) * heights.pop()
+    if fused.split == "shares":
+        units = {height / fused.shares[fused.names.index(name)] for name, height in rows.items()}
+        whole = next(iter(units))
+        _require(len(units) == 1 and whole == int(whole), f"{', '.join(rows)} should stand as {fused.shares} in height")
+        return int(whole) * sum(fused.shares)
     if fused.split == "single":
         last = fused.names[-1]
         width = columns or next((height for name, height in rows.items() if name != last), rows.get(last, 0) // 4)

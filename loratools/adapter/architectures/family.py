@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from loratools.adapter.architectures.block_transformer import BlockTransformer
+from loratools.adapter.architectures.declared import ANIMA, COSMOS, FLUX2, QWEN_IMAGE, WAN, Z_IMAGE
 from loratools.errors import FormatError, did_you_mean
 
 ModuleKind = Literal["linear", "conv", "norm", "embedding"]
@@ -26,7 +28,7 @@ class TextEncoder:
     prefix: str
     layers: int
     bundle: str
-    kind: Literal["clip", "t5"] = "clip"
+    kind: Literal["clip", "t5", "llama"] = "clip"
     projection: bool = False
     more_prefixes: tuple[str, ...] = ()
 
@@ -62,7 +64,7 @@ class Family:
     title: str
     base_model_version: str
     architecture: str
-    network: UNet | Transformer | None
+    network: UNet | Transformer | BlockTransformer | None
     text: tuple[TextEncoder, ...]
 
     @property
@@ -73,7 +75,14 @@ class Family:
                 return "unet"
             case Transformer():
                 return "transformer"
+            case BlockTransformer() as net:
+                return net.component
         return ""
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The canonical first parts of all modules outside text encoders; the network's own first."""
+        return self.network.components if isinstance(self.network, BlockTransformer) else (self.component,)
 
     @property
     def down(self) -> tuple[int, ...]:
@@ -157,7 +166,30 @@ _FLUX = Family(
     ),
 )
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (_SD1, _SD2, _SDXL, _SD3, _FLUX)}
+_DECLARED = (
+    Family("z-image", "Z-Image", "z_image", "Z-Image/lora", Z_IMAGE, ()),
+    Family("flux2", "Flux.2", "flux_2", "Flux.2/lora", FLUX2, ()),
+    Family(
+        "qwen-image",
+        "Qwen-Image",
+        "qwen_image",
+        "Qwen-Image/lora",
+        QWEN_IMAGE,
+        (TextEncoder("text_encoder", "lora_te", 28, "qwen25_7b", "llama"),),
+    ),
+    Family("wan", "Wan", "wan", "wan2.1/lora", WAN, ()),
+    Family(
+        "anima",
+        "Anima",
+        "anima",
+        "anima/lora",
+        ANIMA,
+        (TextEncoder("text_encoder", "lora_te", 28, "qwen3_06b", "llama"),),
+    ),
+    Family("cosmos-predict2", "Cosmos-Predict2", "cosmos_predict2", "Cosmos-Predict2/lora", COSMOS, ()),
+)
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (_SD1, _SD2, _SDXL, _SD3, _FLUX, *_DECLARED)}
 
 
 def family_of(name: str) -> Family:

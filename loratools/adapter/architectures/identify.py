@@ -8,19 +8,21 @@ the header's words and the shapes decide, and where they do not, the answer says
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loratools.adapter.algebra.fused_rows import SINGLE_ROWS, FusedWeight
+from loratools.adapter.architectures.block_transformer import BlockTransformer, fits
 from loratools.adapter.architectures.family import FAMILIES, UNKNOWN, Transformer, UNet, family_of
 from loratools.adapter.architectures.header_words import (
     MODEL,
     UNCERTAIN,
     Model,
+    may_be_same,
     model_named,
     stated_model,
     states_another,
 )
-from loratools.adapter.architectures.names import resolve
+from loratools.adapter.architectures.names import declared_weights, resolve
 
 Shape = tuple[int, ...]
 
@@ -36,6 +38,8 @@ _ORIGINAL_UNET = ("input_blocks", "middle_block", "output_blocks")
 _SD3_WIDTHS = (1536, 2432)  # SD3 and SD3.5 medium, SD3.5 large
 _FLUX_WIDTH = 3072
 _SMALLEST_REAL_WIDTH = 1024  # narrower networks are test models of any family
+# families that are told by rules of their own, whose header words are also what trainers write by default
+_UNDECLARED = tuple(name for name, family in FAMILIES.items() if not isinstance(family.network, BlockTransformer))
 _SAME_TABLE = ("chroma",)  # models whose modules are all named, cut and joined as Flux.1's are
 
 # module of Flux's table -> (rows per width, columns per width); of Flux.2 where it differs
@@ -112,6 +116,15 @@ def identify(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identi
         mostly = [f for f, n in lost.items() if isinstance(FAMILIES[f].network, UNet) and 2 * n < len(shapes)]
         fewest = min((lost[family] for family in mostly), default=0)
         fitting = [family for family in mostly if lost[family] == fewest]
+    declared = [family for family in fitting if _declared_network(family)]
+    fitting = [family for family in fitting if family not in declared]
+    if declared := [family for family in declared if _shapes_fit(family, shapes)]:
+        return _declared(declared, fitting, shapes, metadata)
+    return _undeclared(fitting, shapes, metadata)
+
+
+def _undeclared(fitting: list[str], shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identity:
+    """A file whose names fit these UNets, Flux.1 or SD3, or no table."""
     transformers = [family for family in fitting if isinstance(FAMILIES[family].network, Transformer)]
     if transformers and len(transformers) == len(fitting):
         return _transformer(transformers, shapes, metadata)
@@ -119,6 +132,49 @@ def identify(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identi
         family = _claimed(fitting, metadata) or _by_width(fitting, shapes)
         return _as_family(family, stated_model(metadata))
     return _unknown(shapes, metadata)
+
+
+def _declared(
+    declared: list[str], others: list[str], shapes: Mapping[str, Shape], metadata: Mapping[str, str]
+) -> Identity:
+    """A file whose names and shapes fit these declared transformers, and whose names fit ``others`` too.
+
+    What the header says decides, then what only one has. Files that several may be are read by a table of names that
+    all of them share, and no model is claimed.
+    """
+    stated = stated_model(metadata)
+    if stated is not None:
+        named = [family for family in declared if may_be_same(family, stated.name)]
+        if named:
+            return Identity(named[0], stated.name, stated.title, (named[0],))
+        return _undeclared(others, shapes, metadata)
+    if not others:
+        if len(declared) == 1:
+            return _as_family(declared[0], None)
+        title = " or ".join(family_of(family).title for family in declared)
+        return Identity(declared[0], "", title, (*declared, UNKNOWN.name))
+    other = _undeclared(others, shapes, metadata)
+    if other.family == UNKNOWN.name and not other.uncertain and len(declared) == 1:
+        return _as_family(declared[0], None)
+    return replace(other, readable=(*other.readable, *declared)) if other.uncertain else other
+
+
+def _declared_network(family: str) -> BlockTransformer | None:
+    network = FAMILIES[family].network
+    return network if isinstance(network, BlockTransformer) else None
+
+
+def _shapes_fit(family: str, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a file's shapes can be those of a declared family, whose table resolves all its names."""
+    network = _declared_network(family)
+    weights = declared_weights(family)
+    modules = {stem: fused for stem in shapes if (fused := resolve(stem, family)) is not None}
+    found = [
+        (weights[fused.names[0]], fused, shapes[stem])
+        for stem, fused in modules.items()
+        if shapes[stem] and fused.names[0] in weights
+    ]
+    return network is not None and fits(found, network.sizes)
 
 
 def _as_family(family: str, stated: Model | None) -> Identity:
@@ -131,7 +187,7 @@ def _as_family(family: str, stated: Model | None) -> Identity:
 def _unknown(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identity:
     """A file that no table reads: its model is known only by its header, or by modules that no other has."""
     stated = stated_model(metadata)
-    if stated is not None and stated.name not in FAMILIES:
+    if stated is not None and stated.name not in _UNDECLARED:
         model = stated
     elif any("distilled_guidance_layer" in stem for stem in shapes):
         model = model_named("chroma")
@@ -161,7 +217,7 @@ def _transformer(families: list[str], shapes: Mapping[str, Shape], metadata: Map
     if parts is None or "other" in parts.verdicts or "flux2" in parts.verdicts:
         return _sd3_or_unknown(families, shapes, metadata, parts)
     if stated is not None and stated.name not in ("flux", *_SAME_TABLE):
-        return _unknown(shapes, metadata) if stated.name not in FAMILIES else _shared(shapes, parts, certain=False)
+        return _unknown(shapes, metadata) if stated.name not in _UNDECLARED else _shared(shapes, parts, certain=False)
     if stated is not None and stated.name in _SAME_TABLE:
         return Identity("flux", stated.name, stated.title, ("flux", UNKNOWN.name))
     if stated is not None or (not states_another(metadata) and parts.only_flux1):

@@ -14,11 +14,13 @@ from functools import lru_cache
 
 from loratools.adapter.algebra.fused_rows import FusedWeight
 from loratools.adapter.architectures import text_encoders, transformer, unet
+from loratools.adapter.architectures.block_transformer import BlockTransformer, PlacedWeight, Weight, placed
 from loratools.adapter.architectures.family import (
     FAMILIES,
     UNKNOWN,
     Family,
     Module,
+    ModuleKind,
     TextEncoder,
     Transformer,
     UNet,
@@ -47,7 +49,7 @@ _MAX_TEXT_LAYERS = 64  # no text encoder is deeper; the table costs nothing
 _NEVER_TRAINED = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "unet.add_embedding")
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
     """Every module of ``family`` that LoRA or LoCon can change, text encoders first; none of an unknown family.
 
@@ -64,10 +66,12 @@ def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ..
             tree += _below("unet", unet.modules(net))
         case Transformer() as net:
             tree += _below("transformer", transformer.modules(net))
+        case BlockTransformer() as net:
+            tree += [module for weight in placed(net) if not weight.norm for module in _modules(weight)]
     return tuple(tree)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
     """The other modules with weights, which only full differences change: norms, embeddings, text projections."""
     kind = family_of(family)
@@ -79,6 +83,8 @@ def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...
             tree += _below("unet", unet.norms(net))
         case Transformer() as net:
             tree += _below("transformer", transformer.norms(net))
+        case BlockTransformer() as net:
+            tree += [module for weight in placed(net) if weight.norm for module in _modules(weight)]
     return tuple(tree)
 
 
@@ -110,7 +116,7 @@ def kohya_name(canonical: str, family: str) -> str:
     return table[canonical]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def kohya_weights(family: str) -> dict[str, FusedWeight]:
     """kohya stem -> the modules that it holds: several where the original network fuses them."""
     kind = family_of(family)
@@ -122,8 +128,16 @@ def kohya_weights(family: str) -> dict[str, FusedWeight]:
         ):
             table[f"{encoder.prefix}_{_flat(module.name)}"] = FusedWeight((f"{encoder.component}.{module.name}",))
     for path, fused in _kohya_network(kind):
-        table[f"lora_unet_{_flat(path)}"] = _in_component(kind.component, fused)
+        table[f"lora_unet_{_flat(path)}"] = fused
     return table
+
+
+@lru_cache(maxsize=16)
+def declared_weights(family: str) -> dict[str, Weight]:
+    """Canonical module -> the declared weight that holds it, of a family that is declared by its weights."""
+    network = family_of(family).network
+    weights = placed(network) if isinstance(network, BlockTransformer) else ()
+    return {name: weight.weight for weight in weights for name in weight.fused.names}
 
 
 def resolve(stem: str, family: str) -> FusedWeight | None:
@@ -165,7 +179,7 @@ class _Paths:
     flat: dict[str, FusedWeight]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _namespaces(family: str) -> tuple[_Namespace, ...]:
     """All prefixes of key names, the more specific ones first."""
     kind = family_of(family)
@@ -181,12 +195,15 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
         )
         spaces += [_Namespace(prefix, encoder.component, True) for prefix in flat]
         spaces += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
-    for prefix in ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
+    for component in kind.components[1:]:
+        spaces += [_Namespace(f"{before}{component}.", component, False) for before in ("", "base_model.model.")]
+    for prefix in ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
         spaces.append(_Namespace(prefix, main, True))
     for prefix in (
         f"{main}.",
         "diffusion_model.",
         "model.diffusion_model.",
+        "net.",
         f"base_model.model.{main}.",
         "base_model.model.",
         "",
@@ -201,21 +218,26 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
     return tuple(spaces)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def _paths(family: str, component: str) -> _Paths:
     dotted: dict[str, FusedWeight] = {}
     for path, fused in _spellings(family_of(family), component):
-        dotted.setdefault(path, _in_component(component, fused))
+        dotted.setdefault(path, fused)
     return _Paths(dotted, {_flat(path): fused for path, fused in reversed(dotted.items())})
 
 
 def _spellings(kind: Family, component: str) -> Iterator[tuple[str, FusedWeight]]:
     for encoder in kind.text:
         if encoder.component == component:
-            yield from _text_spellings(encoder)
-    if component != kind.component:
-        return
-    match kind.network:
+            yield from ((path, _in_component(component, fused)) for path, fused in _text_spellings(encoder))
+    if isinstance(kind.network, BlockTransformer):
+        yield from _declared_spellings(kind.network, component)
+    elif component == kind.component:
+        yield from ((path, _in_component(component, fused)) for path, fused in _network_spellings(kind.network))
+
+
+def _network_spellings(network: UNet | Transformer | None) -> Iterator[tuple[str, FusedWeight]]:
+    match network:
         case UNet() as net:
             for module in (*unet.modules(net), *unet.norms(net)):
                 yield module.name, FusedWeight((module.name,))
@@ -228,9 +250,19 @@ def _spellings(kind: Family, component: str) -> Iterator[tuple[str, FusedWeight]
             yield from transformer.processor_paths(net)
 
 
+def _declared_spellings(net: BlockTransformer, component: str) -> Iterator[tuple[str, FusedWeight]]:
+    """Diffusers' paths below one component; the original paths are all below the network's own."""
+    for weight in placed(net):
+        for name in weight.fused.names:
+            if name.startswith(f"{component}."):
+                yield name.removeprefix(f"{component}."), FusedWeight((name,))
+        if component == net.component:
+            yield from ((path, weight.fused) for path in weight.originals)
+
+
 def _text_spellings(encoder: TextEncoder) -> Iterator[tuple[str, FusedWeight]]:
     for module in (*text_encoders.modules(encoder, _MAX_TEXT_LAYERS), *text_encoders.others(encoder, _MAX_TEXT_LAYERS)):
-        yield from ((path, FusedWeight((module.name,))) for path in text_encoders.other_paths(module.name))
+        yield from ((path, FusedWeight((module.name,))) for path in text_encoders.other_paths(encoder, module.name))
 
 
 def _kohya_network(kind: Family) -> Iterator[tuple[str, FusedWeight]]:
@@ -238,12 +270,22 @@ def _kohya_network(kind: Family) -> Iterator[tuple[str, FusedWeight]]:
         case UNet() as net:
             for module in (*unet.modules(net), *unet.norms(net)):
                 path = unet.original_path(net, module.name) if net.original_names else module.name
-                yield path, FusedWeight((module.name,))
+                yield path, FusedWeight((f"unet.{module.name}",))
         case Transformer() as net:
-            yield from transformer.originals(net)
+            yield from ((path, _in_component("transformer", fused)) for path, fused in transformer.originals(net))
+        case BlockTransformer() as net:
+            yield from ((weight.originals[0], weight.fused) for weight in placed(net))
 
 
-@lru_cache(maxsize=8)
+def _modules(weight: PlacedWeight) -> Iterator[Module]:
+    """The modules that a declared weight holds."""
+    kernel = max((int(size) for size in weight.weight.shape.split()[2:]), default=1)
+    kind: ModuleKind = "norm" if weight.norm else "conv" if kernel > 1 else "linear"
+    for name in weight.fused.names:
+        yield Module(name, kind, kernel, weight.weight.trained)
+
+
+@lru_cache(maxsize=16)
 def _kohya_stems(family: str) -> dict[str, str]:
     return {name: stem for stem, fused in kohya_weights(family).items() for name in fused.names}
 

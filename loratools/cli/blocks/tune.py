@@ -44,7 +44,7 @@ class TuneFlags:
     out: str
     measure: tuple[str, ...]
     prompts: tuple[str, ...]
-    seeds: str
+    seeds: str | None
     keep: float
     amount: bool
     epochs_by_block: str | None
@@ -103,7 +103,10 @@ class TuneFlags:
     help="A file of prompts, one a line, or a prompt; half are kept for the report. Repeatable.  [default: a recipe's "
     "grid's, else made of the LoRA's training tags]",
 )
-@click.option("--seeds", default="1,2,3", show_default=True, help="Of the search, 1,2 or 1-4; the report has others.")
+@click.option(
+    "--seeds",
+    help="Of the search, 1,2 or 1-4; the report has others.  [default: from 1, as many as make enough pictures]",
+)
 @click.option("--keep", type=float, default=0.95, show_default=True, help="Share of the style that has to stay.")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
 @click.option(
@@ -197,7 +200,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
         sorted_symptoms(flags.symptom),
         tuple(prompts),
         parse_measures(flags.measure) or (MeasureRequest("judge"),),
-        tuple(parse_seeds(flags.seeds)),
+        tuple(parse_seeds(flags.seeds)) if flags.seeds else (),
         flags.keep,
         flags.amount,
         QUICK if flags.quick else FULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import ERROR, Provenance
@@ -66,6 +67,7 @@ class _Story:
                 yield from self._terms([_positive(term) for term in base], depth + 2)
             case {"train": dict(settings)}:
                 yield _bullet(depth, _trained(settings, inputs))
+                yield from self._inputs(inputs, depth + 1)
             case {"resize": _}:
                 yield _bullet(depth, f"Resized from {names}: {stored}.")
                 yield from self._inputs(inputs, depth + 1)
@@ -173,6 +175,8 @@ def _trained(settings: Mapping[str, Any], inputs: Any) -> str:
     base = next((str(item.get("name")) for item in inputs or [] if item.get("kind") == "base"), "")
     facts = [f"{key.replace('_', ' ')} {_short(settings[key])}" for key in _TRAINED if settings.get(key) is not None]
     of = f"epoch {settings.get('epoch')} of {settings.get('epochs')}"
+    start = next((Path(str(item.get("name"))).name for item in inputs or [] if item.get("kind") == "start"), "")
+    of += f", from the weights of `{start}`" if start else ""
     return f"Trained on {base}: {of}, {', '.join(facts)}." if base else f"Trained: {of}, {', '.join(facts)}."
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from loratools.studio.api.base import Wire
-from loratools.studio.api.models import Finite, Id, Scheme
+from loratools.studio.api.models import Finite, Id, Pair, Scheme
 
 
 class VectorRequest(Wire):
@@ -177,6 +177,25 @@ class Evidence(Wire):
     amount: float | None
     picture: Id | None
     notes: list[str]
+
+
+class Round(Wire):
+    """``GET /api/jobs/{id}/round``: what a search by a person's choices asks: the next of its ``pairs``, of which
+    ``answered`` are; with ``enough`` the search can go on, and ``pair`` is None when all are answered."""
+
+    number: int
+    pairs: int
+    answered: int
+    enough: bool
+    pair: Pair | None
+
+
+class RoundVote(Wire):
+    """``POST /api/jobs/{id}/round``: which picture of a round's pair is better."""
+
+    left: Annotated[str, Field(max_length=200)]
+    right: Annotated[str, Field(max_length=200)]
+    winner: Literal["left", "right", "none"]
 
 
 class Symptom(Wire):

@@ -128,7 +128,8 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
             studio.roots.roots[0].path,
         )
         name = studio.roots.path(stack.terms[0].lora).stem
-    out = cwd / plain_name(f"{name}-{body.symptom}")
+    chosen = "-votes" if "votes" in options.measure else ""  # each measure a folder of its own
+    out = cwd / plain_name(f"{name}-{body.symptom}{chosen}")
     argv = ["blocks", "tune", what, *(["--base", base] if base else []), "--symptom", body.symptom, "-o", str(out)]
     for measure in options.measure:
         argv += ["--measure", measure]

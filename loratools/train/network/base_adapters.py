@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.file import Adapter
+from loratools.adapter.files.metadata import inherited
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher, live_modules
 from loratools.blocks.presets import load_presets
@@ -60,6 +62,11 @@ class BaseAdapters:
             {"name": str(adapter.path), "digest": adapter.digest, "kind": "base adapter"}
             for adapter in self._adapters()
         ]
+
+    @property
+    def ancestors(self) -> Mapping[str, Mapping[str, Any]]:
+        """How the files themselves were made, by digest, for the header."""
+        return inherited([(adapter.digest, adapter.metadata) for adapter in self._adapters()])
 
     def _adapters(self) -> list[Adapter]:
         return list({id(term.adapter): term.adapter for term in self._terms}.values())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from loratools.adapter.algebra.lowrank import LowRank, same_matrix
 from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.file import open_adapter
+from loratools.adapter.files.metadata import inherited
 from loratools.errors import TrainingError
 from loratools.train.network.layers import AdapterLayer, Lora
 
@@ -44,6 +47,11 @@ class InitWeights:
     def input(self) -> dict[str, str]:
         """Name and digest, for the header of what is trained."""
         return {"name": str(self.path), "digest": self._adapter.digest, "kind": "start"}
+
+    @property
+    def ancestors(self) -> Mapping[str, Mapping[str, Any]]:
+        """How the file itself was made, by its digest, for the header of what is trained."""
+        return inherited([(self._adapter.digest, self._adapter.metadata)])
 
     def rank(self, name: str) -> int:
         """A module's rank; 0 for one that the file does not have."""

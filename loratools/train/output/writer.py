@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class RunWriter:
     """Writes one run's files, of the weights that are to be saved: the average, where there is one.
 
     Attributes:
-        inputs: name, digest and kind of everything that goes into a file, for its header.
+        inputs: name, digest and kind of everything that goes into a file, for its header; ``ancestors`` is how the
+            LoRAs among them were made, by digest.
         base_digest: of the base with whatever was merged into it.
         log: flushed to the disk before a state is written.
         recipe: the recipe that the run is of, for the header.
@@ -36,6 +37,7 @@ class RunWriter:
     base_digest: str
     log: RunLog | NoLog
     recipe: Mapping[str, Any] | None = None
+    ancestors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def epoch(self, number: int, step: int) -> tuple[Path, str]:
         """The file of a finished epoch, and its digest."""
@@ -80,7 +82,11 @@ class RunWriter:
                 metadata=header(facts, epoch, step),
                 dtype=torch_dtype(config.dtype),
                 provenance=Provenance(
-                    made, self.folder.owner, [dict(entry) for entry in self.inputs], recipe=self.recipe
+                    made,
+                    self.folder.owner,
+                    [dict(entry) for entry in self.inputs],
+                    dict(self.ancestors),
+                    recipe=self.recipe,
                 ),
                 force=config.force,
                 alpha=network.alphas,

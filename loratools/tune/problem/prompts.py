@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from itertools import product
 from typing import Any
 
 from loratools.errors import PromptError
+from loratools.tune.problem.effort import Effort
 
-_MADE = 24  # prompts that are made of a header's tags
+_MADE = 32  # prompts that are made of a header's tags
+_MOST_SEEDS = 12  # of one prompt
+_MOST_REPORTED = 4  # seeds of the report
 _FRAMINGS = ("full_body", "cowboy_shot", "upper_body", "portrait", "close-up", "face_focus")
 _COLOURS = (
     *("black", "brown", "blonde", "red", "blue", "green", "pink", "purple", "white"),
@@ -29,22 +33,29 @@ class Shot:
 
 @dataclass(frozen=True)
 class Split:
-    """The shots of a tune: every prompt of each part with every seed of that part."""
+    """The shots of a tune: every prompt of each part with every seed of that part.
+
+    Attributes:
+        search: the pool, which means are of.
+        fresh: the search's prompts under other seeds, by which one of the best answers is chosen.
+        held_out: the report's, of other prompts and other seeds than all of these.
+    """
 
     search: tuple[Shot, ...]
+    fresh: tuple[Shot, ...]
     held_out: tuple[Shot, ...]
 
 
-def split_prompts(prompts: Sequence[str], seeds: Sequence[int], most: tuple[int, int], seed: int) -> Split:
-    """Part the prompts at random; the report has as many seeds as the search, and other ones.
+def split_prompts(prompts: Sequence[str], seeds: Sequence[int], effort: Effort, seed: int) -> Split:
+    """Part the prompts at random; the report has seeds that the search has not.
 
     Args:
         prompts: at least two.
-        seeds: of the search; the report's are those that follow the greatest.
-        most: prompts of the search and of the report, at most.
+        seeds: of the search; none for as many as ``effort`` wants, from 1. All others follow the greatest.
+        effort: how many prompts and pictures, at most.
         seed: of the parting.
     Raises:
-        PromptError: for fewer than two different prompts, or no seed.
+        PromptError: for fewer than two different prompts.
     """
     known = list(dict.fromkeys(prompt.strip() for prompt in prompts))
     if len(known) < 2:
@@ -52,14 +63,19 @@ def split_prompts(prompts: Sequence[str], seeds: Sequence[int], most: tuple[int,
             f"a tune needs two different prompts or more, one to search with and one for the report, and has "
             f"{len(known)}; eight or more are better"
         )
-    if not seeds:
-        raise PromptError("a tune needs at least one seed")
     random.Random(f"prompts {seed}").shuffle(known)
-    held = min(most[1], len(known) // 2)
-    search, held_out = known[held : held + most[0]], known[:held]
-    own = list(dict.fromkeys(seeds))
-    others = range(max(own) + 1, max(own) + 1 + len(own))
-    return Split(_shots(search, own), _shots(held_out, others))
+    held = min(effort.held_out, len(known) // 2)
+    search, held_out = known[held : held + effort.prompts], known[:held]
+    own = list(dict.fromkeys(seeds)) or list(range(1, 1 + _seeds(effort.pool, search)))
+    others = range(max(own) + 1, max(own) + 1 + min(len(own), _MOST_REPORTED))
+    more = range(max(others) + 1, max(others) + 1 + _seeds(effort.fresh, search))
+    fresh = [Shot(prompt, seed) for seed in more for prompt in search][: effort.fresh]
+    return Split(_shots(search, own), tuple(fresh), _shots(held_out, others))
+
+
+def _seeds(pictures: int, prompts: Sequence[str]) -> int:
+    """Seeds that make so many pictures of these prompts; not without end where the prompts are few."""
+    return max(1, min(_MOST_SEEDS, math.ceil(pictures / len(prompts))))
 
 
 def _shots(prompts: Iterable[str], seeds: Iterable[int]) -> tuple[Shot, ...]:

@@ -14,7 +14,7 @@ from loratools.preview.request.request import SamplingRequest
 from loratools.tune.problem.effort import FULL, Effort
 from loratools.tune.problem.then import check_ways
 
-_SEARCH = 1  # raised when the same request begins to lead another search
+_SEARCH = 2  # raised when the same request begins to lead another search
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TuneRequest:
         prompts: parted into those of the search and those of the report; without any they are made of the tags in the
             LoRA's header.
         measures: what leads the search; the judge by default, which reads the pocket base's pictures alone.
-        seeds: of the search's pictures; the report has others.
+        seeds: of the search's pictures, by default as many as ``effort`` wants; the report has others.
         keep: share of the style that must stay.
         amount: search the amount of the subtracted LoRA as well.
         effort: how much is drawn.
@@ -44,7 +44,7 @@ class TuneRequest:
     symptoms: tuple[str, ...]
     prompts: tuple[str, ...] = ()
     measures: tuple[MeasureRequest, ...] = (MeasureRequest("judge"),)
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] = ()
     keep: float = 0.95
     amount: bool = False
     effort: Effort = FULL
@@ -64,8 +64,6 @@ class TuneRequest:
             raise TuneError(f"keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95")
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise TuneError(f"a budget of {self.budget:g} seconds is no time; give one such as 10m")
-        if not self.seeds:
-            raise TuneError("a tune needs at least one seed for its pictures, such as `seeds=1,2,3`")
         check_ways(self.then)
 
     def facts(self) -> dict[str, Any]:

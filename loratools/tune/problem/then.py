@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loratools.errors import TuneError, did_you_mean
-from loratools.tune.problem.effort import FULL, Effort
+from loratools.tune.problem.effort import FULL, Effort, fresh_pictures
 
 PICKS, DEFECT, SEARCH = "picks", "defect-lora", "search"
 WAYS = (PICKS, DEFECT, SEARCH)
@@ -49,7 +49,9 @@ def pictures_of(way: str, effort: Effort, pool: int, report: int) -> int:
         pool: shots of the search, and ``report`` what the report of one column costs.
     """
     searched = (effort.screening + effort.generations * effort.population) * min(effort.shots, pool)
-    again = searched + (3 * effort.checks + len(effort.strengths) + 2) * pool + 5 * report
+    again = (
+        searched + (3 * effort.checks + len(effort.strengths) + 2) * pool + fresh_pictures(effort.fresh) + 5 * report
+    )
     if way == SEARCH:
         return again
     own = ThenEffort.of(effort)

@@ -35,6 +35,7 @@ class TuneResult:
         effects: what lowering each block by a half does to the cost and to each constraint: mean and deviation.
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
+        fresh: pictures by which the answer was chosen, which the model was not fitted to.
         then: what each way that followed the search came to.
         waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
@@ -54,6 +55,7 @@ class TuneResult:
     finished: bool
     notes: tuple[str, ...]
     seconds: float
+    fresh: int = 0
     waiting: str = ""
     then: tuple[WayResult, ...] = ()
 
@@ -67,6 +69,11 @@ class TuneResult:
         """What is written, to be merged."""
         own = next((way.terms for way in reversed(self.then) if way.helped), None)
         return self.space.terms_at(self.point) if own is None else list(own)
+
+    @property
+    def pictures(self) -> int:
+        """How many the search drew, before the report."""
+        return self.history.pictures + self.fresh
 
     @property
     def file(self) -> Path:
@@ -120,7 +127,7 @@ class TuneResult:
                 for block, own in self.effects.items()
             },
             "search": {
-                "pictures": self.history.pictures,
+                "pictures": self.pictures,
                 "generations": len(self.history),
                 "finished": self.finished,
                 "seeds": list(self.request.seeds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ _CAUTION = 0.5  # standard deviations, while searching
 _NEAR = 0.05  # cost of moving every block by 1: of two vectors that are as good, the one nearer to the start
 _IDLE = 0.01  # of the whole excess: leaving one more block as it was may cost as much,
 _IDLE_IN_ALL = 0.08  # and leaving all that are left so
-CAUTIONS = (0.5, 1.5)  # of the answers that are drawn and compared
+CAUTIONS = (0.5, 1.5)  # of the answers that are drawn for the pool and compared,
+FINAL_CAUTIONS = (0.3, 1.0, 2.0, 3.0)  # and of those between which fresh pictures choose
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,16 @@ def _without_one(search: Search, free: Mask, point: Array, count: int = 3) -> It
         yield fewer
 
 
-def answers(model: Model, history: History, space: Space, random: np.random.Generator) -> list[Array]:
-    """Vectors worth drawing for every shot, each once: the best whatever it moves, a more cautious one, and one that
-    moves as few blocks as can be."""
+def answers(
+    model: Model, history: History, space: Space, random: np.random.Generator, cautions: Sequence[float] = CAUTIONS
+) -> list[Array]:
+    """Vectors worth drawing for many shots, each once: one that moves as few blocks as can be, and the best, whatever
+    they move, by several cautions."""
     everything = np.ones(len(space.start), dtype=bool)
-    chosen: list[Array] = []
-    for caution in CAUTIONS:
+    chosen = [readable(Search(model, space, random, cautions[len(cautions) // 2]), history)]
+    for caution in cautions:
         point, _ = Search(model, space, random, caution).best(history.points(), everything)
         chosen.append(np.clip(np.round(point * 20) / 20, space.low, space.high))
-    chosen.append(readable(Search(model, space, random, CAUTIONS[-1]), history))
     return [
         one for number, one in enumerate(chosen) if not any(np.array_equal(one, other) for other in chosen[:number])
     ]
@@ -120,7 +122,11 @@ def answers(model: Model, history: History, space: Space, random: np.random.Gene
 
 def chosen_answer(points: Array, model: Model, space: Space) -> Array:
     """Of vectors that were drawn for every shot: the best, or one that moves fewer blocks and is nearly as good."""
-    totals = model.total(points, _CAUTION)
+    return np.asarray(points[fewest_moved(points, model.total(points, _CAUTION), space)], dtype=np.float64)
+
+
+def fewest_moved(points: Array, totals: Array, space: Space) -> int:
+    """The index of the least of ``totals`` (n,), or of a vector that is nearly as good and moves fewer blocks."""
     moved = (~np.isclose(points, space.start)).sum(1)
     near = totals <= totals.min() + _IDLE_IN_ALL
-    return np.asarray(points[np.where(near, moved * 1e3 + totals, np.inf).argmin()], dtype=np.float64)
+    return int(np.where(near, moved * 1e3 + totals, np.inf).argmin())

@@ -15,6 +15,7 @@ import numpy as np
 
 from loratools.tune.arrays import Array
 from loratools.tune.history import Samples
+from loratools.tune.search.warp import Warp
 
 _LENGTHS = (0.2, 0.5)  # of the squared-exponential part, in weights a block
 _LINEAR = (1.0, 10.0)  # variances, of the data's
@@ -47,53 +48,74 @@ class Kernel:
 
 
 class GaussianProcess:
-    """The posterior of one measure's mean over all pictures, given ``samples``; the kernel of greatest evidence."""
+    """The posterior of one measure's mean over all pictures, given ``samples``; the kernel of greatest evidence.
+
+    It is a process on the scale of a :class:`.warp.Warp`; what goes in and comes out is counted as the measure counts.
+    """
 
     def __init__(self, samples: Samples) -> None:
         self._points = samples.points
-        self._middle = float(samples.means.mean())
-        self._scale = float(samples.means.std()) or 1.0
-        y = (samples.means - self._middle) / self._scale
-        effects = samples.picture_variance / self._scale**2
+        self._warp = Warp.of(samples.means)
+        warped = self._warp.to(samples.means)
+        self._middle = float(warped.mean())
+        self._scale = float(warped.std()) or 1.0
+        y = (warped - self._middle) / self._scale
+        slope = float(np.median(self._warp.slope(samples.means)))
+        effects = samples.picture_variance * (slope / self._scale) ** 2
         self._effect = effects / samples.shares.shape[1]  # covariance with a mean over all pictures
         own = effects * samples.shares @ samples.shares.T
         counts = (samples.shares**2).sum(1)
-        self.kernel, self._lower, self._alpha = _fitted(samples.points, y, own, counts)
+        self.kernel, lower, self._alpha = _fitted(samples.points, y, own, counts)
+        self._whitening = np.linalg.inv(lower)
 
     def mean(self, points: Array) -> Array:
-        """Posterior means (n,) at ``points`` (n, d)."""
-        values: Array = self._middle + self._scale * (self._with_data(points) @ self._alpha)
-        return values
+        """What is likeliest (n,) at ``points`` (n, d)."""
+        return self.quantile(points, 0.0)
+
+    def quantile(self, points: Array, deviations: float) -> Array:
+        """Values (n,) at ``points`` (n, d), so many standard deviations above what is likeliest."""
+        with_data = self._with_data(points)
+        level = with_data @ self._alpha
+        if deviations:
+            level = level + deviations * self._spread(points, with_data)
+        return self._warp.back(self._middle + self._scale * level)
 
     def deviation(self, points: Array) -> Array:
         """Posterior standard deviations (n,)."""
-        whitened = np.linalg.solve(self._lower, self._with_data(points).T)
-        left = self.kernel.variance(points) + self._effect - (whitened**2).sum(0)
-        values: Array = self._scale * np.sqrt(np.maximum(left, 0))
+        values: Array = (self.quantile(points, 1.0) - self.quantile(points, -1.0)) / 2
         return values
 
     def difference(self, points: Array, other: Array) -> tuple[Array, Array]:
         """Posterior mean and standard deviation (n,) of the values at ``points`` less the one at ``other`` (d,)."""
         both = np.concatenate([points, other[None]])
-        mean, covariance = self._posterior(both)
+        level, covariance = self._posterior(both)
         variances = np.diag(covariance)[:-1] + covariance[-1, -1] - 2 * covariance[-1, :-1]
-        return mean[:-1] - mean[-1], np.sqrt(np.maximum(variances, 0))
+        values = self._warp.back(level)
+        steepness = self._warp.slope(self._warp.back((level[:-1] + level[-1]) / 2))
+        return values[:-1] - values[-1], np.sqrt(np.maximum(variances, 0)) / steepness
 
     def sample(self, points: Array, count: int, random: np.random.Generator) -> Array:
         """``count`` functions that the data allow, at ``points``: (n, count)."""
-        mean, covariance = self._posterior(points)
+        level, covariance = self._posterior(points)
         size = len(points)
         covariance += np.eye(size) * (1e-6 * np.trace(covariance) / size + self._scale**2 * _JITTER)
-        drawn: Array = mean[:, None] + np.linalg.cholesky(covariance) @ random.standard_normal((size, count))
-        return drawn
+        drawn: Array = level[:, None] + np.linalg.cholesky(covariance) @ random.standard_normal((size, count))
+        return self._warp.back(drawn)
 
     def _with_data(self, points: Array) -> Array:
         covariances: Array = self.kernel(points, self._points) + self._effect
         return covariances
 
+    def _spread(self, points: Array, with_data: Array) -> Array:
+        """Posterior standard deviations (n,) on the process's own scale."""
+        left = self.kernel.variance(points) + self._effect - ((self._whitening @ with_data.T) ** 2).sum(0)
+        spread: Array = np.sqrt(np.maximum(left, 0))
+        return spread
+
     def _posterior(self, points: Array) -> tuple[Array, Array]:
+        """Means (n,) and covariances (n, n) on the scale of the curve."""
         with_data = self._with_data(points)
-        whitened = np.linalg.solve(self._lower, with_data.T)
+        whitened = self._whitening @ with_data.T
         covariance = self.kernel(points, points) + self._effect - whitened.T @ whitened
         return self._middle + self._scale * (with_data @ self._alpha), self._scale**2 * covariance
 

@@ -26,12 +26,14 @@ class Model:
     Attributes:
         cost: of :meth:`.goals.Goals.cost`.
         worths: of each constraint.
+        spared: by how much each constraint is taken to be kept less than these say.
     """
 
     goals: Goals
     space: Space
     cost: GaussianProcess
     worths: tuple[GaussianProcess, ...]
+    spared: tuple[float, ...] = ()
 
     @staticmethod
     def of(history: History, goals: Goals, space: Space) -> Model:
@@ -42,11 +44,9 @@ class Model:
     def total(self, points: Array, caution: float = 0.0) -> Array:
         """What is minimised (n,); ``caution`` standard deviations worse than is likely."""
         moved = points - self.space.start
-        cost = self.cost.mean(moved)
-        worths = [each.mean(moved) for each in self.worths]
-        if caution:
-            cost = cost + caution / 2 * self.cost.deviation(moved)
-            worths = [worth - caution * each.deviation(moved) for worth, each in zip(worths, self.worths, strict=True)]
+        cost = self.cost.quantile(moved, caution / 2)
+        spared = self.spared or (0.0,) * len(self.worths)
+        worths = [each.quantile(moved, -caution) - less for each, less in zip(self.worths, spared, strict=True)]
         return self.goals.total(cost, worths)
 
     def sample(self, points: Array, count: int, random: np.random.Generator) -> tuple[Array, Sequence[Array]]:

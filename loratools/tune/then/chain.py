@@ -71,7 +71,7 @@ def follow(result: TuneResult, run: TuneRun, begun: Begun, drawing: Follow, owne
     request, shots = run.request, run.shots
     report = run.weight * len(shots.held_out)
     costs = {way: pictures_of(way, request.effort, len(shots.search), report) for way in WAYS}
-    with run.alone(), StopRequest(run.ranks, say=False) as stop:
+    with run.alone(), StopRequest(run.ranks, say="") as stop:
         clock = Clock(
             total=sum(costs[way] for way in request.then),
             report=0,

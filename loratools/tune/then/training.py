@@ -11,6 +11,7 @@ from typing import Any
 
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import read
+from loratools.errors import TuneError
 from loratools.files import replacing, write_text
 from loratools.measures.measure import Shown
 from loratools.ops.merging.merge import merge_files
@@ -150,6 +151,22 @@ class Training:
         """No rate for a part of the model that the LoRA does not change."""
         texts = [is_text(name) for name in read(self.start).names]
         return {**({} if any(texts) else {"te_lr": 0.0}), **({"unet_lr": 0.0} if all(texts) else {})}
+
+
+def check_trainable(terms: Sequence[Term]) -> None:
+    """Raise before anything is drawn if no training can go on from ``terms``.
+
+    Raises:
+        TuneError: for full differences, a DoRA or the like, which are no product of two factors.
+    """
+    for term in terms:
+        whole = sorted(term.adapter.dense)
+        if whole:
+            raise TuneError(
+                f"{term.adapter.path} holds {whole[0]} as '{term.adapter.kinds[whole[0]]}', from which no training "
+                "goes on; leave the ways that train out, or make a plain LoRA of it first: "
+                "`loratools resize IN -o OUT --rank 16`"
+            )
 
 
 def write_start(workplace: Workplace, terms: Sequence[Term], path: Path, owner: str) -> Path:

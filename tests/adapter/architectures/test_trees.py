@@ -3,6 +3,8 @@
 import pytest
 from torch import nn
 
+from loratools.adapter.architectures.block_transformer import BlockTransformer
+from loratools.adapter.architectures.family import family_of
 from loratools.adapter.architectures.names import FAMILIES, kohya_name, module_tree, other_tree, resolve
 from loratools.blocks.scheme import full_scheme
 
@@ -129,8 +131,17 @@ def test_every_module_is_in_one_block_or_known_to_be_in_none(family: str) -> Non
     outside = {m.name for m in module_tree(family) if scheme.block_of(m.name) is None}
     unet = {"unet.time_embedding.linear_1", "unet.time_embedding.linear_2", "unet.conv_out"}
     added = {"unet.add_embedding.linear_1", "unet.add_embedding.linear_2"}
-    assert outside == {"sd1": unet, "sd2": unet, "sdxl": unet | added}.get(family, set())
+    network = family_of(family).network
+    outer = {
+        name
+        for weight in (network.outer if isinstance(network, BlockTransformer) else ())
+        for name in weight.fused(f"{family_of(family).component}.").names
+        if len(weight.shape.split()) > 1
+    }
+    assert outside == {"sd1": unet, "sd2": unet, "sdxl": unet | added}.get(family, outer)
     for block in scheme.blocks:
+        if block.name == "BASE" and not family_of(family).text:
+            continue
         assert any(scheme.block_of(m.name) == block.name for m in module_tree(family)), block.name
 
 

@@ -454,7 +454,7 @@ def test_peft_folders_that_are_wrong_are_named(
 
 @pytest.mark.parametrize(
     "prefix",
-    ["lora_unet_blocks_{}_self_attn_q", "diffusion_model.blocks.{}.self_attn.q", "transformer.blocks.{}.self_attn.q"],
+    ["lora_unet_stages_{}_mixer_q", "diffusion_model.stages.{}.mixer.q", "transformer.stages.{}.mixer.q"],
 )
 def test_an_unknown_model_keeps_its_own_names(tmp_path: Path, prefix: str) -> None:
     tensors: dict[str, Tensor] = {}
@@ -567,7 +567,8 @@ def test_a_model_with_some_of_fluxs_names_is_not_flux(tmp_path: Path) -> None:
 
 def test_flux_2_is_not_taken_for_flux(tmp_path: Path) -> None:
     adapter = read(save(tmp_path / "a.safetensors", factors("single_blocks.0.linear1", 9 * F, F)))
-    assert adapter.family == "unknown" and list(adapter) == ["single_blocks.0.linear1"]
+    assert adapter.family == "flux2"
+    assert list(adapter) == ["transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"]
 
 
 # --- conversion ------------------------------------------------------------------------------------------------------

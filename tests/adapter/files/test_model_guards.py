@@ -71,7 +71,7 @@ def test_every_kind_of_pair_tells_flux_2(
         file(tmp_path / "2.safetensors", kind, {stem: flux2}),
     )
     assert read(one).family == "flux"
-    assert (read(two).family, read(two).identity.model) == ("unknown", "flux2")
+    assert (read(two).family, read(two).identity.model) == ("flux2", "flux2")
 
 
 @pytest.mark.parametrize("kind", KINDS)

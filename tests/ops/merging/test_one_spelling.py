@@ -52,7 +52,7 @@ def save(folder: Path, name: str, prefix: str, paths: Sequence[str]) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def layers(parts: Sequence[str], count: int = 2, container: str = "layers") -> list[str]:
+def layers(parts: Sequence[str], count: int = 2, container: str = "stages") -> list[str]:
     return [f"{container}.{i}.{part}" for i in range(count) for part in parts]
 
 
@@ -262,4 +262,4 @@ def test_a_base_that_has_a_module_twice_or_not_is_refused(tmp_path: Path) -> Non
 def test_a_suggested_vector_names_its_blocks(tmp_path: Path) -> None:
     files = (save(tmp_path, name, prefix, layers(ATTENTION)) for name, prefix in (("a", "lora_unet_"), ("b", "")))
     text = suggest(*files).text().splitlines()
-    assert text[-1] == "GP2 that removes the base's part and no more: layers.00=1,layers.01=1"
+    assert text[-1] == "GP2 that removes the base's part and no more: stages.00=1,stages.01=1"

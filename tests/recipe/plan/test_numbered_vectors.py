@@ -16,7 +16,7 @@ from loratools.recipe.plan.lora_refs import vector_values
 def recipe(here: Path) -> Path:
     """A recipe that merges a LoRA of four layers, in two spellings."""
     for name, prefix, separator in (("z", "lora_unet_", "_"), ("y", "diffusion_model.", ".")):
-        stems = [prefix + f"layers.{i}.attention.to_q".replace(".", separator) for i in range(4)]
+        stems = [prefix + f"stages.{i}.attention.to_q".replace(".", separator) for i in range(4)]
         pairs = {f"{stem}.lora_down.weight": torch.ones(1, 4) for stem in stems}
         save_file(pairs | {f"{stem}.lora_up.weight": torch.ones(4, 1) for stem in stems}, here / f"{name}.safetensors")
     return here / "r.yaml"
@@ -32,7 +32,7 @@ def run(recipe: Path, vector: str) -> tuple[int, str]:
 
 def sums(recipe: Path) -> list[float]:
     stored = load_file(recipe.parent / "runs/r/m.safetensors")
-    stems = [f"lora_unet_layers_{i}_attention_to_q" for i in range(4)]
+    stems = [f"lora_unet_stages_{i}_attention_to_q" for i in range(4)]
     return [
         round(
             float(stored[f"{stem}.alpha"])
@@ -45,16 +45,16 @@ def sums(recipe: Path) -> list[float]:
 
 
 def test_a_recipe_weighs_numbered_blocks(recipe: Path) -> None:
-    code, output = run(recipe, "ALL=1,layers.00-layers.01=0.5")
+    code, output = run(recipe, "ALL=1,stages.00-stages.01=0.5")
     assert code == 0 and "cached" not in output, output
     assert sums(recipe) == [0.25, 0.25, 0.75, 0.75]
-    code, output = run(recipe, "ALL=1,layers.00-layers.01=0.75")
+    code, output = run(recipe, "ALL=1,stages.00-stages.01=0.75")
     assert code == 0 and "cached" not in output, output
     assert sums(recipe) == [0.5, 0.5, 0.75, 0.75]
-    code, output = run(recipe, "ALL=1,layers.00-layers.09=0.5")
-    assert code != 0 and "ends at layers.09, which the file lacks" in output
+    code, output = run(recipe, "ALL=1,stages.00-stages.09=0.5")
+    assert code != 0 and "ends at stages.09, which the file lacks" in output
 
 
 def test_a_vector_that_no_table_fits_counts_by_its_text() -> None:
-    one, other = (vector_values(f"layers.00={weight}", load_presets()) for weight in (0.5, 0.75))
-    assert one != other and one == vector_values(" layers.00=0.5", load_presets())
+    one, other = (vector_values(f"stages.00={weight}", load_presets()) for weight in (0.5, 0.75))
+    assert one != other and one == vector_values(" stages.00=0.5", load_presets())

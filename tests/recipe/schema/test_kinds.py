@@ -49,7 +49,17 @@ MEASURE = (
     "def bright(images, prompts, seeds):\n    return [sum(image.convert('L').histogram()[128:]) for image in images]\n"
 )
 SMALL = Effort(
-    prompts=1, held_out=1, shots=1, population=4, screening=8, generations=1, checks=1, strengths=(0.7,), steps=1
+    prompts=1,
+    held_out=1,
+    pool=1,
+    shots=1,
+    population=4,
+    screening=8,
+    generations=1,
+    checks=1,
+    fresh=1,
+    strengths=(0.7,),
+    steps=1,
 )
 
 SEVERAL = """\

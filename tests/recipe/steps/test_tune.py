@@ -37,7 +37,18 @@ MEASURE = """\
 def bright(images, prompts, seeds):
     return [sum(image.convert("L").histogram()[128:]) for image in images]
 """
-SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+SMALL = Effort(
+    prompts=2,
+    held_out=2,
+    pool=4,
+    shots=2,
+    population=3,
+    screening=9,
+    generations=1,
+    checks=1,
+    fresh=2,
+    strengths=(0.7,),
+)
 
 
 @pytest.fixture
@@ -144,3 +155,12 @@ def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:
         (recipe.parent / "wrong.yaml").write_text(text.replace("symptom: hands", wrong), encoding="utf-8")
         with pytest.raises(RecipeError, match=message):
             make_planner(recipe.parent / "wrong.yaml").plan()
+
+
+@pytest.mark.parametrize("measure", ["votes", "marks"])
+def test_a_step_cannot_wait_for_a_person(recipe: Path, measure: str) -> None:
+    text = recipe.read_text()
+    begin, end = text.index('measure: "'), text.index(", prompts:")
+    recipe.write_text(text[:begin] + f"measure: {measure}" + text[end:], encoding="utf-8")
+    with pytest.raises(RecipeError, match="a recipe's step cannot wait for a person's answers"):
+        make_planner(recipe).plan()

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+import loratools as lt
 from loratools.adapter.files.file import read
+from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.files.save import write
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.base.patching.patch import live_modules
 from loratools.errors import TrainingError
+from loratools.ops.merging.merge import merge_files
+from loratools.ops.merging.terms import Term
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.trainer import dry_run, train
@@ -55,6 +59,20 @@ def test_what_a_start_has_beyond_the_network_is_kept_as_it_is(
         assert same != trained or "mid_block" in name, name
     kinds = {given["kind"] for given in _inputs_of(after)}
     assert "start" in kinds
+
+
+def test_the_header_and_the_story_say_how_the_start_was_made(
+    base: Base, config: Config, pictures: Pictures, tmp_path: Path
+) -> None:
+    own = save_network(move_factors(make_network(base, 4, 2)), tmp_path / "own.safetensors")
+    start = tmp_path / "start.safetensors"
+    merge_files([Term(read(own), 0.5, label="own")], start)
+    settings = config(pictures(count=2), epochs=1, network_weights=str(start), dim_from_weights=True)
+    trained = read(train(settings, progress=False).epochs[0])
+    made = Provenance.from_metadata(trained.metadata)
+    assert made is not None and made.ancestors[read(start).digest]["step"]["merge"][0]["weight"] == 0.5
+    text = lt.explain(trained.path)
+    assert "from the weights of `start.safetensors`" in text and "`own.safetensors` x 0.5" in text
 
 
 def test_a_start_of_another_kind_is_refused(base: Base, tmp_path: Path) -> None:

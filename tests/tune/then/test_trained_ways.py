@@ -14,6 +14,7 @@ import torch
 
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
+from loratools.errors import TuneError
 from loratools.measures.build import MeasureSet
 from loratools.measures.estimate import Estimate
 from loratools.measures.measure import Better, Shown
@@ -31,8 +32,20 @@ from loratools.tune.report.columns import HeldOut
 from loratools.tune.report.result import TuneResult
 from loratools.tune.report.verdict import Verdict
 from loratools.tune.then import chain, workplace
+from tests.loras import lora_tensors, save
 
-SMALL = Effort(prompts=2, held_out=2, shots=2, population=3, screening=9, generations=1, checks=1, strengths=(0.7,))
+SMALL = Effort(
+    prompts=2,
+    held_out=2,
+    pool=4,
+    shots=2,
+    population=3,
+    screening=9,
+    generations=1,
+    checks=1,
+    fresh=2,
+    strengths=(0.7,),
+)
 PROMPTS = ("1girl, smile", "1girl, red hair", "1girl, hat", "1girl, ink style")
 
 
@@ -172,3 +185,20 @@ def test_a_search_follows_only_what_changed(follow, tmp_path: Path, monkeypatch:
     assert not last.column and "nothing has changed since the last search" in last.reason
     assert set(search.facts["vector"]) == set(result.space.names)
     assert [term.adapter.path.name for term in search.terms] == [f"picks-{picks.facts['epoch']:06d}.safetensors"]
+
+
+def test_what_no_training_goes_on_from_is_refused_before_anything_is_drawn(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = lora_tensors("sd1", rank=1)
+    name = next(key for key in tensors if key.endswith("attn1_to_q.lora_down.weight")).removesuffix(".lora_down.weight")
+    whole = save(tmp_path / "whole.safetensors", {**without(tensors, name), f"{name}.diff": torch.ones(4, 4)})
+    request = TuneRequest(("hands",), PROMPTS, effort=SMALL, then=("picks",))
+    term = Term(read(whole), 1.0, label="whole")
+    with pytest.raises(TuneError, match=r"from which no training goes on; leave .*`loratools resize"):
+        tuning.tune(load_base(tiny, device="cpu"), [term], request, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def without(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{name}.")}

@@ -26,7 +26,18 @@ from loratools.tune.report.result import TuneResult
 from loratools.tune.run import TuneRun
 from tests.loras import lora_tensors, save
 
-TINY = Effort(prompts=3, held_out=4, shots=3, population=4, screening=16, generations=5, checks=1, strengths=(0.8, 0.6))
+TINY = Effort(
+    prompts=3,
+    held_out=4,
+    pool=6,
+    shots=3,
+    population=4,
+    screening=16,
+    generations=5,
+    checks=1,
+    fresh=6,
+    strengths=(0.8, 0.6),
+)
 PROMPTS = tuple(f"1girl, prompt {number}" for number in range(8))
 FIGURES = ("hands", "style", "tags")  # grade 0 to 3, share, share
 
@@ -141,7 +152,7 @@ class Tuning:
         progress, notes = words.pop("on_progress", lambda _: None), words.pop("on_note", lambda _: None)
         owner, force = words.pop("owner", "test"), words.pop("force", False)
         request = replace(TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY), **words)
-        shots = split_prompts(request.prompts, request.seeds, (3, 4), 1)
+        shots = split_prompts(request.prompts, request.seeds, TINY, 1)
         run = TuneRun(self.space, request, shots, world, measures, key, TuneFolder(self.folder), 2, progress, notes)
         return run.run(owner, force=force)
 

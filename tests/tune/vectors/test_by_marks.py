@@ -43,7 +43,7 @@ class Asking:
 
     def of(self, world: World, *, key: str = "key", ranks: Ranks = Ranks(), **words: Any) -> AskedTune:  # noqa: B008
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
-        shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
+        shots = split_prompts(PROMPTS, (1, 2), TINY, 1)
         run = TuneRun(
             space=self.tuning.space,
             request=request,
@@ -98,7 +98,7 @@ def test_a_person_marks_round_by_round_and_may_stop_at_any(asking: Asking) -> No
     assert not (asking.tuning.folder / "tuned.safetensors").exists() and not asking.seen
     shown = asking.page(1).cells()
     assert {cell.parts[0].shot.prompt for cell in shown} == {
-        shot.prompt for shot in split_prompts(PROMPTS, (1, 2), (3, 4), 1).search
+        shot.prompt for shot in split_prompts(PROMPTS, (1, 2), TINY, 1).search
     }
     assert len({cell.key for cell in shown}) == len(shown) > 20
     count = asking.answer(1)

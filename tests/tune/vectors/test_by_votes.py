@@ -54,7 +54,7 @@ class Voting:
 
     def run(self, world: World | None = None, chooser: Any = None, **words: Any) -> TuneResult:
         request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
-        shots = split_prompts(PROMPTS, (1, 2), (3, 4), 1)
+        shots = split_prompts(PROMPTS, (1, 2), TINY, 1)
         run = TuneRun(
             space=self.tuning.space,
             request=request,

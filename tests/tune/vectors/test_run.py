@@ -52,7 +52,7 @@ def test_what_it_writes(tuning: Tuning, drawings: None) -> None:
     assert content["change"]["hands"]["from_before"]["mean"] == pytest.approx(
         content["after"]["hands"]["mean"] - content["before"]["hands"]["mean"], abs=1e-4
     )
-    assert content["search"]["finished"] and content["search"]["pictures"] == result.history.pictures
+    assert content["search"]["finished"] and content["search"]["pictures"] == result.pictures > result.history.pictures
     for name in ("sheet.png", "frontier.png"):
         with Image.open(tuning.folder / name) as image:
             assert image.width > 400
@@ -120,8 +120,8 @@ def test_a_kill_at_any_picture_loses_at_most_a_generation(tuning: Tuning, tmp_pa
 
 
 def tuning_total(result: object) -> int:
-    history, held = result.history, result.held  # type: ignore[attr-defined]
-    return int(history.pictures) + history.pool + len(held.columns) * len(held.shots)
+    history, held, own = result.history, result.held, result.pictures  # type: ignore[attr-defined]
+    return int(own) + history.pool + len(held.columns) * len(held.shots)
 
 
 def test_ctrl_c_keeps_the_best_so_far_and_the_next_run_goes_on(tuning: Tuning, tmp_path: Path) -> None:
@@ -138,6 +138,16 @@ def test_ctrl_c_keeps_the_best_so_far_and_the_next_run_goes_on(tuning: Tuning, t
     assert not json.loads((tuning.folder / "tune.json").read_text())["search"]["finished"]
     result = tuning.run(tuning.world())
     assert result.finished and np.array_equal(result.point, whole.point)
+
+
+def test_ctrl_c_says_what_becomes_of_the_search(tuning: Tuning, capfd: pytest.CaptureFixture[str]) -> None:
+    def press(number: int) -> None:
+        if number == 60:
+            signal.raise_signal(signal.SIGINT)
+
+    tuning.run(tuning.world(interrupt=press))
+    said = capfd.readouterr().err
+    assert "its best vector so far is kept" in said and "step" not in said
 
 
 def test_ctrl_c_before_any_screening_leaves_plain_strength(tuning: Tuning) -> None:
@@ -167,7 +177,7 @@ def test_progress_is_told_and_ends_at_its_total(tuning: Tuning) -> None:
     assert [one.done for one in told] == sorted(one.done for one in told)
     assert told[-1].done == told[-1].total and told[0].seconds_left is None and told[40].seconds_left is not None
     assert list(dict.fromkeys(one.stage for one in told)) == [
-        "base", "ladder", "screening", "search", "check", "report"
+        "base", "ladder", "screening", "search", "check", "fresh", "report"
     ]  # fmt: skip
 
 

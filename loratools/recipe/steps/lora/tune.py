@@ -42,7 +42,9 @@ class Tune(TermOptions):
     prompts: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="prompts, or one file of them, a line each; made of the LoRA's training tags if left out"
     )
-    seeds: NumberText = Field("1,2,3", description="of the search: 1, [1, 2] or 1-4; the report has others")
+    seeds: NumberText | None = Field(
+        None, description="of the search: 1, [1, 2] or 1-4; the report has others; as many as it needs if left out"
+    )
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     quick: bool = Field(False, description="a third of the pictures")
@@ -83,14 +85,14 @@ def draft(request: StepRequest) -> Draft:
     inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
     inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
     step = TuneStep(request, options, terms, presets, wanted, training)
-    pool = min(wanted.effort.prompts, max(1, len(wanted.prompts) // 2) if wanted.prompts else 99) * len(wanted.seeds)
-    later = [pictures_of(way, wanted.effort, pool, 2 * pool) for way in wanted.then]
+    effort = wanted.effort
+    later = [pictures_of(way, effort, effort.pool, 2 * effort.held_out * 3) for way in wanted.then]
     return Draft(
         resolved,
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=wanted.effort.search_pictures(pool) + sum(later),
+        units=effort.search_pictures(effort.pool, effort.fresh) + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
@@ -119,7 +121,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     with _at(request, "prompts"):
         prompts = tuple(read_prompts(options.prompts, request.paths.find))
     with _at(request, "seeds"):
-        seeds = tuple(parse_seeds(options.seeds))
+        seeds = tuple(parse_seeds(options.seeds)) if options.seeds else ()
     with _at(request, "size"):
         size = parse_size(options.size) if options.size else None
     if size is not None:

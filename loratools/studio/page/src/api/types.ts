@@ -399,6 +399,22 @@ export interface Root {
   name: string;
 }
 
+/** ``GET /api/jobs/{id}/round``: what a search by a person's choices asks: the next of its ``pairs``, of which ``answered`` are; with ``enough`` the search can go on, and ``pair`` is None when all are answered. */
+export interface Round {
+  answered: number;
+  enough: boolean;
+  number: number;
+  pair: Pair | null;
+  pairs: number;
+}
+
+/** ``POST /api/jobs/{id}/round``: which picture of a round's pair is better. */
+export interface RoundVote {
+  left: string;
+  right: string;
+  winner: "left" | "right" | "none";
+}
+
 /** A training run, whoever started it; ``updated`` in seconds since 1970. */
 export interface Run {
   base: string;

@@ -7,16 +7,20 @@ import { t, tOr } from "../state/i18n";
 import { stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
-import { catalogs, jobs, loadRecipes, lorasById, recipes } from "../state/studio";
+import { catalogs, jobs, loadJobs, loadRecipes, lorasById, recipes } from "../state/studio";
 import { change, desk, rounded, selected } from "../state/stack";
 import { Button, Command } from "../ui/controls";
+import { Choices } from "./choices";
 import { Evidence } from "./evidence";
 import { JobLine } from "../queue/job_line";
+
+type Kind = "fix" | "tune" | "votes";
 
 /** What the last press of a button did, with its command. */
 interface Last {
   symptom: string;
-  kind: "fix" | "tune";
+  kind: Kind;
+  request: SymptomRequest;
   started: Started;
 }
 const last = signal<Last | null>(null);
@@ -34,19 +38,21 @@ export function Symptoms() {
   if (!layer) return null;
   const symptom = offered.find(one => one.name === open.value);
   const order = (name: string): number => (ORDER.indexOf(name) + 1 || ORDER.length + 1);
-  const run = async (kind: "fix" | "tune"): Promise<void> => {
+  const run = async (kind: Kind): Promise<void> => {
     if (!symptom || busy.value) return;
     busy.value = true;
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
-    const options = { turn: target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0) };
-    const request: SymptomRequest = { symptom: symptom.name, kind, options, ...on };
+    const turn = target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0);
+    const options: SymptomRequest["options"] = kind === "votes" ? { measure: ["votes"] } : { turn };
+    const request: SymptomRequest = { symptom: symptom.name, kind: kind === "fix" ? "fix" : "tune", options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
     if (!started) return;
-    last.value = { symptom: symptom.name, kind, started };
+    last.value = { symptom: symptom.name, kind, request, started };
     if (started.stack) takeStack(started.stack.terms, { ...desk.value.turns, [symptom.name]: started.turn });
     else if (kind === "fix") notify("done", t("symptom.recipe"));
     if (target.value) void loadRecipes();
+    if (started.job) void loadJobs();
   };
   return (
     <section class="panel symptoms" aria-labelledby="symptoms-title">
@@ -74,6 +80,7 @@ export function Symptoms() {
           <div class="tools">
             <Button id="fix" kind="primary" label={t("symptom.fix")} title={t("symptom.fix.help")} disabled={busy.value} onClick={() => void run("fix")} />
             <Button id="tune" label={t("symptom.tune")} title={t("symptom.tune.help")} disabled={busy.value} onClick={() => void run("tune")} />
+            <Button id="votes" label={t("symptom.votes")} title={t("symptom.votes.help")} disabled={busy.value} onClick={() => void run("votes")} />
           </div>
           <ol class="rule">{symptom.steps.map((step, n) => <li key={n}>{tOr(`rule.${symptom.name}.${n}`, step)}</li>)}</ol>
         </div>
@@ -117,6 +124,14 @@ function said({ started, symptom, kind }: Last): string {
   return started.note;
 }
 
+/** The same search once more: with the answers that have come it goes on where it asked. */
+async function again(shown: Last): Promise<void> {
+  const started = await attempt(() => post<Started>("api/symptom", shown.request));
+  if (!started) return;
+  last.value = { ...shown, started };
+  void loadJobs();
+}
+
 function Result() {
   const measured = useSignal<Measured | null>(null);
   const shown = last.value;
@@ -132,10 +147,10 @@ function Result() {
   return (
     <div class="result" aria-live="polite">
       <p>
-        <b>{tOr(`symptom.${symptom}`, symptom)}: {t(kind === "fix" ? "symptom.fix" : "symptom.tune")}</b>
+        <b>{tOr(`symptom.${symptom}`, symptom)}: {t(`symptom.${kind}`)}</b>
         {started.note ? <> · {said(shown)}</> : null}
       </p>
-      {job ? <JobLine job={job} /> : null}
+      {job ? (kind === "votes" ? <Choices job={job} onGoOn={() => void again(shown)} /> : <JobLine job={job} />) : null}
       {evidence ? <Evidence evidence={evidence} onUse={evidence.vector ? () => takeEvidence(evidence) : null} /> : null}
       {job && !evidence ? <p class="hint"><a href={href("queue", job.id)}>{t("symptom.follow")}</a></p> : null}
       <Command text={started.command} label={t("command")} />

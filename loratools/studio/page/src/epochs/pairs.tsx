@@ -1,12 +1,13 @@
 // Two pictures of one prompt and seed, nobody knows of which epoch: which is better?
 import { useSignal } from "@preact/signals";
 import { pictureUrl, post } from "../api/http";
-import type { GridDetail, VoteAnswer, VoteRequest } from "../api/types";
+import type { ComponentChildren } from "preact";
+import type { GridDetail, Pair, VoteAnswer, VoteRequest } from "../api/types";
 import { number, t } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { Button, Dialog } from "../ui/controls";
 
-type Winner = VoteRequest["winner"];
+export type Winner = VoteRequest["winner"];
 const KEYS: Record<string, Winner> = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "none", "1": "left", "2": "right", "0": "none" };
 
 interface PairsProps {
@@ -16,16 +17,36 @@ interface PairsProps {
 }
 export function Pairs({ grid, onVoted, onClose }: PairsProps) {
   const judged = useSignal(0);
-  const busy = useSignal(false);
-  const pair = grid.pair;
+  const { pair } = grid;
   const vote = async (winner: Winner): Promise<void> => {
-    if (!pair || busy.value) return;
-    busy.value = true;
-    const answer = await attempt(() => post<VoteAnswer>("api/votes", { grid: grid.grid.id, left: pair.left, right: pair.right, winner }));
-    busy.value = false;
+    const answer = await attempt(() => post<VoteAnswer>("api/votes", { grid: grid.grid.id, left: pair!.left, right: pair!.right, winner }));
     if (!answer) return;
     judged.value += 1;
     onVoted(answer);
+  };
+  return (
+    <PairDialog pair={pair} count={t("pairs.count", { now: judged.value, all: grid.pairs_seen })} onWinner={vote} onClose={onClose}>
+      {judged.value > 0 ? <Standings grid={grid} /> : null}
+    </PairDialog>
+  );
+}
+
+interface PairDialogProps {
+  pair: Pair | null;
+  /** How many have been judged, in words. */
+  count: string;
+  onWinner: (winner: Winner) => Promise<void>;
+  onClose: () => void;
+  children?: ComponentChildren;
+}
+/** Two pictures and the question; a vote that is under way takes no second one. */
+export function PairDialog({ pair, count, onWinner, onClose, children }: PairDialogProps) {
+  const busy = useSignal(false);
+  const vote = async (winner: Winner): Promise<void> => {
+    if (!pair || busy.value) return;
+    busy.value = true;
+    await onWinner(winner);
+    busy.value = false;
   };
   return (
     <Dialog title={t("pairs.title")} id="pairs" wide onClose={onClose}>
@@ -41,9 +62,9 @@ export function Pairs({ grid, onVoted, onClose }: PairsProps) {
           </button>
         )) : <p>{t("pairs.none")}</p>}
       </div>
-      {judged.value > 0 ? <Standings grid={grid} /> : null}
+      {children}
       <footer class="dialog-foot">
-        <span class="hint" aria-live="polite">{t("pairs.count", { now: judged.value, all: grid.pairs_seen })} {t("pairs.keys")}</span>
+        <span class="hint" aria-live="polite">{count} {t("pairs.keys")}</span>
         {pair ? <Button label={t("pairs.none.better")} disabled={busy.value} onClick={() => void vote("none")} /> : null}
         <Button kind="primary" label={t("pairs.done")} onClick={onClose} />
       </footer>
