@@ -22,6 +22,7 @@ from benchmarks.measuring.measured_loras import (
     table,
     within_shots,
 )
+from loratools.errors import UnsureError
 from loratools.measures.measure import Shown
 from loratools.measures.probe.pairs import PairChoice, pair_measures
 from loratools.measures.votes.preference import normal
@@ -42,14 +43,17 @@ def pairs_report(loras: Sequence[Lora]) -> str:
         for number in range(len(CHOICES)):
             known = runs[:, number]
             means = [float(np.nanmean(own)) if not np.isnan(own).all() else float("nan") for own in known.T]
-            cells.append(", ".join("-" if np.isnan(own) else f"{own:.2f}" for own in means))
+            trusted = int((~np.isnan(known[:, 0])).sum())
+            figures = ", ".join("-" if np.isnan(own) else f"{own:.2f}" for own in means)
+            cells.append(f"{figures} ({trusted})")
         rows.append(cells)
     heads = ["LoRA", *(f"after {count} choices" for count in CHOICES)]
     return f"""## Choices between pictures (`votes`)
 
 What a tune by votes is led by: a probe of pictures, taught by choices between two vectors at random, {_SIDE} pictures
 of either. Cells: share of choices foretold that it had not learnt from (what the user is told), AUC of test pictures,
-AUC of those in the style, r over vectors; each the mean of {SEEDS} runs.
+AUC of those in the style, r over vectors; each the mean of those of {SEEDS} runs (their number) in which the choices
+foretell others better than a coin. Where they do not yet, a tune asks for more.
 
 {table(heads, rows)}
 
@@ -82,7 +86,11 @@ def _run(lora: Lora, seed: int) -> list[list[float]]:
     tested = [_picture(begin + n, "") for n in range(len(features) - begin)]
     told = []
     for count in CHOICES:
-        built = pair_measures(choices[:count], describe, base, whole)
+        try:
+            built = pair_measures(choices[:count], describe, base, whole)
+        except UnsureError:  # the tune would ask for more
+            told.append([float("nan")] * 4)
+            continue
         told.append([_foretold(built.notes[0]), *_figures(lora, built.measure(tested))])
     return told
 

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.previews.bench import Figures, machine
-from benchmarks.studio import drag, hand, lasting
+from benchmarks.studio import drag, hand, lasting, starting
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
 _HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Part] = {
     "sd15": drag.sd15,
     "sdxl": drag.sdxl,
     "hand": hand.hand,
+    "starts": starting.starts,
     "lasts": lasting.lasts,
 }
 

@@ -44,7 +44,10 @@ class PairChoice:
 
 @dataclass(frozen=True)
 class Foretold:
-    """How many choices, none of which were learnt from, are foretold; ties left out. The interval is Wilson's, 95 %."""
+    """How many choices, none of which were learnt from, are foretold; ties left out.
+
+    The interval is Wilson's of 90 %: of twenty voters who toss a coin, one is believed.
+    """
 
     right: int
     of: int
@@ -54,7 +57,7 @@ class Foretold:
         """Of the share that is foretold."""
         if not self.of:
             return 0.0, 1.0
-        z, n, p = 1.959964, self.of, self.right / self.of
+        z, n, p = 1.644854, self.of, self.right / self.of
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
         return max(0.0, middle - half), min(1.0, middle + half)
@@ -65,7 +68,7 @@ class Foretold:
         return self.interval[0] > 0.5
 
     def text(self) -> str:
-        """``17 of 20 choices foretold, 85 % (64 to 95)``."""
+        """``17 of 20 choices foretold, 85 % (68 to 94)``."""
         low, high = self.interval
         share = self.right / self.of if self.of else 0.0
         return f"{self.right} of {self.of} choices foretold, {100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"

@@ -142,8 +142,13 @@ class Engine(ABC):
             answers(job.stream, job.seq, answer)
 
     def _next(self) -> None:
-        if self._paused is None and (job := self._schedule.start()) is not None:
-            self._begin(job)
+        """Begin what is next; what another stream has had drawn meanwhile is answered at once."""
+        while self._paused is None and (job := self._schedule.start()) is not None:
+            kept = self._kept.get(job.key)
+            if kept is None:
+                self._begin(job)
+                return
+            self._answer(self._schedule.finish(), kept)
 
     def _stop_if(self, wanted: bool) -> None:
         if wanted and self._schedule.running is not None:

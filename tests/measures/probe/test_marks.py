@@ -181,3 +181,37 @@ def test_what_measures_learn_from_has_a_digest(tmp_path: Path) -> None:
     assert digest_of_sources(requests) != after
     assert digest_of_sources(parse_measures(["judge", "python=a:b"])) == ""
     assert digest_of_sources(parse_measures([f"marks={tmp_path / 'nowhere.json'}"]))
+
+
+def asked(tiny: Base, marked: Marked | None, **more: object) -> MeasureSet:
+    """Measures of marks that a tune asked for, where the training pictures show no style that the base lacks."""
+    base, whole = many(0, 8), many(0, 8, stripes=1.0, grain=0.5)
+    context = MeasureContext(tiny, ("hands",), base, whole, many(20, 8), marked, **more)  # type: ignore[arg-type]
+    return build_measures(parse_measures(["marks"]), context)
+
+
+def test_a_style_that_cannot_be_seen_is_asked_for_and_kept_by_marks(tiny: Base) -> None:
+    good, bad = tuple(many(100, stripes=1.0)), tuple(many(200, stripes=1.0, grain=0.5))
+    measures = asked(tiny, Marked(good, bad))
+    assert "style" not in [own.name for own in measures.kept]
+    assert any("give 3 stars to 6 or more sound pictures that have lost it" in note for note in measures.notes)
+    measures = asked(tiny, Marked(good, bad, tuple(many(300, 8))))
+    style = next(own for own in measures.kept if own.name == "style")
+    assert any("by 12 marks with it and 8 without, AUC" in note for note in measures.notes)
+    assert take(style, many(400, 8, stripes=1.0)).estimate.mean > 0.8 > 0.3 > take(style, many(400, 8)).estimate.mean
+    noise = asked(tiny, Marked(good, bad, tuple(many(500, 12, stripes=1.0))))
+    assert "style" not in [own.name for own in noise.kept]
+    assert any("tell no more than guessing" in note for note in noise.notes)
+
+
+def test_a_second_probe_checks_and_leads_nothing(tiny: Base) -> None:
+    measures = asked(tiny, Marked(tuple(many(100, stripes=1.0)), tuple(many(200, stripes=1.0, grain=0.5))))
+    assert [own.name for own in measures.checks] == ["second_probe"] and [own.name for own in measures.targets] == [
+        "marks"
+    ]
+    assert any("a gain that it does not see is refused" in note for note in measures.notes)
+
+
+def test_marks_that_nobody_asks_for_need_a_file(tiny: Base) -> None:
+    with pytest.raises(MeasureError, match=r"'marks' alone is for a tune, which asks for them; give marks=VOTES\.json"):
+        asked(tiny, None)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from loratools.errors import MeasureError
-from loratools.measures.votes.choose import candidates, next_pair, standing
+from loratools.measures.votes.choose import candidates, next_pair, standing, telling_pairs
 from loratools.measures.votes.preference import (
+    FEATURE_KERNELS,
     Choice,
     Kernel,
     Preference,
@@ -156,3 +157,18 @@ def test_candidates_are_the_liked_ones_the_whole_and_new_ones_within_bounds() ->
     assert ((near.sum(1) > 0) & (near.sum(1) <= 6)).sum() > 3  # some change a few blocks of the one that is liked best
     assert np.array_equal(offered, candidates(preference, shown, seed=3))
     assert not np.array_equal(offered, candidates(preference, shown, seed=4))
+
+
+def test_pairs_that_tell_most_are_new_ones_of_one_group_and_never_twice() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 30))
+    features[6:8] = features[5]  # three sides that look alike: comparing these tells nothing
+    choices = [Choice(0, 1, 1.0), Choice(2, 3, 0.0)]
+    preference = fit_preference(features, choices, FEATURE_KERNELS)
+    groups = [range(6), range(5, 12)]
+    pairs = telling_pairs(preference, groups, 10)
+    assert len(pairs) == 10 == len({frozenset(pair) for pair in pairs})
+    assert not {frozenset(pair) for pair in pairs} & {frozenset((0, 1)), frozenset((2, 3))}
+    assert all(any(set(pair) <= set(own) for own in groups) for pair in pairs)
+    assert not any(set(pair) <= {5, 6, 7} for pair in pairs)
+    assert len(telling_pairs(preference, [[0, 1], [2, 3, 4]], 10)) == 2, "no more than there are"

@@ -155,3 +155,12 @@ def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:
         (recipe.parent / "wrong.yaml").write_text(text.replace("symptom: hands", wrong), encoding="utf-8")
         with pytest.raises(RecipeError, match=message):
             make_planner(recipe.parent / "wrong.yaml").plan()
+
+
+@pytest.mark.parametrize("measure", ["votes", "marks"])
+def test_a_step_cannot_wait_for_a_person(recipe: Path, measure: str) -> None:
+    text = recipe.read_text()
+    begin, end = text.index('measure: "'), text.index(", prompts:")
+    recipe.write_text(text[:begin] + f"measure: {measure}" + text[end:], encoding="utf-8")
+    with pytest.raises(RecipeError, match="a recipe's step cannot wait for a person's answers"):
+        make_planner(recipe).plan()

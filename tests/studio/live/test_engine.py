@@ -124,6 +124,15 @@ def test_dragging_back_is_answered_at_once_and_ends_what_is_drawn(engine: FakeEn
     assert reader.frames(2) == [1, 3, 4]
 
 
+def test_streams_that_want_the_same_picture_have_it_drawn_once(engine: FakeEngine) -> None:
+    reader = Reader()
+    page = engine.connect(reader)
+    for stream in range(5):
+        page.draw(stream, 1, wish(0.7, "rest"))
+    frames = [reader.wait(stream, 1) for stream in range(5)]
+    assert [isinstance(own, Frame) and own.cached for own in frames].count(False) == 1
+
+
 def test_progress_is_told_at_most_ten_times_a_second(engine: FakeEngine) -> None:
     reader, start = Reader(), time.monotonic()
     page = engine.connect(reader)
