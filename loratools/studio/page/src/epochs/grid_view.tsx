@@ -83,9 +83,13 @@ export function GridView({ id }: { id: string }) {
     const found = place ? epochOf(shown, place.row) : null;
     return found ? () => takeEpoch(found.run, found.epoch) : null;
   };
+  const take = (row: number) => {
+    const found = epochOf(shown, row);
+    return found ? <button type="button" class="button small" tabIndex={-1} onClick={() => takeEpoch(found.run, found.epoch)}>{t("epoch.use")}</button> : null;
+  };
   const words = (shot: Shot): string => `${grid.prompts[shot[0]]} · ${shot[1]}`;
   const above = (shot: Shot): string => `${t("scene.seed")} ${shot[1]} · ${grid.prompts[shot[0]]}`;
-  const rows = lines.rows.map(({ row, shot }): GridRow => ({ key: `${row} ${shot?.join()}`, label: grid.rows[row] ?? "", note: shot ? words(shot) : "" }));
+  const rows = lines.rows.map(({ row, shot }): GridRow => ({ key: `${row} ${shot?.join()}`, label: grid.rows[row] ?? "", note: shot ? words(shot) : "", extra: take(row) }));
   const heads = lines.columns.map(({ weight, shot }) => `${weight === 0 ? t("grid.base") : `× ${weight}`}${shot ? ` · ${above(shot)}` : ""}`);
   const keyed = (key: string, row: number, column: number): boolean => {
     if (/^[0-5]$/.test(key)) void mark(row, column, Number(key));

@@ -139,7 +139,7 @@ function Told({ run, detail }: { run: Run; detail: RunDetail }) {
         <section class="panel verdict none">
           <header><h2>{t("verdict.none")}</h2></header>
           <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
-          <Button kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />
+          <Button label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />
           {job ? <JobLine job={job} /> : null}
         </section>
       )}

@@ -6,7 +6,7 @@ import { JobLine } from "../queue/job_line";
 import { baseFor } from "../state/choose";
 import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
-import { grids, jobs, lorasById, server } from "../state/studio";
+import { gridOf, jobs, lorasById, server } from "../state/studio";
 import { Button } from "../ui/controls";
 import { GridView } from "./grid_view";
 import { Large } from "./large";
@@ -75,7 +75,8 @@ function NoSamples({ run }: { run: Run }) {
   const job = jobs.value.find(one => one.id === asked.value);
   const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
   const base = baseFor(family, run.base);
-  const drawn = grids.value.filter(grid => grid.path.startsWith(`${run.path}-verdict`) || grid.rows.some(row => row.startsWith(`${run.name}@`))).sort((a, b) => b.cells - a.cells)[0];
+  const drawn = gridOf(run);
+  const drawing = jobs.value.find(one => one.kind === "grid" && ["running", "waiting"].includes(one.state));
   if (drawn) return <GridView id={drawn.id} />;
   const draw = async (): Promise<void> => {
     if (!base) return;
@@ -87,9 +88,10 @@ function NoSamples({ run }: { run: Run }) {
   return (
     <section class="panel">
       <header><h2>{t("samples")}</h2></header>
-      <p>{t("samples.none")}</p>
+      <p>{t(drawing ? "samples.coming" : "samples.none")}</p>
+      {drawing && drawing !== job ? <JobLine job={drawing} /> : null}
       <div class="tools">
-        <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void draw()} />
+        <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || drawing !== undefined} onClick={() => void draw()} />
       </div>
       {job ? <JobLine job={job} /> : null}
     </section>

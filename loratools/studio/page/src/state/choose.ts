@@ -2,7 +2,7 @@
 import { batch, signal } from "@preact/signals";
 import type { BaseInfo, Lora, Run } from "../api/types";
 import { firstScenes, keep, kept, memory, recallDesk, recallScenes, scenes, type KeptDesk } from "./live";
-import { bases, blocksOf, details, loadCatalog, loadDetail, loras, lorasById, server } from "./studio";
+import { bases, blocksOf, details, gridOf, loadCatalog, loadDetail, loras, lorasById, server } from "./studio";
 import { addLayer, change, desk, newLayer, removeLayer, reset, selected, type Desk, type Layer } from "./stack";
 
 /** Whether what is on the desk has been saved since it last changed. */
@@ -19,12 +19,12 @@ export function baseFor(family: string, wanted?: string | null): BaseInfo | unde
   return all.find(base => base.id === wanted || base.name === wanted) ?? all.find(base => base.family === family);
 }
 
-function prepare(lora: Lora, wanted?: string | null): void {
+function prepare(lora: Lora, wanted?: string | null, run?: Run): void {
   const now = desk.peek();
   const fits = bases.peek().some(base => base.id === now.base && base.family === lora.family);
   const base = fits && !wanted ? now.base : (baseFor(lora.family, wanted)?.id ?? now.base);
   if (base !== now.base) change({ ...now, base });
-  if (scenes.peek().length === 0) scenes.value = firstScenes(base, lora);
+  if (scenes.peek().length === 0) scenes.value = firstScenes(base, lora, run && gridOf(run));
   void loadDetail(lora.id);
   void loadCatalog(lora.family);
 }
@@ -44,7 +44,7 @@ export function useEpoch(run: Run, lora: Lora): void {
     const ofRun = new Set(run.epochs.map(epoch => epoch.lora));
     const now = desk.peek();
     const at = now.layers.findIndex(layer => ofRun.has(layer.lora));
-    prepare(lora, run.base);
+    prepare(lora, run.base, run);
     if (at < 0) {
       addLayer({ ...newLayer(lora.id, nameOf(lora)), place: placeOf(lora) });
     } else {

@@ -5,7 +5,7 @@ import { home } from "../api/http";
 import type { Frame } from "../api/frame";
 import { LiveSocket, type Wire } from "../api/socket";
 import type { Quality } from "../api/names";
-import type { Draw, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
+import type { Draw, Grid, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
 import { notify } from "./notices";
 import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
 import { desk, EMPTY, toStack, type Desk } from "./stack";
@@ -252,9 +252,10 @@ export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("sc
 
 /**
  * The scene of a first visit, at seed 1: of the base's or the family's prompts one that shows a whole figure, hands and
- * all, after the LoRA's own trigger word.
+ * all, after the LoRA's own trigger word. A run whose epochs were drawn goes on with that grid's prompt and seed.
  */
-export function firstScenes(base: string, { family, trigger }: Pick<Lora, "family" | "trigger">): readonly Scene[] {
+export function firstScenes(base: string, { family, trigger }: Pick<Lora, "family" | "trigger">, grid?: Grid): readonly Scene[] {
+  if (grid?.prompts[0]) return [{ prompt: grid.prompts[0], negative: "", seed: grid.seeds[0] ?? 1 }];
   const known = server.peek()?.prompts ?? {};
   const prompts = known[base] ?? known[family] ?? [];
   const whole = prompts.find(prompt => /(full|cowboy)[ _](body|shot)/.test(prompt)) ?? prompts[0] ?? "";

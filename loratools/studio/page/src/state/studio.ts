@@ -22,6 +22,11 @@ export const runDetails = signal<ReadonlyMap<string, RunDetail>>(new Map());
 
 export const bases = computed(() => server.value?.bases ?? []);
 export const busyJobs = computed(() => jobs.value.filter(job => ["running", "stopping"].includes(job.state)));
+/** The largest grid of a run's epochs, those that its verdict rests on too. */
+export const gridOf = (run: Run): Grid | undefined =>
+  grids.value.filter(grid => grid.path.startsWith(`${run.path}-verdict`) || grid.rows.some(row => row.startsWith(`${run.name}@`)))
+    .sort((a, b) => b.cells - a.cells)[0];
+
 export const lorasById = computed(() => new Map((loras.value ?? []).map(lora => [lora.id, lora])));
 
 /** The token of the address that the command line printed becomes a cookie, and leaves the address bar. */
