@@ -47,7 +47,7 @@ FLOORS: dict[str, list[str]] = {
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "tune": [
-        "arrays", "problem progress", "history", "search", "drawing folder", "report", "run", "asking", "epochs",
+        "arrays", "problem progress", "history", "search", "choosing", "drawing folder", "report", "run", "asking", "epochs",
         "then", "tuning",
     ],
     "recipe": [

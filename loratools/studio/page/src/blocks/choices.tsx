@@ -9,7 +9,7 @@ import { attempt } from "../state/notices";
 import { JobLine } from "../queue/job_line";
 import { Button } from "../ui/controls";
 
-const OVER: readonly Job["state"][] = ["done", "failed"];
+const OVER: readonly Job["state"][] = ["done", "failed", "paused"];
 
 /** What a search that has ended asks next; nothing while it runs, or when it is through. */
 export function Choices({ job, onGoOn }: { job: Job; onGoOn: () => void }) {
