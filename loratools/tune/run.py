@@ -29,7 +29,7 @@ from loratools.tune.problem.goals import Goals, goals_of
 from loratools.tune.problem.guide import TIMES, guide_point
 from loratools.tune.problem.prompts import Shot, Split
 from loratools.tune.problem.request import TuneRequest
-from loratools.tune.problem.space import Space, as_vector
+from loratools.tune.problem.space import USUAL, Space, as_vector
 from loratools.tune.progress import Clock, OnProgress, Stopped
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, Column, HeldOut
 from loratools.tune.report.result import FILE, TuneResult
@@ -156,7 +156,9 @@ class _Session:
         goals = self._goals(held.column(BEFORE).values, held.column(BASE).values, run.request.keep)
         verdict = judge_answer(held, goals, {each.name: each.better for each in self._measures.checks})
         point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
-        notes = (*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength))
+        notes = [*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength)]
+        if unusual := run.space.unusual(point):
+            notes.append(f"{' '.join(unusual)} stand above {USUAL:g}, which is more than usual; it won all the same")
         return TuneResult(
             folder=run.folder.path,
             request=run.request,
@@ -171,9 +173,10 @@ class _Session:
             vector=as_vector(run.space.terms[run.space.tuned].adapter, run.space.vector(point)),
             effects=found.effects,
             finished=found.finished,
-            notes=notes,
+            notes=tuple(notes),
             seconds=self._clock.elapsed,
             fresh=found.fresh,
+            searched=run.shots.search,
         )
 
     def _reference(self) -> tuple[Goals, Generation]:
