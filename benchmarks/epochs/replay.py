@@ -50,6 +50,8 @@ RULES: Mapping[str, Rule] = {
     "as it is": Rule(),
     **{f"as good within {errors:g} errors": Rule(Thresholds(as_good=errors)) for errors in (0.0, 0.5, 2.0)},
     **{f"keeps {100 * keep:g} % of the style": Rule(Thresholds(keep=keep)) for keep in (0.8, 0.9, 0.98, 1.0)},
+    **{f"least {least:g} of the spread": Rule(Thresholds(least=least)) for least in (0.0, 0.05, 0.2, 0.3)},
+    "no tolerance at the end": Rule(Thresholds(least=0.0, keep_last=1.0)),
     "the middle": Rule(middle=True),
     **{f"neighbours count {share:g}": Rule(neighbours=share) for share in (0.15, 0.25, 0.33)},
     "neighbours .25, the middle": Rule(neighbours=0.25, middle=True),

@@ -112,7 +112,7 @@ def _processor(subject: Subject, rng: random.Random) -> Figures:
         for quality, name in (("drag", "quick"), ("rest", "whole")):
             wishes = [subject.wish("drag" if quality == "drag" else "rest", rng) for _ in range(_WARM + 8)]
             taken = _seconds(draw, wishes, clock=time.process_time)
-            yield _bar(f"{subject.name}: CPU seconds of a {name} picture on one core, half", quantile(taken, 0.5), None)
+            yield _bar(f"{subject.name}: a {name} picture in time of one core, half", quantile(taken, 0.5), None)
     finally:
         torch.set_num_threads(threads)
         painter.close()

@@ -20,44 +20,28 @@ from loratools.ops.merging.merge import merge_files
 from loratools.train.distributed import Ranks
 from loratools.train.interrupt import StopRequest
 from loratools.tune.arrays import Array
+from loratools.tune.choosing import Choosing, Found
 from loratools.tune.drawing import Draws, measured
 from loratools.tune.folder import TuneFolder
 from loratools.tune.history import Generation, History
-from loratools.tune.problem.effort import FINALISTS, FRESH_ROUNDS, fresh_pictures
+from loratools.tune.problem.effort import fresh_pictures
 from loratools.tune.problem.goals import Goals, goals_of
 from loratools.tune.problem.guide import TIMES, guide_point
 from loratools.tune.problem.prompts import Shot, Split
 from loratools.tune.problem.request import TuneRequest
-from loratools.tune.problem.space import Space, as_vector
+from loratools.tune.problem.space import USUAL, Space, as_vector
 from loratools.tune.progress import Clock, OnProgress, Stopped
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, Column, HeldOut
 from loratools.tune.report.result import FILE, TuneResult
 from loratools.tune.report.sheet import write_both
 from loratools.tune.report.verdict import judge_answer, notes_of
-from loratools.tune.search.answer import FINAL_CAUTIONS, answers, chosen_answer
-from loratools.tune.search.finalists import Finalists
-from loratools.tune.search.model import Model
-from loratools.tune.search.strategy import Ask, Strategy, as_tuple
-from loratools.tune.search.strength import best_strength
+from loratools.tune.search.strategy import Ask, Strategy
 
 _SPARE = 0.6  # of what the style may lose is kept in reserve by the search, for pictures that it does not see
-_LEAST = 8  # vectors that have to be screened before a model says anything
 _STOPPING = "stopping the search; its best vector so far is kept and drawn for the report"
 MakeMeasures = Callable[
     [Sequence[Shown], Sequence[Shown]], MeasureSet
 ]  # of the base's and of the whole LoRA's pictures
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the search ended with."""
-
-    history: History
-    point: Array
-    strength: float
-    finished: bool
-    effects: Mapping[str, Mapping[str, tuple[float, float]]]
-    fresh: int = 0  # pictures by which the answer was chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +128,7 @@ class _Session:
         self._strategy = Strategy(run.space, run.request.effort, self._pool, run.request.seed)
         self._measures: MeasureSet = MeasureSet()
 
-    def search(self) -> _Found:
+    def search(self) -> Found:
         """Reference pictures, plain strengths, screening, search and check; the last three end early if they must."""
         goals, first = self._reference()
         history = History((first,), self._pool)
@@ -159,20 +143,22 @@ class _Session:
                 self._run.on_note("the search stops here; its best vector is drawn for the report")
                 break
             history = self._with(history, generation)
-        return self._answered(history, goals, finished)
+        return self._choosing().found(history, goals, finished)
 
     def _next(self, history: History, goals: Goals) -> Ask | None:
         known = self._run.replay
         return known[len(history)] if len(history) < len(known) else self._strategy.next(history, goals)
 
-    def report(self, found: _Found) -> TuneResult:
+    def report(self, found: Found) -> TuneResult:
         """Draw the columns, measure them, and decide."""
         run, start = self._run, self._run.space.start
         held = self._columns(found)
         goals = self._goals(held.column(BEFORE).values, held.column(BASE).values, run.request.keep)
         verdict = judge_answer(held, goals, {each.name: each.better for each in self._measures.checks})
         point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
-        notes = (*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength))
+        notes = [*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength)]
+        if unusual := run.space.unusual(point):
+            notes.append(f"{' '.join(unusual)} stand above {USUAL:g}, which is more than usual; it won all the same")
         return TuneResult(
             folder=run.folder.path,
             request=run.request,
@@ -187,9 +173,10 @@ class _Session:
             vector=as_vector(run.space.terms[run.space.tuned].adapter, run.space.vector(point)),
             effects=found.effects,
             finished=found.finished,
-            notes=notes,
+            notes=tuple(notes),
             seconds=self._clock.elapsed,
             fresh=found.fresh,
+            searched=run.shots.search,
         )
 
     def _reference(self) -> tuple[Goals, Generation]:
@@ -283,70 +270,19 @@ class _Session:
         run.folder.keep(number, generation)
         return generation
 
-    def _answered(self, history: History, goals: Goals, finished: bool) -> _Found:
-        """The answer: the best of the vectors that were drawn for every shot, the last of them found by the model."""
-        space, effort = self._run.space, self._run.request.effort
-        strength = best_strength(history, goals, effort.strengths)
-        if history.count("screening") < _LEAST:
-            return _Found(history, space.start * strength, strength, finished, {})
-        for number in range(effort.checks):
-            if number and not self._has_time(3 * self._pool):
-                break
-            checked = answers(Model.of(history, goals, space), history, space, self._random(history))
-            try:
-                generation = self._drawn(1 + len(history), self._strategy.check(checked))
-            except Stopped:
-                break
-            history = self._with(history, generation)
-        model = Model.of(history, goals, space)
-        best, fresh = self._by_fresh_pictures(model, history, strength)
-        if fresh and np.array_equal(best, space.start):  # other pictures do not bear even plain strength
-            strength = 1.0
-        return _Found(history, best, strength, finished, _effects(model, space), fresh)
+    def _choosing(self) -> Choosing:
+        run = self._run
+        return Choosing(
+            run.space,
+            run.request,
+            run.shots,
+            self._strategy,
+            draw=self._drawn,
+            goals=lambda whole, base: self._goals(whole, base, run.request.keep),
+            has_time=lambda pictures: not run.ranks.any(not self._clock.has_time_for(pictures, answering=True)),
+        )
 
-    def _has_time(self, pictures: int) -> bool:
-        """Whether so many more pictures can be drawn to choose the answer by, in all processes."""
-        return not self._run.ranks.any(not self._clock.has_time_for(pictures, answering=True))
-
-    def _by_fresh_pictures(self, model: Model, history: History, strength: float) -> tuple[Array, int]:
-        """One of the best vectors by the model, chosen by pictures that the model was not fitted to, and how many these
-        were; without them chosen by the model.
-
-        Where these say that less is kept than the model believes, a second round has vectors that are to keep more.
-        """
-        run, space = self._run, self._run.space
-        kinds = ("whole", "ladder", "check")
-        known = [point for one in history.generations if one.kind in kinds for point in one.points]
-        chosen = [chosen_answer(np.array(known), model, space)] if history.count("check") else []
-        chosen += answers(model, history, space, self._random(history), FINAL_CAUTIONS)
-        unchecked = chosen[:1]
-        plain = space.start * strength
-        finalists = Finalists(run.shots.fresh)
-        shots = tuple(range(self._pool, self._pool + len(run.shots.fresh)))
-        for number in range(FRESH_ROUNDS):
-            first = [] if number else [space.start, plain]
-            points = [*finalists.new(first), *finalists.new(chosen)[:FINALISTS]]
-            base = () if number else ((),)
-            ask = Ask("fresh", (*base, *map(as_tuple, points)), shots)
-            if not (points and shots) or not self._has_time(len(ask.points) * len(shots)):
-                break
-            try:
-                drawn = self._drawn(1 + len(history) + number, ask)
-            except Stopped:
-                break
-            finalists = finalists.joined(drawn, points)
-            goals = self._goals(finalists.values[0], finalists.base, run.request.keep)
-            stricter = finalists.stricter(model, goals)
-            chosen = answers(stricter, history, space, self._random(history), FINAL_CAUTIONS)
-        if not len(finalists):
-            unseen = [] if history.count("check") else unchecked
-            return chosen_answer(np.array([*known, plain, *unseen]), model, space), 0
-        return finalists.best(goals, plain, space), finalists.pictures
-
-    def _random(self, history: History) -> np.random.Generator:
-        return np.random.default_rng([self._run.request.seed, len(history)])
-
-    def _columns(self, found: _Found) -> HeldOut:
+    def _columns(self, found: Found) -> HeldOut:
         run, space = self._run, self._run.space
         self._clock.begin("report")
         labels: dict[str, str] = {BASE: "base", BEFORE: "whole LoRA"}
@@ -398,12 +334,3 @@ class _Session:
     @staticmethod
     def _with(history: History, generation: Generation) -> History:
         return replace(history, generations=(*history.generations, generation))
-
-
-def _effects(model: Model, space: Space) -> dict[str, dict[str, tuple[float, float]]]:
-    """By block: what lowering it by a half does to the cost and to each constraint."""
-    effects = model.effects()
-    return {
-        block: {name: (float(mean[number]), float(deviation[number])) for name, (mean, deviation) in effects.items()}
-        for number, block in enumerate(space.names)
-    }

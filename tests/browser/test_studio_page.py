@@ -223,7 +223,8 @@ def test_a_search_by_choices_asks_in_the_page_and_goes_on(page: Page, stub: Stub
     page.click("[data-symptom=hands]")
     page.js("document.querySelector('#votes').click()")
     page.wait("document.querySelector('.result .job-line') !== null")
-    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "failed", "error": "it asks", "can": ["remove"]}))
+    asking = stub.jobs[-1].model_copy(update={"state": "paused", "asks": True, "can": ["resume", "remove"]})
+    stub.tell_job(asking)
     page.wait("document.querySelector('#choose') !== null")
     assert "0 of 8" in text(page, ".choices") and page.js("document.querySelector('#go-on') === null")
     page.js("document.querySelector('#choose').click()")
@@ -237,9 +238,10 @@ def test_a_search_by_choices_asks_in_the_page_and_goes_on(page: Page, stub: Stub
     assert sent == ["left", "right", "none", "left", "right", "none"]
     page.key("Escape")
     page.js("document.querySelector('#go-on').click()")
-    until(lambda: len([path for path, _ in stub.asked if path == "/api/symptom"]) == 2)
-    first, second = (body for path, body in stub.asked if path == "/api/symptom")
-    assert first == second and first["options"]["measure"] == ["votes"]
+    until(lambda: (f"/api/jobs/{asking.id}", {"do": "resume"}) in stub.asked)
+    assert next(body for path, body in stub.asked if path == "/api/symptom")["options"]["measure"] == ["votes"]
+    page.js(f"location.hash = '#/queue/{asking.id}'")
+    page.wait("document.querySelector('.job .choices') !== null")  # here as well, after a visit elsewhere
 
 
 def test_two_stacks_are_flipped_between(page: Page) -> None:

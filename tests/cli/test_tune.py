@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loratools.cli import cli
-from loratools.tune import run
+from loratools.tune import choosing, run
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.recipe.conftest import save_lora
@@ -95,7 +95,7 @@ def test_a_file_is_tuned(here: Path) -> None:
 def test_a_recipes_vector_is_edited_and_undone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decided = run.judge_answer  # a base of random weights gives no vector that is better; this is about what is written
     monkeypatch.setattr(run, "judge_answer", lambda *given: replace(decided(*given), answer="tuned"))
-    monkeypatch.setattr(run, "chosen_answer", lambda points, model, space: np.round(space.start * 0.75, 4))
+    monkeypatch.setattr(choosing, "chosen_answer", lambda points, model, space: np.round(space.start * 0.75, 4))
     recipe = here / "r.yaml"
     done = call(recipe, "--symptom", "hands", "--seeds", "1", "--quick", "--amount", "-o", "out", *own(here))
     assert done.exit_code == 0, done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -148,6 +149,17 @@ def test_what_comes_changes_and_goes_is_an_event(tmp_path: Path) -> None:
     index.refresh()
     assert here.client.get("/api/loras").json() == []
     assert here.studio.events.after(before)[-1].event == "file"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_in_a_folder_holds_nothing_up(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.safetensors", "c.jsonl", "d.png", "grid.json"):
+        os.mkfifo(tmp_path / name)
+    here = served(tmp_path).sign_in()
+    here.studio.index.refresh()
+    assert here.client.get("/api/recipes").json() == here.client.get("/api/grids").json() == []
+    made = here.studio.roots.picture_id(tmp_path / "d.png")
+    assert here.client.get(f"/api/pictures/{made}").status_code == 415
 
 
 def test_headers_are_read_once_and_kept_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,33 +8,21 @@ instead, and leaves those that are no longer what the fix wrote.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from loratools.blocks.symptoms import ROLES, CombinedSteps, Symptom, SymptomStep, combine_steps, find_symptom
 from loratools.errors import RecipeError
-from loratools.files import locked, write_bytes
 from loratools.ops.merging.merge_string import Span
+from loratools.recipe.edit.apply_edit import Prepared, apply_edit
 from loratools.recipe.edit.locate import (
     Located,
     MergeText,
     Replacement,
-    apply,
     locate,
     merge_text,
 )
-from loratools.recipe.edit.log import (
-    AppliedStep,
-    Change,
-    Edit,
-    EditResult,
-    RecipeFile,
-    behind_link,
-    load_log,
-    save_log,
-    sidecar,
-)
+from loratools.recipe.edit.log import AppliedStep, Change, Edit, EditResult, RecipeFile, load_log
 from loratools.recipe.edit.prepare import check_apart, prepare
 from loratools.yamlio import Document
 
@@ -56,17 +44,8 @@ def fix(
     """
     if size <= 0:
         raise RecipeError(f"a step of {size} moves nothing; use a positive number such as 0.1")
-    recipe = behind_link(recipe)
-    with locked(sidecar(recipe)):
-        file = RecipeFile.read(recipe)
-        log = load_log(recipe, file.digest)
-        chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
-        edit, outcome = _plan(file, log, chosen, size, merge)
-        if dry_run:
-            return outcome
-        save_log(recipe, [*log, edit])
-        write_bytes(recipe, file.encoded(outcome.text))
-    return replace(outcome, written=True)
+    chosen = [find_symptom(name) for name in dict.fromkeys(name.lower() for name in names)]
+    return apply_edit(recipe, lambda file, log: _plan(file, log, chosen, size, merge), dry_run=dry_run)
 
 
 def sized(recipe: Path, names: Sequence[str], size: Decimal, merge: str | None = None) -> str:
@@ -93,24 +72,13 @@ def _plan(
     ]
     plan = combine_steps([(symptom, step) for symptom, (_, step) in zip(chosen, steps, strict=True)])
     numbers = [*_vector_changes(plan, size, document, vectors), *_weight_changes(plan, document, merged)]
-    changes = tuple(change for change, _ in numbers)
-    if not changes:
+    if not numbers:
         why = "; ".join(plan.conflicts) or "every number that this would lower is 0 already"
         raise RecipeError(f"{file.path}: nothing to change: {why}")
-    text, back = apply(text, [replacement for _, replacement in numbers])
-    file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
     made = tuple(AppliedStep(one.name, index + 1, step.say) for one, (index, step) in zip(chosen, steps, strict=True))
-    edit = Edit(
-        merge=merged.step,
-        made=made,
-        size=str(size),
-        before=file.digest,
-        after=file.digest_of(text),
-        passes=(*passes, tuple(back)),
-        changes=changes,
-    )
-    notes += [*plan.notes, *_against(changes, log)]
-    return edit, EditResult(file.path, made, changes, plan.conflicts, tuple(notes), file.text, text)
+    edit, after = Prepared(file, text, passes, merged).edited(numbers, made, str(size))
+    notes += [*plan.notes, *_against(edit.changes, log)]
+    return edit, EditResult(file.path, made, edit.changes, plan.conflicts, tuple(notes), file.text, after)
 
 
 def _choose(

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
-from loratools.files import locked, write_bytes
-from loratools.recipe.edit.locate import Located, MergeText, Replacement, apply, locate, merge_text
-from loratools.recipe.edit.log import (
-    AppliedStep,
-    Change,
-    Edit,
-    EditResult,
-    RecipeFile,
-    behind_link,
-    load_log,
-    save_log,
-    sidecar,
-)
+from loratools.recipe.edit.apply_edit import Prepared, apply_edit
+from loratools.recipe.edit.locate import Located, MergeText, Replacement, locate, merge_text
+from loratools.recipe.edit.log import AppliedStep, Change, Edit, EditResult, RecipeFile
 from loratools.recipe.edit.prepare import prepare
 from loratools.yamlio import Document
 
@@ -72,16 +62,7 @@ def set_numbers(recipe: Path, new: NewNumbers, *, merge: str | None = None, dry_
     Raises:
         RecipeError: if the recipe cannot be read or edited, or its vector does not list a block of ``new``.
     """
-    recipe = behind_link(recipe)
-    with locked(sidecar(recipe)):
-        file = RecipeFile.read(recipe)
-        log = load_log(recipe, file.digest)
-        edit, outcome = _planned(file, log, new, merge)
-        if dry_run or not edit.changes:
-            return outcome
-        save_log(recipe, [*log, edit])
-        write_bytes(recipe, file.encoded(outcome.text))
-    return replace(outcome, written=True)
+    return apply_edit(recipe, lambda file, log: _planned(file, log, new, merge), dry_run=dry_run)
 
 
 def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | None) -> tuple[Edit, EditResult]:
@@ -97,20 +78,10 @@ def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | No
     numbers = [*_vector_changes(new, located, document)]
     if new.amount != 1 and _SUBTRACTED in terms:
         numbers.append(_weight_change(new.amount, merged, terms[_SUBTRACTED], document))
-    changes = tuple(change for change, _ in numbers)
-    text, back = apply(text, [replacement for _, replacement in numbers])
-    file.parsed(text)  # an edit that breaks the recipe is a bug, and must not reach the file
     made = (AppliedStep(NAME, 1 + sum(one.symptom == NAME for edit in log for one in edit.made), new.say),)
-    edit = Edit(
-        merge=merged.step,
-        made=made,
-        size="",
-        before=file.digest,
-        after=file.digest_of(text),
-        passes=(*passes, tuple(back)),
-        changes=changes,
-    )
-    return edit, EditResult(file.path, made, changes, (), tuple(notes), file.text, text if changes else file.text)
+    edit, after = Prepared(file, text, passes, merged).edited(numbers, made)
+    after = after if edit.changes else file.text
+    return edit, EditResult(file.path, made, edit.changes, (), tuple(notes), file.text, after)
 
 
 def _check_apart(merged: MergeText, changed: int, document: Document) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from loratools.studio.api.base import Wire
-from loratools.studio.api.models import Finite, Id, JobAction, JobState, Pair
+from loratools.studio.api.models import Finite, Id, JobAction, JobState
 
 
 class Progress(Wire):
@@ -22,7 +22,7 @@ class Progress(Wire):
 
 class Job(Wire):
     """A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids).
-    ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/questions``)."""
+    ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``)."""
 
     id: str
     kind: str
@@ -103,24 +103,6 @@ class JobDo(Wire):
     """``POST /api/jobs/{id}``."""
 
     do: JobAction
-
-
-class Questions(Wire):
-    """``GET /api/jobs/{id}/questions``: the next pair that a search by votes asks about; None when all are answered.
-    ``left`` and ``right`` are pictures' keys."""
-
-    question: str
-    pair: Pair | None
-    done: int
-    total: int
-
-
-class QuestionAnswer(Wire):
-    """``POST /api/jobs/{id}/questions``: which of the two is better. With a round's last answer the job goes on."""
-
-    left: Annotated[str, Field(max_length=200)]
-    right: Annotated[str, Field(max_length=200)]
-    winner: Literal["left", "right", "none"]
 
 
 class LogLine(Wire):

@@ -49,7 +49,7 @@ def walk(root: Path, allowed: Callable[[Path], bool], most: int = MOST) -> Itera
                     if real not in seen:
                         seen.add(real)
                         folders.append(path)
-                elif is_interesting(entry.name):
+                elif is_interesting(entry.name) and entry.is_file():  # a pipe would never end
                     facts = entry.stat()
                     yield path, Stamp(facts.st_mtime_ns, facts.st_size)
             except (OSError, RuntimeError):  # it went away at this moment, or is a circle of symlinks

@@ -45,8 +45,10 @@ def picture_type(path: Path) -> str:
     Raises:
         StudioError: if it is no PNG, JPEG or WebP, whatever its name is.
     """
-    with open(path, "rb") as stream:
-        head = stream.read(12)
+    head = b""
+    if path.is_file():  # not a pipe, which would never end
+        with open(path, "rb") as stream:
+            head = stream.read(12)
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind

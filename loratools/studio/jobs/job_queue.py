@@ -24,7 +24,7 @@ from loratools.studio.api.models import JobAction, JobState
 from loratools.studio.jobs.commands import HERE, Command
 from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, read_json
 from loratools.studio.jobs.job_log import LogReader
-from loratools.studio.jobs.questions import open_round
+from loratools.studio.jobs.questions import waits_for_answers
 from loratools.studio.jobs.record import ACTIVE, JobRecord
 from loratools.studio.jobs.spawn import spawn
 from loratools.studio.jobs.store import JobStore
@@ -261,7 +261,7 @@ class JobQueue:
             self._end(record, "failed", why)
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
-        if code in _ASKED and any(open_round(Path(path)) for path in record.results):
+        if code in _ASKED and any(waits_for_answers(Path(path)) for path in record.results):
             self._end(replace(record, asks=True), "paused", None, ended)
         elif code == 0:
             self._end(record, "done", None, ended)

@@ -27,7 +27,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import ModelRequest
 from loratools.preview.session import Session
 from loratools.studio.live.frame import Frame
-from loratools.studio.live.ladder import Ladder, smaller
+from loratools.studio.live.ladder import GPU_LIMITS, LIMITS, Ladder, smaller
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles
 from loratools.studio.live.wish import POCKET, PictureWish, SamplingWish, State, base_state
@@ -147,7 +147,8 @@ class Painter:
             base = self._session.load(name, ModelRequest(name, device=self._options.device, dtype=self._options.dtype))
         except BaseModelError as error:
             raise StudioError(str(error), remedy="choose another base model, or put its files back") from error
-        loaded = _Loaded(base, state, self._engine(base), Ladder())
+        limits = GPU_LIMITS if base.device.type == "cuda" else LIMITS
+        loaded = _Loaded(base, state, self._engine(base), Ladder(limits))
         self._loaded = name, loaded
         return loaded
 

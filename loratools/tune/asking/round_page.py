@@ -93,7 +93,6 @@ class RoundPage:
             "version": 1,
             "cells": [asdict(cell) for cell in content.cells],
             "pairs": [list(pair) for pair in content.pairs],
-            "question": content.question,
         }
         write_text(self.folder / "round.json", json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
 
@@ -118,15 +117,6 @@ class RoundPage:
             return [(left, right) for left, right in self._kept()["pairs"]]
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
-
-    @property
-    def question(self) -> str:
-        """What the pairs are compared by; empty where there are none.
-
-        Raises:
-            FileError: as :meth:`cells`.
-        """
-        return str(self._kept().get("question", ""))
 
     def _kept(self) -> Any:
         try:

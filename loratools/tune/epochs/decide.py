@@ -14,7 +14,7 @@ taken one after another, and each leaves the epochs that are as good as its best
 6. closeness to held-out pictures, with a tolerance: all that keep 95 % of the closest one's gain over the base, so that
    a hair of style does not outweigh what follows;
 7. obedience, then defects;
-8. closeness again, now without the tolerance.
+8. closeness again, now with a tolerance of 1 %.
 
 Of what is left the earliest is taken: it is the least trained.
 
@@ -22,13 +22,15 @@ Noise has two levels, since there are two mistakes to make. An epoch is *ruled o
 beyond the limit of :func:`.figures.clearly`, which is shared out among all epochs that are compared. But not to be
 shown worse is not to be as good: where there are few pictures, an untrained epoch is not shown to be worse either. So
 *as good* is what lies within one standard error of the best, as in the one-standard-error rule of cross-validation
-(Breiman and others 1984); it is the error of the difference, picture by picture.
+(Breiman and others 1984); it is the error of the difference, picture by picture. And a difference in
+obedience or a defect of less than a tenth of the spread over pictures is none, since pictures that are drawn alike make
+errors so small that a hair would decide.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,13 +51,18 @@ class Thresholds:
 
     Attributes:
         keep: of the closest epoch's gain over the base, in step 6.
+        keep_last: the same in step 8: what nobody would see.
         as_good: standard errors of the difference from the best within which a figure is as good.
+        least: of the spread of obedience or a defect over an epoch's pictures; a smaller difference is none, however
+            certain it is.
         most_lost: part of the base's obedience, in step 3.
         least_diversity: part of the base's diversity, in step 4.
     """
 
     keep: float = 0.95
+    keep_last: float = 0.99
     as_good: float = 1.0
+    least: float = 0.1
     most_lost: float = 1 / 3
     least_diversity: float = 0.5
 
@@ -153,13 +160,14 @@ class _Rule:
             self._drop_worse(own.votes, "votes", "is liked less")
         if own.closeness is not None:
             self._check_gain(own.closeness)
-            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), 1 - self.thresholds.keep)
+            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), self._of_gain(self.thresholds.keep))
         if own.obedience is not None:
-            self._drop_behind(own.obedience, "obeys less", "follows the prompt less")
+            self._drop_behind(own.obedience, "obeys less", "follows the prompt less", self._of_spread)
         for figure in own.defects:
-            self._drop_behind(figure, "defects", f"is worse in {figure.name}")
+            self._drop_behind(figure, "defects", f"is worse in {figure.name}", self._of_spread)
         if own.closeness is not None:
-            self._drop_behind(own.closeness, "behind", _less_of(own.closeness))
+            last = self._of_gain(self.thresholds.keep_last)
+            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), last)
 
     def decision(self) -> Decision:
         """The earliest of what is left; the others are as good."""
@@ -248,18 +256,28 @@ class _Rule:
             if index != best and clearly(ranking.lead(best, index), pairs)
         }
 
-    def _drop_behind(self, figure: Figure, why: Why, text: str, tolerance: float = 0.0) -> None:
-        """Drop what is not as good as the best: behind by more than noise and a part of its gain over the base."""
-        best = leader(figure, self.left)
-        gain = figure.loss_from_base(best)
-        allowed = 0.0 if gain is None else tolerance * max(0.0, -gain.mean)
-        behind = {}
+    def _drop_behind(self, figure: Figure, why: Why, text: str, negligible: Callable[[Figure], float]) -> None:
+        """Drop what is not as good as the best: behind by more than noise and what is ``negligible``."""
+        best, allowed, behind = leader(figure, self.left), negligible(figure), {}
         for index in self.left:
             lead = figure.lead(best, index)
             noise = 0.0 if math.isnan(lead.standard_error) else self.thresholds.as_good * lead.standard_error
             if index != best and lead.mean > allowed + noise:
                 behind[index] = Reason(why, text, figure.name, figure.difference(index, best))
         self._drop(behind)
+
+    def _of_gain(self, keep: float) -> Callable[[Figure], float]:
+        """All but ``keep`` of the best epoch's gain over the base."""
+
+        def negligible(figure: Figure) -> float:
+            loss = figure.loss_from_base(leader(figure, self.left))
+            return 0.0 if loss is None else (1 - keep) * max(0.0, -loss.mean)
+
+        return negligible
+
+    def _of_spread(self, figure: Figure) -> float:
+        """A small part of the spread over pictures."""
+        return self.thresholds.least * figure.spread(self.left)
 
     def _check_gain(self, figure: Figure) -> None:
         """Warn where not even the closest epoch is closer than the base beyond noise."""

@@ -66,6 +66,10 @@ class Figure:
         """Epoch ``one`` minus epoch ``two``, picture by picture."""
         return paired_difference(self.values[one], self.values[two], self.prompts, self.seeds)
 
+    def spread(self, epochs: Sequence[int]) -> float:
+        """The standard deviation over the pictures of an epoch, of all ``epochs`` together."""
+        return float(np.sqrt(np.nanmean(np.nanvar(self.values[list(epochs)], axis=1))))
+
     def score(self, epoch: int) -> float:
         mean = float(np.nanmean(self.values[epoch]))
         return mean if self.better == "higher" else -mean

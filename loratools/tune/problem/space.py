@@ -19,6 +19,7 @@ from loratools.preview.plan.vector_stacks import BlockWeights, vector_stacks
 from loratools.tune.arrays import Array
 
 HIGHEST = 1.4  # a block weight that is still tried
+USUAL = 1.3  # up to which people write them; above it the report says so
 AMOUNT = "amount"  # the dimension by which the second term's weight is multiplied
 EARLIER = "earlier "  # begins the names of dimensions that say how much of a block is the earlier epoch's
 _SCREENED = (0.5, 1.1)  # what a screening tries: times a block's own weight
@@ -140,6 +141,11 @@ class Space:
     def vector(self, point: Array) -> dict[str, float]:
         """The tuned LoRA's block weights at ``point``."""
         return {one.name: float(value) for one, value in zip(self.dimensions, point, strict=True) if one.is_block}
+
+    def unusual(self, point: Array) -> tuple[str, ...]:
+        """Blocks that are stronger than people usually write, where they were not so before."""
+        own = zip(self.dimensions, point, strict=True)
+        return tuple(one.name for one, value in own if one.is_block and value > max(USUAL, one.start))
 
     def blend(self, point: Array) -> dict[str, float]:
         """How much of each block is the earlier epoch's, from 0 to 1; empty where that is not searched."""

@@ -13,6 +13,7 @@ from loratools.ops.merging.terms import Term
 from loratools.tune.arrays import Array
 from loratools.tune.history import History
 from loratools.tune.problem.goals import Goals
+from loratools.tune.problem.prompts import Shot
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import Space
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, HeldOut, estimate_json
@@ -35,6 +36,7 @@ class TuneResult:
         effects: what lowering each block by a half does to the cost and to each constraint: mean and deviation.
         finished: whether the search ran to its end; it did not where a budget or a person stopped it.
         notes: sentences for a person.
+        searched: the shots of the search.
         fresh: pictures by which the answer was chosen, which the model was not fitted to.
         then: what each way that followed the search came to.
         waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
@@ -56,6 +58,7 @@ class TuneResult:
     notes: tuple[str, ...]
     seconds: float
     fresh: int = 0
+    searched: tuple[Shot, ...] = ()
     waiting: str = ""
     then: tuple[WayResult, ...] = ()
 
@@ -69,6 +72,11 @@ class TuneResult:
         """What is written, to be merged."""
         own = next((way.terms for way in reversed(self.then) if way.helped), None)
         return self.space.terms_at(self.point) if own is None else list(own)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the search's pictures."""
+        return self.request.seeds or tuple(dict.fromkeys(shot.seed for shot in self.searched))
 
     @property
     def pictures(self) -> int:
@@ -130,7 +138,7 @@ class TuneResult:
                 "pictures": self.pictures,
                 "generations": len(self.history),
                 "finished": self.finished,
-                "seeds": list(self.request.seeds),
+                "seeds": list(self.seeds),
             },
             "held_out": {
                 "prompts": list(dict.fromkeys(shot.prompt for shot in shots)),

@@ -112,6 +112,13 @@ def test_the_space_starts_from_the_vector_that_is_there(lora: Path) -> None:
     assert all(back.strength(name) == pytest.approx(merged.strength(name)) for name in merged.adapter)
 
 
+def test_blocks_that_are_stronger_than_usual_are_told(space: Space) -> None:
+    point = space.start.copy()
+    assert space.unusual(point) == ()
+    point[1], point[5], point[16] = 1.35, 1.3, 1.4
+    assert space.unusual(point) == ("IN01", "OUT11")
+
+
 def test_what_cannot_be_searched(lora: Path) -> None:
     adapter = read(lora)
     with pytest.raises(BlockError, match="positive weight"):

@@ -194,7 +194,7 @@ export interface HeatCell {
   cosine: number | null;
 }
 
-/** A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids). ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/questions``). */
+/** A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids). ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``). */
 export interface Job {
   asks: boolean;
   can: ("pause" | "resume" | "stop" | "stop-after-epoch" | "up" | "down" | "remove")[];
@@ -327,21 +327,6 @@ export interface Progress {
   note: string;
   total: number | null;
   unit: string;
-}
-
-/** ``POST /api/jobs/{id}/questions``: which of the two is better. With a round's last answer the job goes on. */
-export interface QuestionAnswer {
-  left: string;
-  right: string;
-  winner: "left" | "right" | "none";
-}
-
-/** ``GET /api/jobs/{id}/questions``: the next pair that a search by votes asks about; None when all are answered. ``left`` and ``right`` are pictures' keys. */
-export interface Questions {
-  done: number;
-  pair: Pair | null;
-  question: string;
-  total: number;
 }
 
 /** A recipe below the roots. */

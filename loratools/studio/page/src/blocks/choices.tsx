@@ -6,27 +6,30 @@ import type { Job, Round } from "../api/types";
 import { PairDialog, type Winner } from "../epochs/pairs";
 import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
-import { JobLine } from "../queue/job_line";
+import { loadJobs } from "../state/studio";
 import { Button } from "../ui/controls";
 
-const OVER: readonly Job["state"][] = ["done", "failed"];
-
-/** What a search that has ended asks next; nothing while it runs, or when it is through. */
-export function Choices({ job, onGoOn }: { job: Job; onGoOn: () => void }) {
+/** What a search asks now, wherever its job is shown; nothing while it runs, or when it is through. */
+export function Choices({ job }: { job: Job }) {
   const round = useSignal<Round | null>(null);
   const open = useSignal(false);
-  const address = `api/jobs/${encodeURIComponent(job.id)}/round`;
+  const address = `api/jobs/${encodeURIComponent(job.id)}`;
   useEffect(() => {
     round.value = null;
-    if (!OVER.includes(job.state)) return;
-    get<Round>(address).then(got => (round.value = got), () => undefined); // a search that asks nothing has no round
-  }, [job.id, job.state]);
+    if (job.asks) void attempt(() => get<Round>(`${address}/round`)).then(got => (round.value = got ?? null));
+  }, [job.id, job.asks, job.ended]);
   const asked = round.value;
-  if (!asked) return <JobLine job={job} />;
+  if (!job.asks || !asked) return null;
   const vote = async (winner: Winner): Promise<void> => {
     const { left, right } = asked.pair!;
-    const next = await attempt(() => post<Round>(address, { left, right, winner }));
-    if (next) round.value = next;
+    const next = await attempt(() => post<Round>(`${address}/round`, { left, right, winner }));
+    if (!next) return;
+    round.value = next;
+    if (!next.pair) open.value = false;
+  };
+  const goOn = async (): Promise<void> => {
+    await attempt(() => post(address, { do: "resume" }));
+    await loadJobs();
   };
   const count = t("choices.count", { answered: asked.answered, pairs: asked.pairs });
   return (
@@ -34,7 +37,7 @@ export function Choices({ job, onGoOn }: { job: Job; onGoOn: () => void }) {
       <p>{t("choices.asks", { number: asked.number })} {count}</p>
       <div class="tools">
         {asked.pair ? <Button id="choose" kind={asked.enough ? "plain" : "primary"} label={t("choices.open")} onClick={() => (open.value = true)} /> : null}
-        {asked.enough ? <Button id="go-on" kind="primary" label={t("choices.go")} onClick={onGoOn} /> : null}
+        {asked.enough ? <Button id="go-on" kind="primary" label={t("choices.go")} onClick={() => void goOn()} /> : null}
       </div>
       {open.value ? <PairDialog pair={asked.pair} count={count} onWinner={vote} onClose={() => (open.value = false)} /> : null}
     </div>

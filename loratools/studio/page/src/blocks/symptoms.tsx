@@ -20,7 +20,6 @@ type Kind = "fix" | "tune" | "votes";
 interface Last {
   symptom: string;
   kind: Kind;
-  request: SymptomRequest;
   started: Started;
 }
 const last = signal<Last | null>(null);
@@ -48,7 +47,7 @@ export function Symptoms() {
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
     if (!started) return;
-    last.value = { symptom: symptom.name, kind, request, started };
+    last.value = { symptom: symptom.name, kind, started };
     if (started.stack) takeStack(started.stack.terms, { ...desk.value.turns, [symptom.name]: started.turn });
     else if (kind === "fix") notify("done", t("symptom.recipe"));
     if (target.value) void loadRecipes();
@@ -124,14 +123,6 @@ function said({ started, symptom, kind }: Last): string {
   return started.note;
 }
 
-/** The same search once more: with the answers that have come it goes on where it asked. */
-async function again(shown: Last): Promise<void> {
-  const started = await attempt(() => post<Started>("api/symptom", shown.request));
-  if (!started) return;
-  last.value = { ...shown, started };
-  void loadJobs();
-}
-
 function Result() {
   const measured = useSignal<Measured | null>(null);
   const shown = last.value;
@@ -139,9 +130,11 @@ function Result() {
   const evidence = measured.value;
   useEffect(() => {
     measured.value = null;
-    if (!job || job.state !== "done" || job.kind !== "tune") return;
-    void attempt(() => get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`)).then(got => (measured.value = got ?? null));
-  }, [job?.id, job?.state]);
+    if (!job || job.kind !== "tune" || !(job.state === "done" || job.asks)) return;
+    const asked = get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`);
+    // one that asks has measured something from its second round on
+    void (job.asks ? asked.catch(() => null) : attempt(() => asked)).then(got => (measured.value = got ?? null));
+  }, [job?.id, job?.state, job?.ended]);
   if (!shown) return null;
   const { started, symptom, kind } = shown;
   return (
@@ -150,7 +143,8 @@ function Result() {
         <b>{tOr(`symptom.${symptom}`, symptom)}: {t(`symptom.${kind}`)}</b>
         {started.note ? <> · {said(shown)}</> : null}
       </p>
-      {job ? (kind === "votes" ? <Choices job={job} onGoOn={() => void again(shown)} /> : <JobLine job={job} />) : null}
+      {job ? <JobLine job={job} /> : null}
+      {job ? <Choices job={job} /> : null}
       {evidence ? <Evidence evidence={evidence} onUse={evidence.vector ? () => takeEvidence(evidence) : null} /> : null}
       {job && !evidence ? <p class="hint"><a href={href("queue", job.id)}>{t("symptom.follow")}</a></p> : null}
       <Command text={started.command} label={t("command")} />

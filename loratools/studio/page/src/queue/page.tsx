@@ -2,6 +2,7 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { get, post } from "../api/http";
+import { Choices } from "../blocks/choices";
 import type { JobAction } from "../api/names";
 import type { Job, JobLog, LogLine } from "../api/types";
 import { language, t, tOr } from "../state/i18n";
@@ -56,6 +57,7 @@ function Row({ job, current }: { job: Job; current: boolean }) {
         <small>{tOr(`kind.${job.kind}`, job.kind)} · {when(job.started ?? job.created)}</small>
       </button>
       <JobLine job={job} />
+      <Choices job={job} />
       <div class="tools">
         {actions.map(action => {
           const { icon } = ACTIONS[action];
