@@ -45,7 +45,7 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     """
     case, folder = Case.of(name), work.with_name(Case.of(name).name)
     base, begun = load_base("pocket", device=device), time.monotonic()
-    with locked(folder / "lora"):  # both ways of a case may run at once
+    with locked(folder / "lora", wait=True):  # both ways of a case may run at once
         lora = defect_lora(case.style, case.defect, case.seed, folder / "lora", device)
     trained = time.monotonic()
     out = folder / ("by-marks" if name.endswith(BY_MARKS) else "tune")
