@@ -68,8 +68,11 @@ class Graded:
         return self._ranked(below & self.kept, self.costs + self.missed)
 
     def bad(self) -> list[int]:
-        """Numbers of the pictures that show the defect more than most and keep the rest, the worst first."""
-        return self._ranked((self.costs > max(self.mean, self.bar)) & self.kept, self.missed - self.costs)
+        """Numbers of the pictures that show the defect more than most, the worst that keep the rest first.
+
+        What is to be kept may be missed: the mean of all defects, which is, rises with the one that is to go.
+        """
+        return self._ranked(self.costs > max(self.mean, self.bar), self.missed - self.costs)
 
     @staticmethod
     def _ranked(chosen: npt.NDArray[np.bool_], by: Array) -> list[int]:
