@@ -28,13 +28,14 @@ from loratools.preview.plan.jobs import Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PictureJob, PopulationRenderer
 from loratools.preview.request.options import EngineOptions
-from loratools.tune import FULL, QUICK, TuneRequest, TuneResult, tune
+from loratools.tune import FULL, QUICK, TuneProgress, TuneRequest, TuneResult, tune
 from loratools.tune.arrays import Array
 from loratools.tune.report.columns import BASE, BEFORE, STRENGTH
 
 REPAIRED = 0.6  # of the excess over the base that has to go
 KEEP = 0.95
 _BATCH = 64  # pictures a UNet call on a GPU
+_KEPT_EVERY = 20.0  # seconds
 _SAID = 2.0  # standard errors that the tags may lose
 
 
@@ -53,7 +54,7 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     if kept.is_file() and not out.exists():
         _unpack(kept, out)
     try:
-        result = _tuned(name, lora, base, out, quick)
+        result = _tuned(name, lora, base, out, quick, _Keeper(out, kept))
     finally:
         _pack(out, kept)
     tuned = time.monotonic()
@@ -71,7 +72,9 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     }
 
 
-def _tuned(name: str, lora: DefectLora, base: Base, out: Path, quick: bool) -> TuneResult:
+def _tuned(
+    name: str, lora: DefectLora, base: Base, out: Path, quick: bool, on_progress: Callable[[TuneProgress], None]
+) -> TuneResult:
     case, by_marks = Case.of(name), name.endswith(BY_MARKS)
     marker: Callable[[int, Sequence[Shown]], list[int]] | None = None
     if by_marks:
@@ -85,11 +88,25 @@ def _tuned(name: str, lora: DefectLora, base: Base, out: Path, quick: bool) -> T
         training=lora.images if by_marks else None,
         batch=_batch(base),
     )
-    return tune(base, [Term(read(lora.file), 1.0, label=case.name)], request, out, marker=marker)
+    return tune(
+        base, [Term(read(lora.file), 1.0, label=case.name)], request, out, marker=marker, on_progress=on_progress
+    )
 
 
 def _batch(base: Base) -> int:
     return _BATCH if base.device.type == "cuda" else 8
+
+
+class _Keeper:
+    """Packs what the search drew every now and then, for a call that is cut off."""
+
+    def __init__(self, out: Path, file: Path) -> None:
+        self._out, self._file, self._last = out, file, time.monotonic()
+
+    def __call__(self, _: TuneProgress) -> None:
+        if time.monotonic() - self._last > _KEPT_EVERY:
+            _pack(self._out, self._file)
+            self._last = time.monotonic()
 
 
 def _pack(out: Path, file: Path) -> None:

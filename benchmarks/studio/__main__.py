@@ -7,6 +7,7 @@ with tiny models on a CPU to see that it runs. Each part's table takes the place
 from __future__ import annotations
 
 import argparse
+import importlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,19 +17,20 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.previews.bench import Figures, machine
-from benchmarks.studio import drag, hand, lasting, starting
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
 _HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
 Part = Callable[..., Figures]
-PARTS: Mapping[str, Part] = {
-    "pocket": drag.pocket,
-    "sd15": drag.sd15,
-    "sdxl": drag.sdxl,
-    "hand": hand.hand,
-    "starts": starting.starts,
-    "lasts": lasting.lasts,
+# the file of each part, which is imported when it runs: a machine with a GPU needs no browser and no server's packages
+PARTS: Mapping[str, str] = {
+    "pocket": "drag",
+    "sd15": "drag",
+    "sdxl": "drag",
+    "hand": "hand",
+    "starts": "starting",
+    "lasts": "lasting",
 }
+_ON_THE_DEVICE = ("sd15", "sdxl")
 
 
 def main() -> None:
@@ -40,22 +42,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if given.list:
-        print("\n".join(f"{name}: {(part.__doc__ or '').strip()}" for name, part in PARTS.items()))
+        print("\n".join(f"{name}: {_about(part_of(name))}" for name in PARTS))
         return
     for name in given.parts.split(","):
         run(name, torch.device(given.device), given.out, tiny=given.tiny)
 
 
+def part_of(name: str) -> Part:
+    """The function of a part."""
+    part: Part = getattr(importlib.import_module(f"benchmarks.studio.{PARTS[name]}"), name)
+    return part
+
+
+def _about(part: Part) -> str:
+    """What a part says of itself, in one line."""
+    return " ".join((part.__doc__ or "").split())
+
+
 def run(name: str, device: torch.device, out: Path, *, tiny: bool) -> None:
     """Run one part, print its figures as they come, and put them into the results."""
-    part, start = PARTS[name], time.perf_counter()
+    part, start = part_of(name), time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         figures = []
         for figure in part(Path(work), device, tiny=tiny):
             print(figure.text(), flush=True)
             figures.append(figure)
-    where = machine(torch.device("cpu") if name in ("pocket", "hand") else device)
-    about = f"{' '.join((part.__doc__ or '').split())} ({where}, {time.perf_counter() - start:.0f} s)"
+    where = machine(device if name in _ON_THE_DEVICE else torch.device("cpu"))
+    about = f"{_about(part)} ({where}, {time.perf_counter() - start:.0f} s)"
     rows = [
         f"| {own.name} | {own.value:.4g} {own.unit} | {own.bar} "
         f"| {' '.join([*([] if own.met is None else ['met' if own.met else 'MISSED']), own.note]).strip()} |"

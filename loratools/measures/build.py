@@ -214,6 +214,8 @@ def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Ma
             "style: the training pictures are not known, so that all that the LoRA shows counts as its style, its "
             "defect too; name their folder"
         )
+    elif seen.measure is None and context.choices is not None:
+        building.notes.append("style: nothing but your choices keeps it; take the side that is better all in all")
     if "style" not in context.symptoms:
         building.kept += [] if seen.measure is None else [seen.measure]
     elif seen.measure is None:

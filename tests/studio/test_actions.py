@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from loratools.errors import StudioError
 from loratools.library.merging import merge
 from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.preview.record.cells import SamplingSettings
@@ -19,6 +21,7 @@ from loratools.preview.record.grid import Grid, Picture, RowInfo
 from loratools.studio.api.stacks import Stack
 from loratools.studio.jobs import spawn
 from loratools.studio.jobs.commands import Command
+from loratools.studio.measuring.client import Measurer
 from loratools.studio.stacks import merge_string
 from tests.loras import lora_tensors, save
 from tests.studio.served import Served, served
@@ -139,6 +142,37 @@ def test_norms_of_a_stack_and_what_changed(here: Served) -> None:
     gone = here.client.post("/api/stack/explain", json={"stack": {"terms": [], "base": "pocket"}})
     assert gone.status_code == 400
     here.studio.measurer.close()
+
+
+def test_of_many_questions_about_norms_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurer, asked, free = Measurer(), list[str](), threading.Event()
+
+    def answer(self: Measurer, question: dict[str, str]) -> dict[str, object]:
+        asked.append(question["stack"])
+        free.wait(10)
+        return {"shares": {}}
+
+    monkeypatch.setattr(Measurer, "_ask", answer)
+    outcomes: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        try:
+            measurer.ask(str(number))
+            outcomes[number] = "answered"
+        except StudioError as error:
+            outcomes[number] = str(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while measurer._newest <= number:
+            time.sleep(0.001)
+    free.set()
+    for thread in threads:
+        thread.join(10)
+    assert outcomes[0] == outcomes[11] == "answered"
+    assert sum(own == "answered" for own in outcomes.values()) == 1 + 5
+    measurer.close()
 
 
 @pytest.mark.parametrize(("vector", "term", "line"), [("MINE", 0, 3), ("LESS", 1, 4)])

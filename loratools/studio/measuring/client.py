@@ -17,24 +17,32 @@ from loratools.errors import LoratoolsError, StudioError
 _IDLE = 120.0  # seconds after which the process, and the memory it has, goes
 _PATIENCE = 120.0  # seconds for one answer
 _BUSY = 503
+_WAITING = 4  # questions that may wait; more are those of a hand that has moved on
 _PROCESS = "loratools.studio.measuring.process"
 
 
 class Measurer:
-    """One question at a time; the others wait."""
+    """One question at a time; some others wait, and of more than :data:`_WAITING` the oldest are given up."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._asking = threading.Lock()
+        self._asking, self._counting = threading.Lock(), threading.Lock()
+        self._newest = 0
         self._timer: threading.Timer | None = None
 
     def ask(self, stack: str, other: str | None = None) -> dict[str, Any]:
         """Shares of a merge string, and the change to ``other``; see :mod:`.process`.
 
         Raises:
-            StudioError: if the merge cannot be made, or the process died.
+            LoratoolsError: if the merge cannot be made.
+            StudioError: if the process died, or many newer questions wait.
         """
+        with self._counting:
+            self._newest += 1
+            number = self._newest
         with self._asking:
+            if self._newest - number > _WAITING:
+                raise StudioError("newer questions are waiting", status=_BUSY)
             if self._timer is not None:
                 self._timer.cancel()
             answer = self._ask({"stack": stack, "other": other})

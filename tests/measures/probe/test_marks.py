@@ -15,6 +15,7 @@ from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown, take
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.marks import marks_measures
+from loratools.measures.probe.pairs import PairChoice
 from loratools.measures.probe.ridge import fit_probe
 from loratools.measures.request import digest_of_sources, parse_measures
 from tests.measures.probe.conftest import look, patterns
@@ -215,3 +216,19 @@ def test_a_second_probe_checks_and_leads_nothing(tiny: Base) -> None:
 def test_marks_that_nobody_asks_for_need_a_file(tiny: Base) -> None:
     with pytest.raises(MeasureError, match=r"'marks' alone is for a tune, which asks for them; give marks=VOTES\.json"):
         asked(tiny, None)
+
+
+def test_choices_lead_like_marks_with_a_guard_and_a_check(tiny: Base) -> None:
+    sides = [many(900 + 40 * n, 3, stripes=1.0, grain=0.05 * n) for n in range(12)]
+    pairs = [(n, m) for n in range(12) for m in (n + 3, n + 6) if m < 12]
+    choices = [PairChoice(tuple(sides[n]), tuple(sides[m]), 1.0, (str(n), str(m))) for n, m in pairs]
+    base, whole = many(0, 8), many(0, 8, stripes=1.0, grain=0.5)
+    context = MeasureContext(tiny, ("hands",), base, whole, many(20, 8), choices=choices)
+    measures = build_measures(parse_measures(["votes"]), context)
+    assert [own.name for own in measures.targets] == ["votes"] and measures.by_votes
+    assert [own.name for own in measures.kept] == ["unfamiliar", "obedience"]
+    assert [own.name for own in measures.checks] == ["second_probe"]
+    assert any("nothing but your choices keeps it" in note for note in measures.notes)
+    broken, sound = many(400, stripes=1.0, grain=0.5), many(400, stripes=1.0)
+    votes = measures.targets[0]
+    assert take(votes, broken).estimate.mean > take(votes, sound).estimate.mean + 1

@@ -102,7 +102,7 @@ export function GridView({ id }: { id: string }) {
     <div class="bench">
       <section class="panel grid-panel" aria-labelledby="grid-title">
         <header>
-          <h2 id="grid-title">{grid.name}</h2>
+          <h2 id="grid-title" title={grid.name}>{grid.name}</h2>
           <Pick label={t("grid.prompt")} values={grid.prompts.map((text, n) => [n, text])} value={prompt.value} onChange={n => (prompt.value = n)} />
           <Pick label={t("scene.seed")} values={grid.seeds.map(n => [n, String(n)])} value={seed.value} onChange={n => (seed.value = n)} />
           <label class="field inline"><span>{t("grid.size")}</span><input type="range" min={72} max={320} step={4} value={side.value} onInput={event => (side.value = Number(event.currentTarget.value))} /></label>

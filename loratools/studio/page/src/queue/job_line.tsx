@@ -31,7 +31,7 @@ export function JobLine({ job }: { job: Job }) {
       <div class="job-words">
         <JobState job={job} />
         {live && count ? <span>{count} {tOr(`unit.${unit}`, unit)}</span> : null}
-        {live && left !== null ? <span>{t("job.left", { time: clock(left) })}</span> : null}
+        {live && left !== null && job.state !== "paused" ? <span>{t("job.left", { time: clock(left) })}</span> : null}
         {live && note ? <span class="note">{note}</span> : null}
       </div>
       {live ? <Meter part={partDone(job)} label={t("job.progress", { title: job.title })} /> : null}
