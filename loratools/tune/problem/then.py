@@ -38,7 +38,7 @@ class ThenEffort:
         return WHOLE_WAY if effort.generations >= FULL.generations else QUICK_WAY
 
 
-# Some 200 steps of eight, as in the trial that helped: after 20 to 40 of them the style is weaker than before and after it.
+# Long enough: on the pocket base the style is weaker after the first 20 to 40 steps of eight than before them.
 WHOLE_WAY = ThenEffort(candidates=80, rounds=6, prompts=16, most=24, least=8, epochs=4, samples=400)
 QUICK_WAY = ThenEffort(candidates=40, rounds=6, prompts=8, most=12, least=4, epochs=4, samples=240)
 
