@@ -173,6 +173,8 @@ OTHERS = {
     "--num_processes",
     "--config_file",
     "--dataset_config",
+    "--query-gpu",
+    "--format",
 }  # of other programs
 NO_ADVICE = (
     "preview/page",
