@@ -20,7 +20,7 @@ MODULES = [
 ]
 SMALLEST = {
     "benchmarks.training": "--tiny --parts ours,check --steps 4 --check-steps 2 --work {0}/work --out {0}/out",
-    "benchmarks.previews": "--tiny --parts memory,unet,patching,grid,edit,sheet,again --keep {0}",
+    "benchmarks.previews": "--tiny --parts memory,unet,patching,grid,edit,sheet,again,caps,samplers --keep {0}",
     "benchmarks.loaders": "--families sd1 --out {0}/loaders.md",
     "benchmarks.looking": "--tiny --repeats 1 --out {0}",
     "benchmarks.scaling": "--tiny --work {0}/work --out {0}/out",

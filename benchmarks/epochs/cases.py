@@ -74,5 +74,5 @@ CASES = (
     Case("watercolor", 12, 6e-3, 12),
     Case("pastel", 24, 4e-3, 8),  # styles that the base knows by another name
     Case("sketch", 16, 2e-3, 10),
-    Case("pixel", 30, 8e-3, 10),
+    Case("pixel", 30, 6e-3, 10),
 )

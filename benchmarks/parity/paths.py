@@ -129,26 +129,28 @@ def diffusers_pictures(place: Path, base: Base, files: Files, size: tuple[int, i
     """What diffusers' own pipeline, with its own loader of the merged file, draws where :func:`draw` has the file:
     (3, jobs, h, w, 3) of the base alone and of both weights, in the base's dtype on its device."""
     with quiet():
-        from diffusers import DiffusionPipeline
+        from diffusers import AutoencoderKL, DiffusionPipeline
 
         pipe: Any = DiffusionPipeline.from_pretrained(place, torch_dtype=base.dtype, local_files_only=True)
     pipe.to(base.device)
-    if base.vae.dtype != base.dtype:
-        pipe.vae.to(base.vae.dtype)
+    pipe.vae = AutoencoderKL.from_pretrained(place, subfolder="vae", torch_dtype=base.vae.dtype).to(base.device)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = find_sampler(SAMPLER).scheduler(base.scheduler_config)
     noise = torch.cat([initial_latents(OWN, seed, size) for seed in SEEDS]).to(base.device, base.dtype)
 
     def drawn() -> NDArray[np.int64]:
-        images = pipe(
+        latents = pipe(
             list(PROMPTS),
             num_inference_steps=STEPS,
             guidance_scale=CFG,
             height=size[0],
             width=size[1],
             latents=noise.clone(),
-            output_type="np",
+            output_type="latent",
         ).images
+        with torch.no_grad():  # in the VAE's own number type, which may be another one than the pipeline's
+            scaled = latents.to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
+            images = pipe.image_processor.postprocess(pipe.vae.decode(scaled).sample, output_type="np")
         levels: NDArray[np.int64] = np.rint(np.asarray(images) * 255).astype(np.int64)
         return levels
 

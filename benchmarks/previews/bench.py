@@ -278,10 +278,11 @@ def steady(at: Sequence[Moment]) -> float:
 
 class PixelClock:
     """Inside its ``with`` block it notes when a batch's pixels are in main memory: ``last`` is of the latest batch, in
-    seconds of ``perf_counter``."""
+    seconds of ``perf_counter``, and ``moments`` has all of them with how many pictures there were by then."""
 
     def __init__(self) -> None:
         self.last = 0.0
+        self.moments: list[Moment] = []
 
     def __enter__(self) -> PixelClock:
         clock, wait = self, HostPixels.wait
@@ -290,6 +291,7 @@ class PixelClock:
             made = wait(pixels)
             if "noted" not in vars(pixels):  # a batch's later pictures wait for nothing
                 vars(pixels)["noted"] = clock.last = time.perf_counter()
+                clock.moments.append((clock.last, len(made) + (clock.moments[-1][1] if clock.moments else 0)))
             return made
 
         self._patch = mock.patch.object(HostPixels, "wait", noted)

@@ -101,7 +101,7 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
         note = f"of which {run.at[-1][0] - run.pixels:.2f} until the last PNG; {run.parts}"
         yield Figure(f"{name}: from the last picture's pixels to all files", after, "s", "<= 1", after <= 1, note)
         yield Figure(f"{name}: freeing the engine after that", run.closed - run.files)
-        settled = steady(run.at)
+        settled = steady(run.drawn)
         bar, met = (f"<= {mode.bar:g}", settled <= mode.bar) if mode.bar else ("", None)
         yield Figure(f"{name}: steady", settled, "s/image", bar, met)
         limit, ratio = subject.ratio, settled / alone
@@ -117,11 +117,15 @@ def _drawn(bench: Bench, subject: Subject, ways: Sequence[Mode]) -> Figures:
 
 @dataclass(frozen=True)
 class _Run:
-    """A grid's times in seconds from its start: when pictures came, when the last one's pixels were in main memory,
-    when all files were there, and when the engine was freed; and what the files' writers took, in words."""
+    """A grid's times in seconds from its start, and what its files' writers took, in words.
+
+    ``at`` is when pictures were told of, ``drawn`` when their pixels were in main memory and ``pixels`` the last of it,
+    ``files`` when all files were there, ``closed`` when the engine was freed.
+    """
 
     count: int
     at: tuple[Moment, ...]
+    drawn: tuple[Moment, ...]
     pixels: float
     files: float
     closed: float
@@ -149,4 +153,4 @@ def _timed_grid(bench: Bench, subject: Subject, options: EngineOptions, out: Pat
             finished = time.perf_counter() - start
         closed = time.perf_counter() - start
     parts = ", ".join(f"{name.strip('_')} {seconds:.2f}" for name, seconds in watch.seconds.items())
-    return _Run(result.rendered, tuple(at), clock.last - start, finished, closed, parts)
+    return _Run(result.rendered, tuple(at), tuple(clock.moments), clock.last - start, finished, closed, parts)

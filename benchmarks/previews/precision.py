@@ -61,8 +61,9 @@ def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
     )
     made = jobs(bench, stacks, PROMPTS[:1], [1], f"cap-{gib}-{base.name}")
     made = [replace(job, settings=replace(job.settings, size=base.resolution)) for job in made]
-    for model in (bench.base.unet, bench.base.vae, *bench.base.text_encoders):  # only what is drawn with is there
-        model.to(bench.device if base is bench.base else "cpu")
+    for other in (bench.base, bench.xl):  # only what is drawn with is there
+        if other is not None and other is not base:
+            _move(other, torch.device("cpu"))
     start = time.perf_counter()
     done = 0
 
@@ -84,14 +85,16 @@ def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
 @contextlib.contextmanager
 def _parked(base: Base) -> Iterator[None]:
     """The base in main memory at first, as one that is too large for the card is loaded; on its device afterwards."""
-    models = (base.unet, base.vae, *base.text_encoders)
-    for model in models:
-        model.to("cpu")
+    _move(base, torch.device("cpu"))
     try:
         yield
     finally:
-        for model in models:
-            model.to(base.device)
+        _move(base, base.device)
+
+
+def _move(base: Base, device: torch.device) -> None:
+    for model in (base.unet, base.vae, *base.text_encoders):
+        model.to(device)
 
 
 @contextlib.contextmanager
@@ -117,7 +120,7 @@ def samplers(bench: Bench) -> Figures:
     own = str(bench.device)
     places = ((own, "fp16" if cuda else "bf16"), (own, "fp32"), ("cpu", "fp32"))
     half, full, cpu = (load_base("pocket", device=device, dtype=dtype) for device, dtype in places)
-    names = _SAMPLERS[1:2] if bench.scale is TINY else _SAMPLERS
+    names = _SAMPLERS[:2] if bench.scale is TINY else _SAMPLERS
     pictures = {key: _drawn(bench, base, key, names) for key, base in (("half", half), ("full", full))}
     on_cpu = _drawn(bench, cpu, "cpu", [name for name in names if name in _ALSO_CPU]) if cuda else {}
     for name in names:
@@ -133,10 +136,10 @@ def _drawn(bench: Bench, base: Base, key: str, names: Sequence[str]) -> dict[str
     steps, made = 2 if bench.scale is TINY else 12, list[GridJob]()
     for name in names:
         own = jobs(bench, [Stack()], PROMPTS[:1], (1, 2), f"samplers-{key}/{name}")
-        made += [
-            replace(job, settings=replace(job.settings, sampler=name, steps=steps, cfg=CFG, size=base.resolution))
-            for job in own
-        ]
+        for job in own:  # a picture's key is its own, or another sampler's would be taken for it
+            settings = replace(job.settings, sampler=name, steps=steps, cfg=CFG, size=base.resolution)
+            file = replace(job.file, key=f"{name} {job.file.key}", made={"key": f"{name} {job.file.key}"})
+            made.append(GridJob(job.stack, job.prompt, job.seed, settings, file))
     with Engine(base, EngineOptions(compiled=False)) as engine:
         engine.render(made, PictureStore(bench.work / f"samplers-{key}"))
     shown = [np.asarray(Image.open(job.file.path)).astype(float) for job in made]

@@ -20,8 +20,8 @@ from loratools.library.options import (
 
 if TYPE_CHECKING:
     from loratools.adapter.algebra.lowrank import Delta
-    from loratools.adapter.files.encode import Style
     from loratools.adapter.files.file import Adapter
+    from loratools.adapter.files.key_layout import Style
     from loratools.adapter.files.save import Written
     from loratools.dtypes import Dtype
     from loratools.ops.analysis.analyze import Analysis
@@ -73,7 +73,7 @@ def write(
         OptionError: if the family is not known, or an option is none of those it may be.
     """
     from loratools.adapter.architectures.names import FAMILIES, UNKNOWN
-    from loratools.adapter.files.encode import Style
+    from loratools.adapter.files.key_layout import Style
     from loratools.adapter.files.save import write as write_file
 
     own = getattr(adapter, "family", None) if family is None else family

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args, overload
 from torch import Tensor
 
 from loratools.adapter.algebra.lowrank import Delta
-from loratools.adapter.files.encode import Style
+from loratools.adapter.files.key_layout import Style
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.files.save import state_dict
 from loratools.dtypes import Dtype

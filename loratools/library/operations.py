@@ -23,7 +23,7 @@ from loratools.library.terms import TermReading, short_terms
 from loratools.progress import OnProgress
 
 if TYPE_CHECKING:
-    from loratools.adapter.files.encode import Style
+    from loratools.adapter.files.key_layout import Style
     from loratools.ops.convert import Converted
     from loratools.ops.report import MergeReport
     from loratools.ops.resize import ResizeReport
@@ -205,7 +205,7 @@ def convert(
         FileError, FormatError: for a file that is no LoRA, a style that has no word for it, or an ``out`` that
             something else wrote.
     """
-    from loratools.adapter.files.encode import Style
+    from loratools.adapter.files.key_layout import Style
     from loratools.ops.convert import convert as convert_file
 
     return convert_file(

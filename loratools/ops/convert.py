@@ -14,7 +14,7 @@ from loratools.adapter.files.metadata import Provenance, inherited, merged_heade
 from loratools.adapter.files.save import Style, Written, total_error, write
 from loratools.dtypes import torch_dtype
 from loratools.errors import FormatError
-from loratools.module_path import NETWORK, split_path
+from loratools.module_path import NETWORK, ModulePath, split_path
 from loratools.progress import OnProgress
 
 _DIFFUSERS_WORDS = ("transformer.", "unet.")
@@ -80,7 +80,8 @@ def convert(
     """Rewrite a LoRA file or PEFT folder.
 
     Args:
-        style: ``kohya`` or ``diffusers``.
+        style: ``kohya``, ``diffusers``, ``comfy`` (ComfyUI's and the original network's dotted paths behind
+            ``diffusion_model.``) or ``original`` (the same without it).
         dtype: ``fp16``, ``bf16`` or ``fp32``; the source's own if None (the widest of several).
         base: the weights that a DoRA was trained on; its differences are then written as full ones.
         allow_unknown: carry keys that no table knows through untouched.
@@ -129,15 +130,23 @@ def _check_style(adapter: Adapter, style: Style) -> None:
     Another style is another path for each module (dots where there are underscores, or other words altogether).
     """
     paths = {module: split_path(module) for module in adapter.modules}
-    kohya = [path.flat for path in paths.values()]
-    diffusers = [path.word in _DIFFUSERS_WORDS or path.component != NETWORK for path in paths.values()]
-    if all(kohya if style == "kohya" else diffusers):
+    if all(_spelled_in(style, path) for path in paths.values()):
         return
     stem = next(iter(paths))
     raise FormatError(
         f"{adapter.path} is for {adapter.identity.title}, so how {style} spells its modules, such as {stem}, cannot be "
         "told; use it as it is, or the converter of the tool that made it (merge and resize keep the spelling)"
     )
+
+
+def _spelled_in(style: Style, path: ModulePath) -> bool:
+    """Whether a module is spelled as ``style`` spells those of any model."""
+    if style == "kohya":
+        return path.flat
+    if path.component != NETWORK:
+        return not path.flat
+    words = {"diffusers": _DIFFUSERS_WORDS, "comfy": ("diffusion_model.",), "original": ("",)}
+    return not path.flat and path.word in words[style]
 
 
 def _own_dtype(adapter: Adapter) -> str:

@@ -96,6 +96,15 @@ class BlockTransformer:
         """The network's own, and those that other containers belong to."""
         return tuple(dict.fromkeys((self.component, *(c.component for c in self.containers if c.component))))
 
+    @property
+    def container_words(self) -> frozenset[str]:
+        """What may stand before a block's number, in either network's names, with underscores; and the numbers' own
+        places outside the blocks, such as ``cap_embedder.1``."""
+        paths = {path for c in self.containers for path in (c.original, c.name, f"{c.component}.{c.name}")}
+        outer = {path for weight in self.outer for path in (*weight.originals, *weight.parts)}
+        numbered = {match[1] for path in outer if (match := re.match(r"(.*?)[._]\d", path))}
+        return frozenset(path.strip(".").replace(".", "_").lower() for path in paths | numbered)
+
 
 @dataclass(frozen=True)
 class PlacedWeight:

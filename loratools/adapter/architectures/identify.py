@@ -23,6 +23,7 @@ from loratools.adapter.architectures.header_words import (
     states_another,
 )
 from loratools.adapter.architectures.names import declared_weights, resolve
+from loratools.module_path import is_text, numbered_container
 
 Shape = tuple[int, ...]
 
@@ -40,6 +41,7 @@ _FLUX_WIDTH = 3072
 _SMALLEST_REAL_WIDTH = 1024  # narrower networks are test models of any family
 # families that are told by rules of their own, whose header words are also what trainers write by default
 _UNDECLARED = tuple(name for name, family in FAMILIES.items() if not isinstance(family.network, BlockTransformer))
+_DECLARED = tuple(name for name in FAMILIES if name not in _UNDECLARED)
 _SAME_TABLE = ("chroma",)  # models whose modules are all named, cut and joined as Flux.1's are
 
 # module of Flux's table -> (rows per width, columns per width); of Flux.2 where it differs
@@ -110,15 +112,14 @@ def identify(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identi
     Args:
         shapes: stem -> shape of its difference, whatever it is stored as; empty where that is not known.
     """
-    lost = {family: sum(resolve(stem, family) is None for stem in shapes) for family in FAMILIES}
+    lost = {family: sum(resolve(stem, family) is None for stem in shapes) for family in _UNDECLARED}
     fitting = [family for family, count in lost.items() if count == 0]
+    declared = [family for family in _DECLARED if _names_fit(family, shapes) and _shapes_fit(family, shapes)]
     if not fitting:
         mostly = [f for f, n in lost.items() if isinstance(FAMILIES[f].network, UNet) and 2 * n < len(shapes)]
         fewest = min((lost[family] for family in mostly), default=0)
         fitting = [family for family in mostly if lost[family] == fewest]
-    declared = [family for family in fitting if _declared_network(family)]
-    fitting = [family for family in fitting if family not in declared]
-    if declared := [family for family in declared if _shapes_fit(family, shapes)]:
+    if declared:
         return _declared(declared, fitting, shapes, metadata)
     return _undeclared(fitting, shapes, metadata)
 
@@ -162,6 +163,17 @@ def _declared(
 def _declared_network(family: str) -> BlockTransformer | None:
     network = FAMILIES[family].network
     return network if isinstance(network, BlockTransformer) else None
+
+
+def _names_fit(family: str, stems: Iterable[str]) -> bool:
+    """Whether a declared family has every module of a file. Its tables are made only where the first number in a name
+    stands behind one of its containers."""
+    network = _declared_network(family)
+    containers = network.container_words if network is not None else frozenset()
+    numbered = (numbered_container(stem) for stem in stems if not is_text(stem))
+    if any(place is not None and place[0] not in containers for place in numbered):
+        return False
+    return all(resolve(stem, family) is not None for stem in stems)
 
 
 def _shapes_fit(family: str, shapes: Mapping[str, Shape]) -> bool:

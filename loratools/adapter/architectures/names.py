@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from loratools.adapter.algebra.fused_rows import FusedWeight
 from loratools.adapter.architectures import text_encoders, transformer, unet
@@ -35,6 +36,7 @@ __all__ = [
     "Family",
     "FusedWeight",
     "Module",
+    "Naming",
     "family_of",
     "is_text",
     "kohya_name",
@@ -43,7 +45,13 @@ __all__ = [
     "module_tree",
     "other_tree",
     "resolve",
+    "stem_of",
+    "stored_weights",
 ]  # fmt: skip
+
+Naming = Literal["kohya", "diffusers", "comfy", "original"]
+"""By which names a file spells its modules: sd-scripts' flat ones, Diffusers' canonical ones, and the original
+network's dotted ones as ComfyUI takes them (behind ``diffusion_model.``) or bare."""
 
 _MAX_TEXT_LAYERS = 64  # no text encoder is deeper; the table costs nothing
 _NEVER_TRAINED = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "unet.add_embedding")
@@ -130,6 +138,56 @@ def kohya_weights(family: str) -> dict[str, FusedWeight]:
     for path, fused in _kohya_network(kind):
         table[f"lora_unet_{_flat(path)}"] = fused
     return table
+
+
+def stem_of(canonical: str, family: str, naming: Naming) -> str:
+    """The stem by which the weight that holds a module is stored.
+
+    Raises:
+        FormatError: if the family has no such module.
+    """
+    if naming == "kohya":
+        return kohya_name(canonical, family)
+    table = _original_stems(family, naming)
+    if canonical not in table:
+        raise FormatError(f"{family_of(family).title} has no module '{canonical}'{did_you_mean(canonical, table)}")
+    return table[canonical]
+
+
+def stored_weights(family: str, naming: Naming) -> dict[str, FusedWeight]:
+    """Stem -> the modules that it holds, in one naming; none of an unknown family, whose stems are its modules."""
+    if family == UNKNOWN.name:
+        return {}
+    return kohya_weights(family) if naming == "kohya" else _original_weights(family, naming)
+
+
+@lru_cache(maxsize=16)
+def _original_weights(family: str, naming: Naming) -> dict[str, FusedWeight]:
+    """The original network's dotted paths, as ComfyUI names a model's weights: the network's behind
+    ``diffusion_model.`` (``comfy``) or bare (``original``), a text encoder's behind its own name in both."""
+    kind, before = family_of(family), "diffusion_model." if naming == "comfy" else ""
+    table: dict[str, FusedWeight] = {}
+    for encoder in kind.text:
+        for module in (
+            *text_encoders.modules(encoder, _MAX_TEXT_LAYERS),
+            *text_encoders.others(encoder, _MAX_TEXT_LAYERS),
+        ):
+            path = text_encoders.bundled_path(encoder, module.name)
+            table[f"text_encoders.{encoder.bundle}.transformer.{path}"] = FusedWeight(
+                (f"{encoder.component}.{module.name}",)
+            )
+    match kind.network:
+        case UNet() as net:
+            for module in (*unet.modules(net), *unet.norms(net)):
+                table[f"{before}{unet.original_path(net, module.name)}"] = FusedWeight((f"unet.{module.name}",))
+        case _:
+            table |= {f"{before}{path}": fused for path, fused in _kohya_network(kind)}
+    return table
+
+
+@lru_cache(maxsize=16)
+def _original_stems(family: str, naming: Naming) -> dict[str, str]:
+    return {name: stem for stem, fused in _original_weights(family, naming).items() for name in fused.names}
 
 
 @lru_cache(maxsize=16)

@@ -55,6 +55,11 @@ def others(encoder: TextEncoder, layers: int) -> Iterator[Module]:
         yield Module("text_projection", "linear", 1, False)
 
 
+def bundled_path(encoder: TextEncoder, path: str) -> str:
+    """A module's path in a checkpoint that carries its text encoders: a language model's is below ``model``."""
+    return f"{_LANGUAGE_MODEL}{path}" if encoder.kind == "llama" else path
+
+
 def other_paths(encoder: TextEncoder, path: str) -> Iterator[str]:
     """Other spellings of a path: CLIP's without ``text_model``, which new transformers drop, and early Diffusers'; a
     language model's below ``model``."""

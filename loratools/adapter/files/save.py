@@ -23,7 +23,8 @@ from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.header_words import MODEL
 from loratools.adapter.architectures.names import family_of
 from loratools.adapter.files.base_facts import architecture_of
-from loratools.adapter.files.encode import CastError, Slot, Style, bundled, encode, kohya_slots, lay_out
+from loratools.adapter.files.encode import CastError, encode
+from loratools.adapter.files.key_layout import Slot, Style, bundled, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held, as_tensor
 from loratools.adapter.header import LegacyHash, TensorInfo, encode_header

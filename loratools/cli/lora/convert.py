@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 @click.command("convert", cls=Command)
 @click.argument("source", metavar="FILE|FOLDER")
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
-@click.option("--to", "style", required=True, type=click.Choice(["kohya", "diffusers"]), help="How keys are spelled.")
+@click.option(
+    "--to",
+    "style",
+    required=True,
+    type=click.Choice(["kohya", "diffusers", "comfy", "original"]),
+    help="How keys are spelled.",
+)
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: the file's own]")
 @base_option
 @key_options
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 def command(
     source: str,
     out: str,
-    style: Literal["kohya", "diffusers"],
+    style: Literal["kohya", "diffusers", "comfy", "original"],
     dtype: Dtype | None,
     base: str | None,
     allow_unknown: bool,

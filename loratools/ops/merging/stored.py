@@ -11,7 +11,8 @@ from loratools.adapter.algebra.fuse import cut
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.algebra.rank import Exact
 from loratools.adapter.algebra.to_lowrank import lower
-from loratools.adapter.files.encode import Slot, encode, lay_out
+from loratools.adapter.files.encode import encode
+from loratools.adapter.files.key_layout import Slot, lay_out
 from loratools.dtypes import dtype_name
 from loratools.ops.merging.combine import Combined
 from loratools.ops.merging.merge import merge_in_memory

@@ -14,7 +14,7 @@ taken one after another, and each leaves the epochs that are as good as its best
 6. closeness to held-out pictures, with a tolerance: all that keep 95 % of the closest one's gain over the base, so that
    a hair of style does not outweigh what follows;
 7. obedience, then defects;
-8. closeness again, now with a tolerance of 1 %.
+8. closeness again, now without the tolerance.
 
 Of what is left the earliest is taken: it is the least trained.
 
@@ -23,8 +23,8 @@ beyond the limit of :func:`.figures.clearly`, which is shared out among all epoc
 shown worse is not to be as good: where there are few pictures, an untrained epoch is not shown to be worse either. So
 *as good* is what lies within one standard error of the best, as in the one-standard-error rule of cross-validation
 (Breiman and others 1984); it is the error of the difference, picture by picture. And a difference in
-obedience or a defect of less than a tenth of the spread over pictures is none, since pictures that are drawn alike make
-errors so small that a hair would decide.
+obedience or a defect of less than a twentieth of the spread over pictures is none, since pictures that are drawn alike
+make errors so small that a hair would decide.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class Thresholds:
 
     Attributes:
         keep: of the closest epoch's gain over the base, in step 6.
-        keep_last: the same in step 8: what nobody would see.
         as_good: standard errors of the difference from the best within which a figure is as good.
         least: of the spread of obedience or a defect over an epoch's pictures; a smaller difference is none, however
             certain it is.
@@ -60,9 +59,8 @@ class Thresholds:
     """
 
     keep: float = 0.95
-    keep_last: float = 0.99
     as_good: float = 1.0
-    least: float = 0.1
+    least: float = 0.05
     most_lost: float = 1 / 3
     least_diversity: float = 0.5
 
@@ -166,8 +164,7 @@ class _Rule:
         for figure in own.defects:
             self._drop_behind(figure, "defects", f"is worse in {figure.name}", self._of_spread)
         if own.closeness is not None:
-            last = self._of_gain(self.thresholds.keep_last)
-            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), last)
+            self._drop_behind(own.closeness, "behind", _less_of(own.closeness), self._of_gain(1.0))
 
     def decision(self) -> Decision:
         """The earliest of what is left; the others are as good."""

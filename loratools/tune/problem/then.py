@@ -38,7 +38,7 @@ class ThenEffort:
         return WHOLE_WAY if effort.generations >= FULL.generations else QUICK_WAY
 
 
-WHOLE_WAY = ThenEffort(candidates=80, rounds=6, prompts=16, most=24, least=8, epochs=4, samples=160)
+WHOLE_WAY = ThenEffort(candidates=80, rounds=6, prompts=16, most=24, least=8, epochs=4, samples=400)
 QUICK_WAY = ThenEffort(candidates=40, rounds=6, prompts=8, most=12, least=4, epochs=4, samples=80)
 
 

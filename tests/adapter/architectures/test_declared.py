@@ -14,6 +14,7 @@ from loratools.adapter.architectures.block_transformer import BlockTransformer, 
 from loratools.adapter.architectures.family import FAMILIES
 from loratools.adapter.architectures.names import module_tree, other_tree
 from loratools.adapter.files.file import Adapter, read
+from loratools.adapter.files.key_layout import Style
 from loratools.blocks.presets import load_presets
 from loratools.ops.convert import convert
 from loratools.ops.merging.merge import merge_files, merge_in_memory
@@ -146,6 +147,17 @@ def test_a_merge_across_spellings_is_the_sum_and_takes_a_vector(tmp_path: Path, 
 
 def terms(text: str) -> list[Term]:
     return resolve_terms(parse_merge_string(text), presets=load_presets())
+
+
+@pytest.mark.parametrize("style", ["comfy", "original"])
+@pytest.mark.parametrize("family", DECLARED)
+def test_conversion_to_the_original_network_s_paths(tmp_path: Path, family: str, style: Style) -> None:
+    source, asked = opened(tmp_path, family, "diffusers")
+    there = convert(source.path, tmp_path / "there.safetensors", style=style, dtype="fp32")
+    assert error(read(there.path), asked) < 1e-6
+    before = "diffusion_model." if style == "comfy" else ""
+    paths = {f"{before}{weight.originals[0]}" for weight in trained(family)}
+    assert {key.rsplit(".lora_", 1)[0] for key in load_file(there.path)} == paths
 
 
 @pytest.mark.parametrize("family", DECLARED)

@@ -87,3 +87,16 @@ def test_torchs_compiler_draws_the_merged_file(drawn: Drawn, monkeypatch: pytest
         said: list[str] = []
         check(drawn, drawn.draw(path, said))
         assert any(text.startswith("compiled ") for text in said) and not any("failed" in text for text in said)
+
+
+@pytest.mark.slow
+def test_half_precision_beside_a_decoder_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SDXL's VAE stays in float32, in diffusers' picture too; that is as far from ours as half precision moves it."""
+    monkeypatch.setattr(paths, "STEPS", 2)
+    place = save_tiny_xl(tmp_path / "tiny")
+    base = load_base(place, device="cpu", dtype="fp16")
+    assert base.vae.dtype != base.dtype
+    files = Files.of(base, [random_lora(base, tmp_path / f"{n}.safetensors", 4, n, 1.0) for n in (1, 2)], tmp_path)
+    made = draw(base, PLAIN, files, base.resolution, [])
+    theirs = diffusers_pictures(place, base, files, base.resolution)
+    assert far(np.concatenate([made[:1], made[1::2]]), theirs)[0] < 1.5 < far(made[1], made[0])[0]

@@ -23,7 +23,7 @@ class Convert(Short):
 
     shorthand: ClassVar[str] = "lora"
     lora: str = Field(description="a step, an epoch `run@8`, or a file")
-    to: Literal["kohya", "diffusers"] = Field("kohya", description="how keys are spelled")
+    to: Literal["kohya", "diffusers", "comfy", "original"] = Field("kohya", description="how keys are spelled")
     dtype: Dtype | None = Field(None, description="storage type; the file's own if left out")
     dora: bool = Field(False, description="read a DoRA file with the weights of the recipe's base")
     allow_unknown: bool = Field(False, description="carry keys that no table knows through untouched")
