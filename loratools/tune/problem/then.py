@@ -38,9 +38,8 @@ class ThenEffort:
         return WHOLE_WAY if effort.generations >= FULL.generations else QUICK_WAY
 
 
-# Long enough: on the pocket base the style is weaker after the first 20 to 40 steps of eight than before them.
 WHOLE_WAY = ThenEffort(candidates=80, rounds=6, prompts=16, most=24, least=8, epochs=4, samples=400)
-QUICK_WAY = ThenEffort(candidates=40, rounds=6, prompts=8, most=12, least=4, epochs=4, samples=240)
+QUICK_WAY = ThenEffort(candidates=40, rounds=6, prompts=8, most=12, least=4, epochs=4, samples=80)
 
 
 def pictures_of(way: str, effort: Effort, pool: int, report: int) -> int:

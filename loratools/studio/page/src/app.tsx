@@ -8,7 +8,7 @@ import { choose, language, LANGUAGES, t, type Language } from "./state/i18n";
 import { socket } from "./state/live";
 import { dismiss, notices } from "./state/notices";
 import { href, PAGES, route } from "./state/route";
-import { busyJobs, connection, loras, refused, server } from "./state/studio";
+import { busyJobs, connection, ready, refused, server } from "./state/studio";
 import { narrow, theme, type Theme } from "./state/theme";
 import { Button, Icon } from "./ui/controls";
 
@@ -29,7 +29,7 @@ export function App() {
       {connection.value === "lost" || connection.value === "denied" ? <Lost /> : null}
       <Guide />
       <main id="main" tabIndex={-1}>
-        {server.value === null || loras.value === null ? <p class="hint loading">{t("loading")}</p>
+        {!ready.value ? <p class="hint loading">{t("loading")}</p>
           : page === "blocks" ? <BlocksPage /> : page === "epochs" ? <EpochsPage /> : <QueuePage />}
       </main>
       {narrow.value ? <footer class="foot"><Preferences /></footer> : null}

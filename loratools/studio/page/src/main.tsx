@@ -8,7 +8,7 @@ import { followStack, keepDesk, socket } from "./state/live";
 import { notify } from "./state/notices";
 import { follow, routed } from "./state/route";
 import { desk } from "./state/stack";
-import { enter, firstPage, loadAll, server } from "./state/studio";
+import { enter, firstPage, loadAll, ready, server } from "./state/studio";
 import { followTheme } from "./state/theme";
 import "./style/base.css";
 import "./style/shell.css";
@@ -26,6 +26,7 @@ async function start(): Promise<void> {
   await loadAll();
   const lost = recallAll();
   if (lost > 0) notify("note", t("stack.lost", { count: lost }));
+  ready.value = true;
   if (!isRouted) firstPage(desk.peek().layers.length > 0);
   followStack();
   followExplanation();

@@ -10,6 +10,8 @@ import { go, tokenIn } from "./route";
 
 export const server = signal<State | null>(null);
 export const refused = signal<{ sentence: string; remedy: string | null } | null>(null);
+/** Whether what an earlier visit left has been put back: until then a click would be undone by it. */
+export const ready = signal(false);
 export const connection = signal<Connection>("connecting");
 export const loras = signal<readonly Lora[] | null>(null);
 export const runs = signal<readonly Run[] | null>(null);
