@@ -13,6 +13,7 @@ from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.run.launched import StepLauncher, _arguments, launching, make_launched
 from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.tune.problem.effort import QUICK
 from loratools.yamlio import Document
 from tests.recipe.conftest import save_lora
 
@@ -121,7 +122,7 @@ def test_which_steps_are_launched(here: Path) -> None:
             "few": 1,
             "many": 2,
             "package": package,
-            "tuned": 4,
+            "tuned": QUICK.population * QUICK.shots // 8,  # a process for every eight pictures of a generation
         }
 
 
