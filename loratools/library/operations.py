@@ -197,7 +197,8 @@ def convert(
     """Rewrite a LoRA file or a PEFT folder in another style; its differences stay the same.
 
     Args:
-        to: ``kohya``, which WebUIs and ComfyUI read, or ``diffusers``.
+        to: ``kohya``, which WebUIs and ComfyUI read, ``diffusers``, ``comfy`` (the original network's dotted paths
+            behind ``diffusion_model.``) or ``original`` (the same paths bare).
         dtype: ``fp16``, ``bf16`` or ``fp32``; None keeps the file's own.
         base, allow_unknown, drop: as for ``read``.
         force, on_progress: as for ``merge``.

@@ -218,11 +218,9 @@ class JobQueue:
         recipe = Path(record.recipe) if record.recipe else None
         if recipe is None:
             return record.argv, Path(record.cwd)
-        try:
+        with contextlib.suppress(OSError):  # one that is gone runs as it was, too
             if sha256(recipe) == record.recipe_digest:
                 return record.argv, Path(record.cwd)
-        except OSError:
-            pass
         frozen = str(folder.path / recipe.name)
         with open(folder.log, "a", encoding="utf-8") as log:
             log.write(f"note: {recipe.name} was edited since the job was added; it runs as it was then ({frozen})\n")
