@@ -113,22 +113,22 @@ def _with_faces(classes: Sequence[RepeatClass], factor: float, main: int, faces:
 def _plan(
     classes: Sequence[RepeatClass], of_main: int, of_faces: int, faces_shown: int, factor: float
 ) -> Repeats | None:
-    """The fewest repeats of all classes, given those of main pictures and faces; None where no rule-keeping ones are."""
+    """The fewest repeats of all classes, given those of main pictures and faces; None where none keep the rules."""
     fixed = {"main": of_main, "face": of_faces}
-    repeats: dict[int, int] = {}
+    chosen: dict[int, int] = {}
     free: list[int] = []
     for index, each in enumerate(classes):
         most = (faces_shown - 1) // max(each.images, 1)  # below the faces
         if each.kind in fixed:
-            repeats[index] = fixed[each.kind]
+            chosen[index] = fixed[each.kind]
         elif most < 1:
             return None
         elif each.relation is not None:
-            repeats[index] = max(min(round(each.relation * of_main), most), 1)
+            chosen[index] = max(min(round(each.relation * of_main), most), 1)
         else:
-            repeats[index] = 1
+            chosen[index] = 1
             free.append(index)
-    count = sum(classes[index].images * times for index, times in repeats.items())
+    count = sum(classes[index].images * times for index, times in chosen.items())
     need, room = math.ceil(FEWEST / factor) - count, math.floor(MOST / factor) - count
     if room < 0:
         return None
@@ -137,8 +137,8 @@ def _plan(
     if more is None:
         return None
     for index, times in zip(free, more, strict=True):
-        repeats[index] += times
-    return tuple(repeats[index] for index in range(len(classes)))
+        chosen[index] += times
+    return tuple(chosen[index] for index in range(len(classes)))
 
 
 def _fewest_more(sizes: Sequence[int], most: Sequence[int], need: int, room: int) -> Repeats | None:
@@ -178,16 +178,19 @@ def _nearest(classes: Sequence[RepeatClass], factor: float) -> Repeats:
             off += max(abs(math.log(main / faces / MAIN_TO_FACES)) - _ALIKE, 0.0)
         return round(off, 9), sum(plan)
 
+    both = _images(classes, "main") > 0 and _images(classes, "face") > 0
+
+    def repeats(each: RepeatClass, of_main: int, of_faces: int) -> int:
+        if both and each.kind == "face":
+            return of_faces
+        if both and each.kind == "other" and each.relation is None:
+            return 1
+        return max(round(of_main * _relation(each)), 1)
+
     def plans() -> Iterator[Repeats]:
-        both = _images(classes, "main") and _images(classes, "face")
         for of_main in range(1, (_NEAREST if both else _MOST_REPEATS) + 1):
             for of_faces in range(1, (_NEAREST if both else 1) + 1):
-                yield tuple(
-                    of_faces if both and each.kind == "face"
-                    else 1 if both and each.kind == "other" and each.relation is None
-                    else max(round(of_main * _relation(each)), 1)
-                    for each in classes
-                )  # fmt: skip
+                yield tuple(repeats(each, of_main, of_faces) for each in classes)
 
     return min(plans(), key=cost)
 

@@ -29,6 +29,7 @@ from loratools.errors import OptionError, did_you_mean
 _WORDS = ("and", "or", "not")
 _OF_PICTURE = ("tags", "width", "height", "ratio", "folder", "file", "group")
 _OF_TAG = ("share", "count", "score", "category", "source")
+_FIELDS = (*_OF_PICTURE, *_OF_TAG)
 _TEXTS = ("folder", "file", "group", "category", "source")
 _COMPARED = re.compile(r"(?P<field>[A-Za-z]+)\s*(?P<sign>[<>]=?|!=|=)\s*(?P<value>\"[^\"]*\"|[^\s()]*)")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -112,12 +113,11 @@ def _pieces(text: str) -> Iterator[_Piece]:
         if text[place].isspace():
             place += 1
             continue
-        if compared := _COMPARED.match(text, place):
-            if compared["field"].lower() in (*_OF_PICTURE, *_OF_TAG) or compared["value"][:1].isdigit():
-                for kind in ("field", "sign", "value"):
-                    yield _Piece(kind, compared[kind], compared.start(kind))
-                place, before = compared.end(), "value"
-                continue
+        compared = _COMPARED.match(text, place)
+        if compared and (compared["field"].lower() in _FIELDS or compared["value"][:1].isdigit()):
+            yield from (_Piece(kind, compared[kind], compared.start(kind)) for kind in ("field", "sign", "value"))
+            place, before = compared.end(), "value"
+            continue
         piece = _piece(text, place, continues=before == "word")
         yield piece
         place = piece.start + len(piece.text)
@@ -202,10 +202,9 @@ class _Reader:
 
     def _comparison(self, field: _Piece) -> Filter:
         name, sign, value = field.text.lower(), self._next(), self._next()
-        if name not in (*_OF_PICTURE, *_OF_TAG):
-            fields = (*_OF_PICTURE, *_OF_TAG)
-            hint = did_you_mean(name, fields)
-            raise self._error(f"there is no field '{field.text}'{hint}; there are {', '.join(fields)}", field)
+        if name not in _FIELDS:
+            hint = did_you_mean(name, _FIELDS)
+            raise self._error(f"there is no field '{field.text}'{hint}; there are {', '.join(_FIELDS)}", field)
         if sign is None or value is None or not value.text:
             raise self._error(f"'{name}' is compared with nothing", field)
         self.of_tag = self.of_tag or name in _OF_TAG

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, get_args
 
 from loratools.dataset.edits.expression import tag_pattern
@@ -62,10 +63,14 @@ class Remove:
     about_tags: ClassVar[bool] = True
     tags: tuple[str, ...]
 
+    @cached_property
+    def matches(self) -> Callable[[Tag], bool]:
+        """Whether a tag is meant."""
+        return matcher(self.tags)
+
     def apply(self, picture: Picture, allowed: Allowed) -> Picture:
         """The picture without them."""
-        matches = matcher(self.tags)
-        return _kept(picture, [tag for tag in picture.tags if not (matches(tag) and allowed(tag))])
+        return _kept(picture, [tag for tag in picture.tags if not (self.matches(tag) and allowed(tag))])
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,18 @@ class Replace:
     tags: tuple[str, ...]
     by: tuple[str, ...]
 
+    @cached_property
+    def matches(self) -> Callable[[Tag], bool]:
+        """Whether a tag is meant."""
+        return matcher(self.tags)
+
     def apply(self, picture: Picture, allowed: Allowed) -> Picture:
         """The picture with the new tags."""
-        matches, known = matcher(self.tags), {normal(tag.name): tag for tag in picture.tags}
+        known = {normal(tag.name): tag for tag in picture.tags}
         result: list[Tag] = []
         replaced = False
         for tag in picture.tags:
-            if matches(tag) and allowed(tag):
+            if self.matches(tag) and allowed(tag):
                 replaced = True
                 result += [known.get(normal(name), Tag(name, tag.category, source=SOURCE)) for name in self.by]
             else:
@@ -101,11 +111,15 @@ class Move:
     tags: tuple[str, ...]
     at: str = "front"
 
+    @cached_property
+    def matchers(self) -> list[Callable[[Tag], bool]]:
+        """Whether a tag is one that a pattern means, pattern by pattern."""
+        return [matcher((pattern,)) for pattern in self.tags]
+
     def apply(self, picture: Picture, allowed: Allowed) -> Picture:
         """The picture with its tags in the new order."""
         moved: list[Tag] = []
-        for pattern in self.tags:
-            matches = matcher((pattern,))
+        for matches in self.matchers:
             moved += [tag for tag in picture.tags if matches(tag) and allowed(tag) and tag not in moved]
         if not moved:
             return picture
@@ -195,9 +209,9 @@ def operation_from_json(value: Mapping[str, Any]) -> AnyOperation:
             given[name] = tag_list(item, name)
         elif name == "keep" and (not isinstance(item, int) or item < 0):
             raise OptionError(f"'keep' of '{kind.kind}' is {item!r}; write a number of tags from 0")
-    if name := next((each for each in ("tags", "by", "word") if each in known and not given.get(each)), ""):
-        if kind is not Sort:
-            raise OptionError(f"'{kind.kind}' needs '{name}'; write it as text, tags apart by commas")
+    missing = next((each for each in ("tags", "by", "word") if each in known and not given.get(each)), "")
+    if missing and kind is not Sort:
+        raise OptionError(f"'{kind.kind}' needs '{missing}'; write it as text, tags apart by commas")
     return checked(kind(**given))
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,14 @@ class PruneRules:
     character: str = ""
     keep: tuple[str, ...] = ()
 
+    @cached_property
+    def implied_by(self) -> dict[str, list[str]]:
+        """What each tag implies directly."""
+        table: dict[str, list[str]] = {}
+        for tag, implied in self.implications:
+            table.setdefault(tag, []).append(implied)
+        return table
+
     @classmethod
     def from_json(cls, value: Any) -> PruneRules:
         """The rules from JSON values; OptionError if they are none."""
@@ -73,14 +82,16 @@ def redundant(picture: Picture, rules: PruneRules) -> dict[str, str]:
     """The tags of a picture that the rules take out, in normal spelling, each with the reason."""
     gone: dict[str, str] = {}
     if rules.junk:
-        gone |= {normal(tag.name): "junk" for tag in picture.tags if tag.category == "meta" or is_junk(normal(tag.name))}
+        gone |= {
+            normal(tag.name): "junk" for tag in picture.tags if tag.category == "meta" or is_junk(normal(tag.name))
+        }
     names = [name for tag in picture.tags if (name := normal(tag.name)) not in gone]
     if rules.core and (not rules.character or normal(rules.character) in names):
         gone |= dict.fromkeys(set(names) & set(rules.core), "core")
     if rules.overlaps:
         gone |= _overlaps(names)
     if rules.implications:
-        gone |= _implied(names, rules.implications)
+        gone |= _implied(names, rules.implied_by)
     if rules.contradictions:
         gone |= _contradictions(picture)
     return {name: reason for name, reason in gone.items() if name not in rules.keep}
@@ -98,13 +109,13 @@ def _overlaps(names: Iterable[str]) -> dict[str, str]:
     return {name: f"said by {said[name]}" for name in names if name in said}
 
 
-def _implied(names: Iterable[str], implications: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _implied(names: Iterable[str], table: Mapping[str, list[str]]) -> dict[str, str]:
     """Tags that another one implies, directly or by a tag between them that need not be there."""
-    table: dict[str, list[str]] = {}
-    for tag, implied in implications:
-        table.setdefault(tag, []).append(implied)
+    names = list(names)
     present, gone = set(names), dict[str, str]()
-    for name in present:
+    for name in names:
+        if name in gone:  # whatever it implies, the one that implies it does too; and of a circle one tag stays
+            continue
         waiting, seen = list(table.get(name, ())), {name}
         while waiting:
             implied = waiting.pop()
@@ -143,7 +154,7 @@ def _contradictions(picture: Picture) -> dict[str, str]:
 
 
 def _of_several(tags: Mapping[str, Tag]) -> dict[str, str]:
-    """Colours of hair or eyes of which there are several in a picture of several people: nothing says whose they are."""
+    """Colours of hair or eyes, where there are several of several people: nothing says whose they are."""
     gone: dict[str, str] = {}
     for part in (" hair", " eyes"):
         colours = [name for name in tags if _COLOURED.fullmatch(name) and name.endswith(part)]
@@ -205,7 +216,9 @@ def read_implications(path: Path) -> tuple[tuple[str, str], ...]:
         if not row or (number == 1 and "name" in row[0]):
             continue
         if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            raise DatasetError(f"{path}, line {number} is no implication; write a tag and what it implies: bob_cut,short_hair")
+            raise DatasetError(
+                f"{path}, line {number} is no implication; write a tag and what it implies: bob_cut,short_hair"
+            )
         pairs.append((normal(row[0]), normal(row[1])))
     return tuple(pairs)
 
@@ -214,7 +227,9 @@ def _from_json(text: str, path: Path) -> tuple[tuple[str, str], ...]:
     try:
         table = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DatasetError(f"the table of implications {path} is not JSON (line {error.lineno}: {error.msg})") from error
+        raise DatasetError(
+            f"the table of implications {path} is not JSON (line {error.lineno}: {error.msg})"
+        ) from error
     if not isinstance(table, dict) or not all(isinstance(each, list) for each in table.values()):
         raise DatasetError(f"the table of implications {path} is no object of tag -> list of tags")
     return tuple((normal(str(by)), normal(tag)) for tag, implied_by in table.items() for by in implied_by)

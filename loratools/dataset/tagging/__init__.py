@@ -1,1 +1,1 @@
-"""Tags that a model gives: ONNX taggers, their thresholds and their probabilities, kept; and sentences of a captioner."""
+"""Tags that a model gives: ONNX taggers, thresholds, probabilities that are kept; and sentences of a captioner."""

@@ -68,9 +68,7 @@ def fulfilling(classes: Sequence[PictureClass], factor: float) -> tuple[int, ...
     def kind(each: PictureClass) -> ClassKind:
         return "other" if not both else "main" if each is main else "face" if each.faces else "other"
 
-    asked = [
-        RepeatClass(each.path.name, kind(each), each.images, each.repeats / main.repeats) for each in classes
-    ]
+    asked = [RepeatClass(each.path.name, kind(each), each.images, each.repeats / main.repeats) for each in classes]
     best = best_plans(asked, factor, 1)[0]
     return best.repeats if fulfils(best) else None
 
