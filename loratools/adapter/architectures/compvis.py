@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from loratools.adapter.architectures.family import UNet, family_of
+from loratools.adapter.architectures.family import UNet
+from loratools.adapter.architectures.known_families import family_of
 from loratools.adapter.architectures.unet import RESNET, SINGLES, original_path
 from loratools.errors import FormatError
 
