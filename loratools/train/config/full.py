@@ -11,9 +11,30 @@ from loratools.errors import LoratoolsError
 
 FULL_SETTINGS = frozenset({"weights", "fused_backward_pass", "save", "save_end"})  # of no meaning for a LoRA
 # whose step of one weight needs nothing of the others
-PER_WEIGHT = ("adafactor", "adam", "adamw", "adamw8bit", "pagedadamw", "pagedadamw8bit", "pagedadamw32bit", "lion",
-              "lion8bit", "pagedlion8bit", "sgd", "sgdnesterov", "sgdnesterov8bit", "rmsprop", "adagrad", "nadam",
-              "radam", "adamax", "ademamix8bit", "pagedademamix8bit")  # fmt: skip
+PER_WEIGHT = frozenset(
+    [
+        "adafactor",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamw",
+        "adamw8bit",
+        "ademamix8bit",
+        "lion",
+        "lion8bit",
+        "nadam",
+        "pagedadamw",
+        "pagedadamw8bit",
+        "pagedadamw32bit",
+        "pagedademamix8bit",
+        "pagedlion8bit",
+        "radam",
+        "rmsprop",
+        "sgd",
+        "sgdnesterov",
+        "sgdnesterov8bit",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def preset_source(config: TrainConfig) -> str:
 def _others(config: TrainConfig) -> Iterator[str]:
     """The settings that the preset has with another number, each with the config's."""
     settings = dict(presets()[config.preset].settings)
-    if settings.get("network_type") != config.network_type:
+    if (settings.get("network_type") == "full") != config.is_full:
         settings = {}  # made without a config file, of settings that fit no preset
     preset = TrainConfig.model_validate({"base": config.base, "images": "x", **settings})
     for name in settings:

@@ -88,8 +88,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     """bf16 weights, which are rounded at random, an average, and a step within the backward pass."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    drawn = {"weights": "bf16", "max_grad_norm": 0, "ema": 0.9, "batch_size": 4, "save": "delta",
-             "save_end": "lora:2"}  # fmt: skip
+    average = {"ema": 0.9, "batch_size": 4, "save": "delta", "save_end": "lora:2"}
+    drawn = {"weights": "bf16", "max_grad_norm": 0, **average}
     whole = train(make(tmp_path / "whole", **drawn), progress=False)
 
     class Killed(Exception):
