@@ -11,30 +11,11 @@ from loratools.errors import LoratoolsError
 
 FULL_SETTINGS = frozenset({"weights", "fused_backward_pass", "save", "save_end"})  # of no meaning for a LoRA
 # whose step of one weight needs nothing of the others
-PER_WEIGHT = frozenset(
-    [
-        "adafactor",
-        "adagrad",
-        "adam",
-        "adamax",
-        "adamw",
-        "adamw8bit",
-        "ademamix8bit",
-        "lion",
-        "lion8bit",
-        "nadam",
-        "pagedadamw",
-        "pagedadamw8bit",
-        "pagedadamw32bit",
-        "pagedademamix8bit",
-        "pagedlion8bit",
-        "radam",
-        "rmsprop",
-        "sgd",
-        "sgdnesterov",
-        "sgdnesterov8bit",
-    ]
+_PER_WEIGHT = (
+    "adafactor adagrad adam adamax adamw adamw8bit ademamix8bit lion lion8bit nadam pagedadamw pagedadamw8bit "
+    "pagedadamw32bit pagedademamix8bit pagedlion8bit radam rmsprop sgd sgdnesterov sgdnesterov8bit"
 )
+PER_WEIGHT = frozenset(_PER_WEIGHT.split(" "))
 
 
 @dataclass(frozen=True)
