@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Group
+from loratools.cli.dataset import import_sidecars
 
 
 @click.group("dataset", cls=Group)
@@ -18,6 +19,6 @@ def command() -> None:
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = ()
+_SUBCOMMANDS: tuple[click.Command, ...] = (import_sidecars.import_,)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)
