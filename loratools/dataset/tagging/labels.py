@@ -20,8 +20,13 @@ from loratools.errors import FormatError
 Family = Literal["wd", "cl", "deepdanbooru"]
 FAMILIES: Final = {"wd": "WD", "cl": "CL tagger", "deepdanbooru": "DeepDanbooru"}
 _BOORU: Final[dict[str, Category]] = {  # Danbooru's numbers of categories
-    "0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta", "9": "rating",
-}  # fmt: skip
+    "0": "general",
+    "1": "artist",
+    "3": "copyright",
+    "4": "character",
+    "5": "meta",
+    "9": "rating",
+}
 
 
 @dataclass(frozen=True)

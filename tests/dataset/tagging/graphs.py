@@ -23,9 +23,17 @@ WD_TAGS = [
 ]
 # each output of the WD graph is a share of blue, green or red (its input is BGR, 0 to 255), or a constant
 WD_ROWS = [
-    ("b", 0.9), ("g", 0.9), ("r", 0.8), ("one", 0.0), ("one", 0.95), ("b", 0.7), ("g", 0.6), ("one", 0.3),
-    ("r", 0.9), ("one", 0.06),
-]  # fmt: skip
+    ("b", 0.9),
+    ("g", 0.9),
+    ("r", 0.8),
+    ("one", 0.0),
+    ("one", 0.95),
+    ("b", 0.7),
+    ("g", 0.6),
+    ("one", 0.3),
+    ("r", 0.9),
+    ("one", 0.06),
+]
 
 
 def wd_tagger(folder: Path, side: int | None = 8, batch: int | None = None, tags: int = len(WD_TAGS)) -> Path:
@@ -56,10 +64,17 @@ def wd_tagger(folder: Path, side: int | None = 8, batch: int | None = None, tags
 
 
 CL_TAGS = [
-    ("general", "Rating"), ("explicit", "Rating"), ("smile", "General"), ("hat", "General"),
-    ("hatsune_miku", "Character"), ("vocaloid", "Copyright"), ("someone", "Artist"), ("highres", "Meta"),
-    ("best_quality", "Quality"), ("bad_quality", "Quality"),
-]  # fmt: skip
+    ("general", "Rating"),
+    ("explicit", "Rating"),
+    ("smile", "General"),
+    ("hat", "General"),
+    ("hatsune_miku", "Character"),
+    ("vocaloid", "Copyright"),
+    ("someone", "Artist"),
+    ("highres", "Meta"),
+    ("best_quality", "Quality"),
+    ("bad_quality", "Quality"),
+]
 CL_LOGITS = np.array([2, -2, 0, 0, 3, 1, 4, 3, 1, -1], dtype=np.float32)
 
 

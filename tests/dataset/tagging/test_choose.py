@@ -35,8 +35,10 @@ def test_tags_by_score_with_names_first_and_the_rest_set_aside() -> None:
     chosen = choose(SCORES, TagChoice(Threshold(0.29), Threshold(0.6)), "wd")
     assert [tag.name for tag in chosen.tags] == ["miku", "vocaloid", "1girl", "smile", "hat"]
     assert {(tag.name, tag.category) for tag in chosen.set_aside} == {
-        ("rating:general", "rating"), ("someone", "artist"), ("best quality", "quality"),
-    }  # fmt: skip
+        ("rating:general", "rating"),
+        ("someone", "artist"),
+        ("best quality", "quality"),
+    }
     assert all(tag.source == "wd" and tag.score is not None for tag in (*chosen.tags, *chosen.set_aside))
 
 

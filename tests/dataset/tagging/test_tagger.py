@@ -75,8 +75,17 @@ def test_cl_has_its_sigmoid_outside_and_channels_first(tmp_path: Path, nested: b
     labels = read_labels(tmp_path / "cl/tag_mapping.json")
     assert labels.names[:2] == ("rating:general", "rating:explicit")
     assert labels.categories == (
-        "rating", "rating", "general", "general", "character", "copyright", "artist", "meta", "quality", "quality",
-    )  # fmt: skip
+        "rating",
+        "rating",
+        "general",
+        "general",
+        "character",
+        "copyright",
+        "artist",
+        "meta",
+        "quality",
+        "quality",
+    )
 
 
 def test_deepdanbooru_gives_the_known_probabilities(tmp_path: Path) -> None:
