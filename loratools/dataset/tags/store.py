@@ -17,6 +17,7 @@ from typing import Final
 from loratools.dataset.caption_files import FilesBeside, read_caption_file
 from loratools.dataset.captions import tags_of
 from loratools.dataset.folder import CAPTION_EXTENSIONS
+from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture, picture_from_json
 from loratools.dataset.tags.tag import Tag
 from loratools.dataset.walk import pictures_below
@@ -79,20 +80,22 @@ class DatasetFolder:
     def read(self) -> ReadPictures:
         """Every picture of the folder, and what of it could not be read."""
         known = self.recorded()
+        renamed = {stable_name(file): picture for file, picture in known.items()}  # a folder may have another number
         beside = FilesBeside()
-        pictures, unreadable = [], []
+        pictures, unreadable = [], dict[str, str]()
         for path in pictures_below(self.folder):
-            picture = known.get(self.file_of(path)) or Picture(self.file_of(path))
+            file = self.file_of(path)
+            picture = known.get(file) or replace(renamed.get(stable_name(file), Picture(file)), file=file)
             caption = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
             if caption is not None:
                 try:
                     picture = captioned(picture, read_caption_file(caption))
                 except LoratoolsError as error:
-                    unreadable.append(str(error))
+                    unreadable[picture.file] = str(error)
             elif picture.tags:
                 picture = replace(picture, tags=(), sentence="")
             pictures.append(picture)
-        return ReadPictures(pictures, tuple(unreadable))
+        return ReadPictures(pictures, unreadable)
 
     def recorded(self) -> dict[str, Picture]:
         """The record alone: what it holds by file, of pictures that are gone too.
@@ -164,10 +167,15 @@ class DatasetFolder:
 
 @dataclass(frozen=True)
 class ReadPictures:
-    """What :meth:`DatasetFolder.read` gives: ``pictures``, and a sentence for each caption that cannot be read."""
+    """What :meth:`DatasetFolder.read` gives: ``pictures``, and by file a sentence for each caption that cannot be
+    read. Writing such a picture would replace a caption that nobody has read."""
 
     pictures: list[Picture]
-    unreadable: tuple[str, ...]
+    unreadable: Mapping[str, str]
+
+    def readable(self) -> list[Picture]:
+        """The pictures whose caption was read, or that have none."""
+        return [picture for picture in self.pictures if picture.file not in self.unreadable]
 
 
 def captioned(picture: Picture, caption: str) -> Picture:
