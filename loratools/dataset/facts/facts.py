@@ -92,7 +92,8 @@ def _facts(path: Path, animated: bool) -> PictureFacts:
 
 def print_of(image: Image.Image) -> Print:
     """The print of an RGB image."""
-    fine = image.resize((_FINE, _FINE), Image.Resampling.BOX if min(image.size) >= _FINE else Image.Resampling.BILINEAR)
+    # a triangle filter: Pillow's box filter takes whole pixels, and so depends on the size that a copy was saved at
+    fine = image.resize((_FINE, _FINE), Image.Resampling.BILINEAR)
     values = np.asarray(fine, dtype=np.float32)
     parts = _FINE // PRINT_SIDE
     small = values.reshape(PRINT_SIDE, parts, PRINT_SIDE, parts, 3).mean(axis=(1, 3))

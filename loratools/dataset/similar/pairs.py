@@ -23,7 +23,7 @@ _TILE = PRINT_SIDE // _TILES
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _ALIKE = 1.25  # sum of the two correlations, of 2, from which on a pair is looked at closely
 _SAME_RATIO = 0.045  # most that the logarithms of two ratios differ
-_RESAMPLED = 17.0  # most that a tile of a copy differs, root mean square of 255
+_RESAMPLED = 11.0  # most that a tile of a copy differs, root mean square of 255
 _UNCHANGED = 10.0  # most that a tile of a variant differs that was not changed
 _SHOWS = 8.0  # standard deviation of grey from which on a tile shows something
 _VARIANT = 0.39  # share of such tiles that are unchanged in a variant
