@@ -85,7 +85,7 @@ class _Grouped(Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from loratools.train.config.config import TrainConfig
 
-        shown = {name for option in self.params for name in (option.name, option.opts[-1].lstrip("-"))}
+        shown = {option.opts[-1].lstrip("-") for option in self.params}
         keys = [name for name in TrainConfig.model_fields if name not in shown and name.replace("_", "-") not in shown]
         with formatter.section("Keys for a CONFIG or --set that are no options (docs/training.md tells what they do)"):
             formatter.write_text(", ".join(sorted(keys)))
