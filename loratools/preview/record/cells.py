@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from loratools.base.infotext import LoraUse, PictureInfo, infotext, number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
-from loratools.base.sampling.samplers import find_sampler
+from loratools.base.sampling.samplers import sampler_name
 from loratools.errors import GridError
 
 RENDERER = 4  # raised when the same settings begin to give another picture
@@ -22,7 +22,7 @@ RENDERER = 4  # raised when the same settings begin to give another picture
 @dataclass(frozen=True)
 class SamplingSettings:
     """How every cell of a grid is sampled; ``size`` is (height, width) in pixels, ``noise`` a kind of
-    :mod:`loratools.base.sampling.noise`."""
+    :mod:`loratools.base.sampling.noise`, ``frames`` the length of the video whose middle is shown (0: a picture)."""
 
     steps: int
     cfg: float
@@ -31,13 +31,14 @@ class SamplingSettings:
     negative: str = ""
     clip_skip: int = 1
     noise: str = OWN
+    frames: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise GridError(f"{self.steps} sampler steps make no picture; use 1 or more")
         if not math.isfinite(self.cfg):
             raise GridError(f"a CFG scale of {self.cfg} makes no picture; use a finite number such as 7")
-        object.__setattr__(self, "sampler", find_sampler(self.sampler).name)
+        object.__setattr__(self, "sampler", sampler_name(self.sampler))
         check_kind(self.noise)
 
     def infotext(
@@ -73,6 +74,7 @@ class SamplingSettings:
                 strength=strength,
                 noise=self.noise,
                 embeddings=embeddings,
+                extra={"Frames": str(self.frames)} if self.frames else {},
             )
         )
 
@@ -92,7 +94,8 @@ class Cell:
 
     def key(self, settings: SamplingSettings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""
-        content = {"renderer": RENDERER, "base": base, "compute": compute, **asdict(settings), **asdict(self)}
+        sampled = {name: value for name, value in asdict(settings).items() if name != "frames" or value}
+        content = {"renderer": RENDERER, "base": base, "compute": compute, **sampled, **asdict(self)}
         content |= _versions()
         if self.weight == 0:
             content["row"] = ""

@@ -39,7 +39,7 @@ class KeptModel:
         from loratools.preview.request.request import ModelRequest
 
         session = self.session()
-        session.close_engine()
+        session.close_drawer()
         return session.load(name, ModelRequest(device=device, dtype=dtype))
 
     def close(self) -> None:
