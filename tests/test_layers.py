@@ -30,6 +30,10 @@ FLOORS: dict[str, list[str]] = {
         "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
         "subtract resize extract convert",
     ],
+    "dataset": [
+        "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
+        "caption_files walk", "scan", "tags", "sidecars similar detect", "tagging edits", "look", "prepare", "balance",
+    ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
         "sampling patching fused", "compiled pipelines", "any_base infotext generate",
@@ -59,7 +63,9 @@ FLOORS: dict[str, list[str]] = {
         "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
         "app", "serve",
     ],
-    "cli": ["commands", "app", "options", "launched recipe_output", "lora recipe pictures training blocks studio"],
+    "cli": [
+        "commands", "app", "options", "launched recipe_output", "lora recipe pictures training dataset blocks studio",
+    ],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": Entry("recipe", "Run a recipe: every step that is not cached."),
     "cache": Entry("recipe", "List and remove finished results of recipes."),
     "recipe": Entry("recipe", "Write recipes: a starter, another tool's settings as one, every step and option."),
+    "dataset": Entry("dataset", "Make a set of training pictures: look at a folder, crop, tag, edit, balance."),
     "train": Entry("training", "Train a LoRA; one file for every epoch."),
     "epochs": Entry("training", "Show a run epoch by epoch: losses, norm, drift, and which epochs to look at."),
     "basestyle": Entry("training", "Make the LoRA of a base's own style, to subtract."),

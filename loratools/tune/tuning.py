@@ -84,7 +84,7 @@ def tune(
         FileError: if ``out`` holds something else.
         LoratoolsError: as :meth:`PopulationRenderer.draw`.
     """
-    space = Space.of(terms, amount=request.amount, earlier=earlier)
+    space = Space.of(terms, amount=request.amount, earlier=earlier, weights=request.weights)
     if request.then:
         check_trainable([*terms, *([] if earlier is None else [earlier])])
     shots = shots_of(space, request, base)

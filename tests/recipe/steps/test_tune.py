@@ -148,6 +148,8 @@ def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:
     for wrong, message in (
         ("symptom: nose", "there is no symptom 'nose'"),
         ("symptom: hands, keep: 2", "keep"),
+        ("symptom: hands, lowest: 1.5", r"lowest.* is no least weight of a block"),
+        ("symptom: hands, highest: 0.5", r"highest.* is no greatest weight of a block"),
         ("symptom: hands, sampler: 3", "sampler"),
         ("symptom: hands, training: nowhere", "nowhere"),
     ):

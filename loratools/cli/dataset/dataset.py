@@ -1,0 +1,23 @@
+"""``loratools dataset``"""
+
+from __future__ import annotations
+
+import click
+
+from loratools.cli.app import Group
+
+
+@click.group("dataset", cls=Group)
+def command() -> None:
+    """Make a set of training pictures of a folder; your own files are never changed but for captions.
+
+    \b
+      loratools dataset look downloads --html look.html
+      loratools dataset import downloads
+      loratools dataset prepare downloads -o pictures
+    """
+
+
+_SUBCOMMANDS: tuple[click.Command, ...] = ()
+for _more in _SUBCOMMANDS:
+    command.add_command(_more)
