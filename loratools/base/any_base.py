@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loratools.base.base_path import locate_base
+from loratools.base.base_path import BaseLocation, locate_base
 from loratools.base.load import load_base, pick_device, pick_dtype
 from loratools.base.model import LoadedBase
 from loratools.base.pipelines.folder import is_pipeline_folder
@@ -24,9 +24,18 @@ def load_any_base(
         UnavailableError: if its weights need a package that is not installed.
     """
     location = locate_base(name)
-    if not location.path.is_dir() or not is_pipeline_folder(location.path):
+    if not is_pipeline(location):
         return load_base(name, device=device, dtype=dtype, parked=parked)
     target = pick_device(device)
     base = load_pipeline(location, device=target, dtype=pick_dtype(dtype, target, half="bf16"), offload=parked)
     base.digest, base.source = location.digest(), str(name)
     return base
+
+
+def is_pipeline(location: BaseLocation) -> bool:
+    """Whether the base at ``location`` is drawn by diffusers' own pipeline; nothing is loaded.
+
+    Raises:
+        BaseModelError: if its index cannot be read.
+    """
+    return location.path.is_dir() and is_pipeline_folder(location.path)

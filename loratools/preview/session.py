@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from loratools.base.any_base import load_any_base
+from loratools.base.any_base import is_pipeline, load_any_base
 from loratools.base.base_path import BaseLocation, locate_base
 from loratools.base.load import pick_device
 from loratools.base.model import Base, LoadedBase
@@ -67,8 +67,9 @@ class Session:
     """Keeps one base model and what draws on it for the grids of a process; each is asked for where it is needed.
 
     A second grid on the same base then loads and encodes nothing again: the drawer keeps prompts' encodings, and for
-    Stable Diffusion deltas on the device and captured graphs. Another base, or another VAE, dtype or device, takes the place of what is kept,
-    whose memory is freed first. Close the session, or leave its ``with`` block, to free the rest.
+    Stable Diffusion deltas on the device and captured graphs. Another base, or another VAE, dtype or device, takes the
+    place of what is kept, whose memory is freed first. Close the session, or leave its ``with`` block, to free the
+    rest.
 
     It belongs to one thread at a time.
     """
@@ -96,6 +97,20 @@ class Session:
             self._loaded = _Loaded(base, location.path.resolve(), request, offload)
         self._loaded.base.name = location.label
         return self._loaded.base
+
+    def load_unet(self, name: str, request: ModelRequest) -> Base:
+        """As :meth:`load`, for callers who draw on SD 1.x, SD 2.x and SDXL alone; nothing of another base is loaded.
+
+        Raises:
+            BaseModelError: as :meth:`load`, and for a base of another family.
+        """
+        base = None if is_pipeline(locate_base(name)) else self.load(name, request)
+        if not isinstance(base, Base):
+            raise BaseModelError(
+                f"{name} is no SD 1.x, SD 2.x or SDXL: `grid`, `blocks analyze-effect` and `blocks tune` draw with it, "
+                "and nothing else"
+            )
+        return base
 
     @contextlib.contextmanager
     def drawer(

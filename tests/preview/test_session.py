@@ -43,13 +43,13 @@ def loras(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of bases that are loaded from disk."""
     names: list[str] = []
-    load = session_module.load_base
+    load = session_module.load_any_base
 
     def note(name: str, **options: Any) -> Base:
         names.append(Path(name).name)
         return load(name, **options)
 
-    monkeypatch.setattr(session_module, "load_base", note)
+    monkeypatch.setattr(session_module, "load_any_base", note)
     return names
 
 
@@ -197,7 +197,7 @@ def test_prompts_are_encoded_anew_with_other_embeddings(base: Base, session: Ses
 
 def test_a_base_that_exceeds_the_device_rests_in_main_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    load = session_module.load_base
+    load = session_module.load_any_base
 
     def loading(name: str, **given: Any) -> Base:
         asked.append(given["parked"])
@@ -205,6 +205,6 @@ def test_a_base_that_exceeds_the_device_rests_in_main_memory(folder: Path, monke
             raise torch.OutOfMemoryError("CUDA out of memory")
         return load(name, **given)
 
-    monkeypatch.setattr(session_module, "load_base", loading)
+    monkeypatch.setattr(session_module, "load_any_base", loading)
     request = ModelRequest(device="cpu")
     assert session_module.load_model(str(folder), request).family == "sd1" and asked == [False, True]

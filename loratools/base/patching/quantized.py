@@ -55,7 +55,7 @@ class _Beside:
     """
 
     def __init__(self, delta: Delta, weight: float) -> None:
-        self._parts = (delta.down, delta.up) if isinstance(delta, LowRank) else (delta.value,)
+        self._parts: tuple[Tensor, ...] = (delta.down, delta.up) if isinstance(delta, LowRank) else (delta.value,)
         self._weight = weight
 
     def __call__(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class PipelineCall:
         if self.frame_step and (frames < 1 or (frames - 1) % self.frame_step):
             near = max(0, round((frames - 1) / self.frame_step)) * self.frame_step + 1
             raise GridError(
-                f"{self.title} draws videos of 1 frame and {self.frame_step} more each time, not of {frames}; use {near}"
+                f"{self.title} draws videos of {self.frame_step}n + 1 frames, and {frames} are none; use {near}"
             )
 
     def arguments(self, prompt: str, settings: PictureSettings) -> dict[str, Any]:

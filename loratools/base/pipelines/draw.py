@@ -39,7 +39,7 @@ def draw(
         text_state: equal where the text encoders hold equal numbers.
         on_step: called after each step with the number of steps so far; what it raises ends the drawing.
     Raises:
-        GridError: if what comes out are no numbers.
+        GridError: if the pipeline refuses what it is asked for, or what comes out are no numbers.
     """
     pipeline = base.pipeline
     draws = SeededDraws(OWN, [seed])
@@ -51,6 +51,9 @@ def draw(
     try:
         with quiet(), kept.used(pipeline, text_state), draws:
             made = pipeline(**given)
+    except ValueError as error:  # of its check of inputs
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GridError(f"{base.call.title} refuses what it is asked for ({reason})") from error
     finally:
         pipeline.maybe_free_model_hooks()  # after an error models would stay where they are
     return _pixels(made[0], base)

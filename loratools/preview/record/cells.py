@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from loratools.base.infotext import LoraUse, PictureInfo, infotext, number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
@@ -19,7 +20,7 @@ from loratools.errors import GridError
 RENDERER = 4  # raised when the same settings begin to give another picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SamplingSettings:
     """How every cell of a grid is sampled; ``size`` is (height, width) in pixels, ``noise`` a kind of
     :mod:`loratools.base.sampling.noise`, ``frames`` the length of the video whose middle is shown (0: a picture)."""
@@ -40,6 +41,14 @@ class SamplingSettings:
             raise GridError(f"a CFG scale of {self.cfg} makes no picture; use a finite number such as 7")
         object.__setattr__(self, "sampler", sampler_name(self.sampler))
         check_kind(self.noise)
+
+    def facts(self) -> dict[str, Any]:
+        """By name, without the number of frames where there are none: keys and records are made of it."""
+        return {name: value for name, value in asdict(self).items() if name != "frames" or value}
+
+    def __repr__(self) -> str:
+        """Of :meth:`facts`, since the keys of a search are made of it."""
+        return f"SamplingSettings({', '.join(f'{name}={value!r}' for name, value in self.facts().items())})"
 
     def infotext(
         self,
@@ -94,8 +103,7 @@ class Cell:
 
     def key(self, settings: SamplingSettings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""
-        sampled = {name: value for name, value in asdict(settings).items() if name != "frames" or value}
-        content = {"renderer": RENDERER, "base": base, "compute": compute, **sampled, **asdict(self)}
+        content = {"renderer": RENDERER, "base": base, "compute": compute, **settings.facts(), **asdict(self)}
         content |= _versions()
         if self.weight == 0:
             content["row"] = ""

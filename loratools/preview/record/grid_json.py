@@ -220,5 +220,4 @@ def _picture_json(picture: Picture) -> dict[str, Any]:
 
 
 def _settings_json(settings: SamplingSettings) -> dict[str, Any]:
-    fields = {name: value for name, value in asdict(settings).items() if name != "frames" or value}
-    return {**fields, "size": [settings.size[1], settings.size[0]]}
+    return {**settings.facts(), "size": [settings.size[1], settings.size[0]]}

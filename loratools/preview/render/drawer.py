@@ -57,7 +57,7 @@ class Drawer(Protocol):
         hold: bool = False,
         on_step: Callable[[int], None] | None = None,
     ) -> Generator[DrawnBatch | None]:
-        """Draw every job whose picture is wanted, and yield pictures as they come; as :meth:`.engine.Engine.pictures`."""
+        """Draw every job whose picture is wanted, and yield pictures as they come, as the engine does."""
         ...
 
     def close(self) -> None:

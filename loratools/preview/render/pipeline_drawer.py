@@ -1,7 +1,7 @@
 """Jobs -> pictures by diffusers' own pipeline, for families that this package's engine does not know.
 
-The order, the stacks and what is yielded are the engine's; each picture is a call of the pipeline of its own, so that it
-does not depend on what is drawn beside it. A picture of a large transformer keeps a device busy by itself.
+The order, the stacks and what is yielded are the engine's; each picture is a call of the pipeline of its own, so that
+it does not depend on what is drawn beside it. A picture of a large transformer keeps a device busy by itself.
 """
 
 from __future__ import annotations
@@ -148,12 +148,10 @@ class PipelineDrawer:
 
 
 def _check_options(base: PipelineBase, options: EngineOptions) -> None:
-    asked = {"--compile": options.compiled, "--mixed": options.mixed, "fused weights": options.fused}
+    asked = {"compile": options.compiled, "mixed": options.mixed, "fused": options.fused}
     for name, wish in asked.items():
         if wish:
-            raise GridError(
-                f"{name} is for SD 1, SD 2 and SDXL alone, and {base.name} is drawn by diffusers; leave it out"
-            )
+            raise GridError(f"{base.name} is drawn by diffusers' own pipeline, which knows no `{name}`; leave it out")
     if options.tiled and not hasattr(base.pipeline.vae, "enable_tiling"):
         raise GridError(f"the VAE of {base.name} cannot decode in tiles; leave that out")
 
