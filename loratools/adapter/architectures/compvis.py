@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from loratools.adapter.architectures.family import UNet, family_of
+from loratools.adapter.architectures.family import UNet
+from loratools.adapter.architectures.known_families import family_of
 from loratools.adapter.architectures.unet import RESNET, SINGLES
 
 UNET = "model.diffusion_model."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Group
+from loratools.cli.dataset.edit import edit
 
 
 @click.group("dataset", cls=Group)
@@ -15,9 +16,10 @@ def command() -> None:
       loratools dataset look downloads --html look.html
       loratools dataset import downloads
       loratools dataset prepare downloads -o pictures
+      loratools dataset edit pictures prune --junk --overlaps
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = ()
+_SUBCOMMANDS: tuple[click.Command, ...] = (edit,)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)

@@ -80,7 +80,7 @@ class DatasetFolder:
         """Every picture of the folder, and what of it could not be read."""
         known = self.recorded()
         beside = FilesBeside()
-        pictures, unreadable = [], []
+        pictures, unreadable = [], dict[str, str]()
         for path in pictures_below(self.folder):
             picture = known.get(self.file_of(path)) or Picture(self.file_of(path))
             caption = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
@@ -88,11 +88,11 @@ class DatasetFolder:
                 try:
                     picture = captioned(picture, read_caption_file(caption))
                 except LoratoolsError as error:
-                    unreadable.append(str(error))
+                    unreadable[picture.file] = str(error)
             elif picture.tags:
                 picture = replace(picture, tags=(), sentence="")
             pictures.append(picture)
-        return ReadPictures(pictures, tuple(unreadable))
+        return ReadPictures(pictures, unreadable)
 
     def recorded(self) -> dict[str, Picture]:
         """The record alone: what it holds by file, of pictures that are gone too.
@@ -162,10 +162,15 @@ class DatasetFolder:
 
 @dataclass(frozen=True)
 class ReadPictures:
-    """What :meth:`DatasetFolder.read` gives: ``pictures``, and a sentence for each caption that cannot be read."""
+    """What :meth:`DatasetFolder.read` gives: ``pictures``, and by file a sentence for each caption that cannot be
+    read. Writing such a picture would replace a caption that nobody has read."""
 
     pictures: list[Picture]
-    unreadable: tuple[str, ...]
+    unreadable: Mapping[str, str]
+
+    def readable(self) -> list[Picture]:
+        """The pictures whose caption was read, or that have none."""
+        return [picture for picture in self.pictures if picture.file not in self.unreadable]
 
 
 def captioned(picture: Picture, caption: str) -> Picture:
