@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from loratools.adapter.architectures.block_transformer import BlockTransformer
+from loratools.adapter.architectures.family import UNKNOWN
+from loratools.adapter.architectures.known_families import DECLARED
+
 
 @dataclass(frozen=True)
 class PipelineKind:
@@ -23,6 +27,7 @@ class PipelineKind:
         cfg: the usual CFG scale where the signature's default is none.
         half_vae: whether the VAE may compute in half precision.
         takes_image: whether a picture may be given to it and need not be.
+        family: of its LoRAs, where several families have a network of its class.
     """
 
     shift: float = 0.0
@@ -31,12 +36,13 @@ class PipelineKind:
     cfg: float | None = None
     half_vae: bool = True
     takes_image: bool = False
+    family: str = ""
 
 
 KINDS: Mapping[str, PipelineKind] = {
     "ZImagePipeline": PipelineKind(shift=1.0, above=0.0),
     "Krea2Pipeline": PipelineKind(shift=1.0, above=0.0),
-    "Cosmos2TextToImagePipeline": PipelineKind(shift=1.0, above=1.0),
+    "Cosmos2TextToImagePipeline": PipelineKind(shift=1.0, above=1.0, family="cosmos-predict2"),
     "QwenImagePipeline": PipelineKind(empty=" "),
     "Flux2Pipeline": PipelineKind(takes_image=True),
     "Flux2KleinPipeline": PipelineKind(takes_image=True),
@@ -58,15 +64,19 @@ TURBO: Mapping[str, FewSteps] = {"ZImagePipeline": FewSteps(9), "StableDiffusion
 IS_DISTILLED: Mapping[str, FewSteps] = {"Flux2KleinPipeline": FewSteps(4), "Krea2Pipeline": FewSteps(8)}  # their config
 SCHNELL = FewSteps(4)  # Flux.1 without embedded guidance
 
-FAMILIES: Mapping[str, str] = {  # the transformer's class in diffusers -> the family of its LoRAs
-    "FluxTransformer2DModel": "flux",
-    "ChromaTransformer2DModel": "flux",
-    "SD3Transformer2DModel": "sd3",
-    "ZImageTransformer2DModel": "z-image",
-    "Flux2Transformer2DModel": "flux2",
-    "QwenImageTransformer2DModel": "qwen-image",
-    "WanTransformer3DModel": "wan",
-    "CosmosTransformer3DModel": "cosmos-predict2",
-}
-
 OPTIONAL_TEXT = {"StableDiffusion3Pipeline": ("text_encoder_3",)}  # text encoders that may be left out of a folder
+_OLDER = {"FluxTransformer2DModel": "flux", "SD3Transformer2DModel": "sd3"}
+
+
+def family_of_pipeline(pipeline: str, network: str) -> str:
+    """The family whose LoRAs change a pipeline's network, as a key of ``FAMILIES``; ``unknown`` where no table has it.
+
+    Args:
+        pipeline, network: the names of their classes in diffusers.
+    """
+    known = dict(_OLDER)
+    for family in DECLARED:
+        place = family.network.diffusers if isinstance(family.network, BlockTransformer) else None
+        if place is not None:
+            known.setdefault(place.model, family.name)
+    return KINDS.get(pipeline, PipelineKind()).family or known.get(network, UNKNOWN.name)

@@ -12,7 +12,15 @@ from loratools.base.base_path import BaseLocation
 from loratools.base.model import Defaults
 from loratools.base.pipelines.call import PipelineCall, parameters_of
 from loratools.base.pipelines.folder import PipelineFolder
-from loratools.base.pipelines.kinds import FAMILIES, IS_DISTILLED, KINDS, SCHNELL, TURBO, FewSteps, PipelineKind
+from loratools.base.pipelines.kinds import (
+    IS_DISTILLED,
+    KINDS,
+    SCHNELL,
+    TURBO,
+    FewSteps,
+    PipelineKind,
+    family_of_pipeline,
+)
 from loratools.base.pipelines.model import PipelineBase
 from loratools.base.quiet import quiet
 from loratools.base.text_model import read_json
@@ -97,7 +105,7 @@ def _described(
         pipeline=pipeline,
         call=call,
         size_step=step,
-        family=FAMILIES.get(type(network).__name__, "unknown"),
+        family=family_of_pipeline(folder.kind, type(network).__name__),
         digest="",
         name=location.label,
         resolution=_resolution(pipeline, call, step),

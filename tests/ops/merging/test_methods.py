@@ -25,7 +25,8 @@ from loratools.errors import (
     NonFiniteError,
     ShapeError,
 )
-from loratools.ops.analysis.analyze import analyze, plot
+from loratools.ops.analysis.analyze import analyze
+from loratools.ops.analysis.plot import plot
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.compat import Tool, compatible
 from loratools.ops.merging.merge import into_provenance, merge_files, plan
