@@ -37,7 +37,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching fused", "compiled", "infotext generate",
+        "sampling patching fused", "compiled pipelines", "any_base infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
