@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
-    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
-    "recipe", "library", "studio", "cli",
+    "version", "errors", "progress", "module_path", "files", "digests", "line_program", "launch", "dtypes", "yamlio",
+    "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview",
+    "tune", "recipe", "library", "studio", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 # inside a room, floor by floor; the folders and files of one floor do not import one another
@@ -32,7 +32,8 @@ FLOORS: dict[str, list[str]] = {
     ],
     "dataset": [
         "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
-        "caption_files walk", "scan", "tags", "sidecars similar detect", "tagging edits", "look", "prepare", "balance",
+        "caption_files walk", "scan", "tags", "sidecars similar detect", "edits", "tagging", "look", "prepare",
+        "balance",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",

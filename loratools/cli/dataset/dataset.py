@@ -6,6 +6,7 @@ import click
 
 from loratools.cli.app import Group
 from loratools.cli.dataset.edit import edit
+from loratools.cli.dataset.tag import tag
 
 
 @click.group("dataset", cls=Group)
@@ -16,10 +17,11 @@ def command() -> None:
       loratools dataset look downloads --html look.html
       loratools dataset import downloads
       loratools dataset prepare downloads -o pictures
+      loratools dataset tag pictures --tagger SmilingWolf/wd-swinv2-tagger-v3
       loratools dataset edit pictures prune --junk --overlaps
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (edit,)
+_SUBCOMMANDS: tuple[click.Command, ...] = (tag, edit)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)

@@ -17,6 +17,7 @@ from typing import Final
 from loratools.dataset.caption_files import FilesBeside, read_caption_file
 from loratools.dataset.captions import tags_of
 from loratools.dataset.folder import CAPTION_EXTENSIONS
+from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture, picture_from_json
 from loratools.dataset.tags.tag import Tag
 from loratools.dataset.walk import pictures_below
@@ -79,10 +80,12 @@ class DatasetFolder:
     def read(self) -> ReadPictures:
         """Every picture of the folder, and what of it could not be read."""
         known = self.recorded()
+        renamed = {stable_name(file): picture for file, picture in known.items()}  # a folder may have another number
         beside = FilesBeside()
         pictures, unreadable = [], dict[str, str]()
         for path in pictures_below(self.folder):
-            picture = known.get(self.file_of(path)) or Picture(self.file_of(path))
+            file = self.file_of(path)
+            picture = known.get(file) or replace(renamed.get(stable_name(file), Picture(file)), file=file)
             caption = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
             if caption is not None:
                 try:
