@@ -154,7 +154,7 @@ _ALL = (
         "breadcrumbs",
         "Model Breadcrumbs",
         what="of each core matrix the largest entries (gamma) and the smallest ones dropped, then summed",
-        when="a LoRA whose few loudest directions burn pictures, or that carries noise in many faint ones; also on one file",
+        when="a LoRA whose few loudest directions burn pictures, or that carries noise in faint ones; also on one file",
         error="|result - sum| is at most the sum over LoRAs of the norm of what was dropped",
         paper="2312.06795, in the core space of 2509.17786",
         parameters=(
