@@ -28,7 +28,7 @@ FLOORS: dict[str, list[str]] = {
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
-        "subtract resize extract convert",
+        "subtract resize extract convert edit_header",
     ],
     "dataset": [
         "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
