@@ -116,7 +116,7 @@ def test_grids_of_a_run_share_their_base_and_training_gets_its_memory(
         assert [unet() for unet in loaded] == [None], "the grids' base is still there"
         raise RecipeError("training has all memory")
 
-    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_any_base", load)
     monkeypatch.setattr(importlib.import_module("loratools.train.trainer"), "train", train)
     grid = "{grid: {weights: 1, prompts: 1girl, steps: 1, size: 64"
     Path("r.yaml").write_text(
@@ -138,7 +138,7 @@ def test_offload_holds_while_a_recipe_loads_its_base(folder: Path, monkeypatch: 
         parked.append(options["parked"])
         return load_base(*names, **options)
 
-    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_any_base", load)
     run("x: {cfg: [3, 5]}, prompts: 1girl, offload: true")
     assert parked == [True]
 
