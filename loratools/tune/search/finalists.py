@@ -84,8 +84,8 @@ class Finalists:
 
     def _noise(self, goals: Goals, one: int, other: int) -> float:
         """The standard error of the difference of two vectors' costs; infinite where nothing tells it."""
-        costs = (goals.cost(self.values[number]) for number in (one, other))
-        error = paired_difference(*costs, self._prompts, self._seeds).standard_error
+        cost, least = goals.cost(self.values[one]), goals.cost(self.values[other])
+        error = paired_difference(cost, least, self._prompts, self._seeds).standard_error
         return float("inf") if np.isnan(error) else error
 
     @property
