@@ -7,6 +7,7 @@ import click
 from loratools.cli.app import Group
 from loratools.cli.dataset.edit import edit
 from loratools.cli.dataset.import_sidecars import import_
+from loratools.cli.dataset.look import look
 from loratools.cli.dataset.tag import tag
 
 
@@ -23,6 +24,6 @@ def command() -> None:
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (import_, tag, edit)
+_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, tag, edit)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)
