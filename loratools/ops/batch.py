@@ -88,7 +88,7 @@ class BatchReport:
             return
         done = len(self.rows) - len(self.failed)
         writes = any(row.item.out is not None for row in self.rows)
-        rest = f"; the {done} others are done and stay" if writes and done else ""
+        rest = f"; {done} others are done and stay" if writes and done else ""
         raise BatchError(f"{len(self.failed)} of {len(self.rows)} files failed{rest}: {_reasons(self.failed)}")
 
 

@@ -75,12 +75,12 @@ def test_a_file_that_fails_in_its_turn_stops_no_other(folder: Path) -> None:
     tensors[next(key for key in sorted(tensors) if "up" in key)][0] = float("nan")
     save_file(tensors, folder / "loras/a.safetensors")
     done = call("resize", "--each", "loras", "-o", "small", "--rank", "1")
-    assert done.exit_code == 1 and "1 of 2 files failed; the 1 others are done and stay" in done.stderr
-    assert "not finite" in done.stderr and "a.safetensors  failed" in done.stdout and "2 files, 1 failed" in done.stdout
+    assert done.exit_code == 1 and "1 of 2 files failed; 1 others are done and stay" in done.stderr
+    assert "NaN or infinity" in done.stderr and "a.safetensors  failed" in done.stdout and "2 files, 1 failed" in done.stdout
     assert [path.name for path in (folder / "small").iterdir()] == ["b.safetensors"]
     failed = call("resize", "--each", "loras", "-o", "small", "--rank", "1", "--json")
     rows = json.loads(failed.stdout)["files"]
-    assert rows[0]["result"] is None and "not finite" in rows[0]["failure"] and rows[1]["failure"] is None
+    assert rows[0]["result"] is None and "NaN or infinity" in rows[0]["failure"] and rows[1]["failure"] is None
 
 
 def test_convert_edit_header_inspect_verify_and_blocks_show(folder: Path) -> None:
