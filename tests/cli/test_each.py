@@ -76,7 +76,11 @@ def test_a_file_that_fails_in_its_turn_stops_no_other(folder: Path) -> None:
     save_file(tensors, folder / "loras/a.safetensors")
     done = call("resize", "--each", "loras", "-o", "small", "--rank", "1")
     assert done.exit_code == 1 and "1 of 2 files failed; 1 others are done and stay" in done.stderr
-    assert "NaN or infinity" in done.stderr and "a.safetensors  failed" in done.stdout and "2 files, 1 failed" in done.stdout
+    assert (
+        "NaN or infinity" in done.stderr
+        and "a.safetensors  failed" in done.stdout
+        and "2 files, 1 failed" in done.stdout
+    )
     assert [path.name for path in (folder / "small").iterdir()] == ["b.safetensors"]
     failed = call("resize", "--each", "loras", "-o", "small", "--rank", "1", "--json")
     rows = json.loads(failed.stdout)["files"]
