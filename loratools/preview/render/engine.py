@@ -172,14 +172,13 @@ class Engine:
         self._denoiser.on_step, self._denoiser.repeats = on_step, hold
         groups = self._plan(jobs, keep_order)
         lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
-        if lacking and self._memory.save(partial(self._need, lacking)):
+        if lacking and self._memory.save(partial(self._need, lacking), _widest(groups)):
             self._follow_savings()
             groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
         self._unet.choose(lacking)
         if lacking:
-            widest = max(len(batch) for group in groups for batch in group.batches)
-            self._memory.announce(partial(self._need, lacking), widest)
+            self._memory.announce(partial(self._need, lacking), _widest(groups))
         try:
             self._onednn.install()
             with (
@@ -275,6 +274,11 @@ class Engine:
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
         touched = self.patcher.saved_bytes(names) + self._mixed.size(batch)
         return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched, savings)
+
+
+def _widest(groups: Sequence[StackBatch]) -> int:
+    """Pictures of the batch with the most."""
+    return max(len(batch) for group in groups for batch in group.batches)
 
 
 def _say_nothing(text: str) -> None:

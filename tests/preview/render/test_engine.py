@@ -40,6 +40,7 @@ from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render import device_memory
 from loratools.preview.render.batches import even, plan_stack_batches
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import Need, Offloader, Savings, choose_savings, need
@@ -289,19 +290,35 @@ def test_what_is_needed_is_said_in_parts(base: Base) -> None:
     assert "GiB of memory on the device" in small.text()
 
 
-def test_the_cheapest_saving_that_suffices_is_chosen() -> None:
-    size = {False: 10, True: 5}
+def test_the_quickest_saving_that_suffices_is_chosen() -> None:
+    def need_of(batch: int, savings: Savings) -> Need:
+        """Weights 10, or 5 where models move; a picture 1 in the UNet; decoding 8, by one 4, in tiles 2."""
+        return Need(5 if savings.offload else 10, batch, {0: 8, 1: 4, 2: 2}[savings.sliced + savings.tiled])
 
-    def need_of(savings: Savings) -> Need:
-        return Need(size[savings.offload], 1, {0: 8, 1: 4, 2: 2}[savings.sliced + savings.tiled])
-
-    chosen = {free: choose_savings(need_of, Savings(), free) for free in (19, 18, 15, 14, 10, 9, 8, 1)}
+    chosen = {free: choose_savings(need_of, Savings(), 1, free) for free in (19, 18, 15, 14, 10, 9, 8, 1)}
     assert chosen[19] == Savings()
     assert chosen[18] == chosen[15] == Savings(sliced=True)
     assert chosen[14] == Savings(sliced=True, tiled=True)
     assert chosen[10] == Savings(sliced=True, offload=True)
     assert chosen[9] == chosen[8] == chosen[1] == Savings(True, True, True)
-    assert choose_savings(need_of, Savings(tiled=True), 15) == Savings(tiled=True)  # what was asked for stays
+    assert choose_savings(need_of, Savings(tiled=True), 1, 15) == Savings(tiled=True)  # what was asked for stays
+    wide = {free: choose_savings(need_of, Savings(), 8, free) for free in (26, 25, 22, 21, 15, 14)}
+    assert wide[26] == Savings()
+    assert wide[25] == wide[22] == Savings(sliced=True)  # eight at once, decoded one by one, before four at once
+    assert wide[21] == wide[15] == Savings(sliced=True)
+    assert wide[14] == Savings(sliced=True, tiled=True)
+
+
+@pytest.mark.parametrize("free", [1 << 40, 1], ids=["it fits", "it fits sliced"])
+def test_a_base_in_main_memory_comes_to_the_device_however_it_fits(
+    base: Base, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    moved, said = list[Base](), list[str]()
+    monkeypatch.setattr(device_memory, "available", lambda _: free)
+    monkeypatch.setattr(device_memory, "to_device", moved.append)
+    memory = device_memory.DeviceMemory(base, EngineOptions(), lambda: None, said.append)
+    memory.save(lambda batch, savings: Need(0, 0, 1 if savings.sliced else 2), 8)
+    assert moved == [base] and memory.savings.sliced == (free == 1) == bool(said)
 
 
 def test_short_memory_is_saved_and_said(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +569,9 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
 ) -> None:
     made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
     with Engine(base, say=said.append) as engine:
-        two = need(base, 2, (64, 64), 8, engine.patcher.saved_bytes(made[0].stack.deltas))
+        touched = engine.patcher.saved_bytes(made[0].stack.deltas)
+        two = need(base, 2, (64, 64), 8, touched, Savings(sliced=True))
         monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: two.more + 1)
         engine.render(made, PictureStore(tmp_path))
-    assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]
+    assert said[0] == "memory is short: pictures are decoded one by one"
+    assert "so 2 pictures are made at once in place of 8" in said[1] and "GiB are free" in said[1]
