@@ -28,16 +28,16 @@ FLOORS: dict[str, list[str]] = {
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
-        "subtract resize extract convert",
+        "subtract resize extract convert edit_header",
     ],
     "dataset": [
         "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
-        "caption_files walk", "scan", "tags", "sidecars similar detect", "edits", "tagging", "look", "prepare",
-        "balance",
+        "caption_files walk", "scan", "tags", "facts sidecars", "similar detect", "edits", "tagging", "balance",
+        "look", "prepare",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching fused", "compiled", "infotext generate",
+        "sampling patching fused", "compiled pipelines", "any_base infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",

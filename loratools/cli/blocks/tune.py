@@ -233,7 +233,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("--merge goes with a recipe")
     if launched(flags.processes, flags.launch, flags.device, flags.out):
         return
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.library.terms import TermReading, short_terms
     from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
@@ -244,7 +244,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
     earlier = _earlier(flags, reading) if flags.epochs_by_block else None
     with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            load_base(flags.base, device=device, dtype=flags.dtype),
+            load_any_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),

@@ -7,6 +7,8 @@ import click
 from loratools.cli.app import Group
 from loratools.cli.dataset.balance import balance
 from loratools.cli.dataset.edit import edit
+from loratools.cli.dataset.import_sidecars import import_
+from loratools.cli.dataset.look import look
 from loratools.cli.dataset.tag import tag
 
 
@@ -24,6 +26,6 @@ def command() -> None:
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (tag, edit, balance)
+_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, tag, edit, balance)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)

@@ -153,8 +153,10 @@ class DatasetFolder:
                 names = " and ".join(Path(picture.file).name for picture in sharing)
                 notes.append(f"{names} share the caption {file}, which was left as it is; rename one of them")
                 continue
-            text = f"{next(iter(texts))}\n"
-            if text != _text_of(file) and not (text == "\n" and not file.exists()):
+            text, old = f"{next(iter(texts))}\n", _text_of(file)
+            if old is None:
+                notes.append(f"the caption {file} cannot be read as UTF-8, and was left as it is; save it as UTF-8")
+            elif text.strip() != old.strip() or old.count("\n") > 1:
                 write_text(file, text, sync=False)
         return tuple(notes)
 
@@ -193,7 +195,12 @@ def captioned(picture: Picture, caption: str) -> Picture:
 
 
 def _text_of(path: Path) -> str | None:
+    """What a caption has now; empty where there is none, None where it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
+        # a caption in UTF-16 keeps its mark here, so that it differs from any text and is written anew
+        return data.decode("utf-16-le" if data[:2] == b"\xff\xfe" else "utf-8-sig")
+    except FileNotFoundError:
+        return ""
     except (OSError, UnicodeDecodeError):
         return None

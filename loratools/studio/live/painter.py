@@ -144,7 +144,8 @@ class Painter:
         self._forget_engine()
         self._limit()
         try:
-            base = self._session.load(name, ModelRequest(name, device=self._options.device, dtype=self._options.dtype))
+            asked = ModelRequest(name, device=self._options.device, dtype=self._options.dtype)
+            base = self._session.load_unet(name, asked)
         except BaseModelError as error:
             raise StudioError(str(error), remedy="choose another base model, or put its files back") from error
         limits = GPU_LIMITS if base.device.type == "cuda" else LIMITS
