@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from loratools.adapter.algebra.fuse import join
 from loratools.adapter.algebra.fused_rows import FusedWeight, rows_of
 from loratools.adapter.algebra.lowrank import LowRank
-from loratools.adapter.architectures.family import Transformer, UNet, family_of
+from loratools.adapter.architectures.family import Transformer, UNet
+from loratools.adapter.architectures.known_families import family_of
 from loratools.adapter.architectures.names import is_text, lora_targets
 from loratools.adapter.architectures.transformer import originals
 from loratools.adapter.architectures.unet import original_path

@@ -3,10 +3,10 @@
 Thirty cases: LoRAs overfit to ONE defect each (hands, limbs, face, clothes, chaos) in styles that the base does not
 know (ink, neon, watercolor), two seeds each; see :mod:`benchmarks.defect_loras`. Each is tuned by ``loratools.tune``
 with the pocket's judge, with ``--marks`` also by marks that the judge gives in a person's place
-(:mod:`benchmarks.measuring.simulated`; quick tunes). The prompts and seeds of the search, of its own report and of this
-table are fixed in :mod:`benchmarks.repair.cases`, and no two of the three share any. What is reported is measured here,
-on 64 pictures (16 prompts x 4 seeds) of the base, the whole LoRA, the guide's rule, the best plain strength and the
-answer.
+(:mod:`benchmarks.measuring.simulated`; quick tunes), and with ``--wide`` by the judge with a wider range of weights.
+The prompts and seeds of the search, of its own report and of this table are fixed in :mod:`benchmarks.repair.cases`,
+and no two of the three share any. What is reported is measured here, on 64 pictures (16 prompts x 4 seeds) of the base,
+the whole LoRA, the guide's rule, the best plain strength and the answer.
 
 Cases run ``--jobs`` at once, on all GPUs in turn. Each that is done is ``NAME.json`` in ``--keep``, with ``NAME.webp``
 (the tune's own sheet, halved) and ``NAME.tgz`` (the figures of all that the search drew, by which a search that was cut
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.jobs import Results, add_options, limits_of, run_cases
 from benchmarks.repair.case_run import run_case
-from benchmarks.repair.cases import BY_MARKS, cases
+from benchmarks.repair.cases import BY_MARKS, WIDE, cases
 from benchmarks.repair.report import line, report
 from benchmarks.results_page import write
 
@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="", help="STYLE-DEFECT-SEED, comma-separated; all thirty by default")
     parser.add_argument("--marks", action="store_true", help="by marks as well, after all that are by the judge")
+    parser.add_argument("--wide", action="store_true", help="only with weights of -0.5 to 2, beside the usual ones")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-tune"), help="LoRAs and pictures; bulky")
     parser.add_argument("--keep", type=Path, default=RESULTS, help="where finished cases go; small")
     parser.add_argument("--quick", action="store_true", help="quick tunes and 8 pictures: does it run?")
@@ -44,13 +45,14 @@ def main() -> None:
     chosen = [case.name for case in cases() if not args.cases or case.name in args.cases.split(",")]
     if not chosen:
         parser.error(f"no such case; there are {', '.join(case.name for case in cases())}")
-    marked = [name + BY_MARKS for name in chosen]
+    marked, wide = [name + BY_MARKS for name in chosen], [name + WIDE for name in chosen]
     results = Results(RESULTS, args.keep)
     if not args.report:
         args.keep.mkdir(parents=True, exist_ok=True)
         run = partial(run_case, keep=args.keep, quick=args.quick)
-        run_cases([*chosen, *(marked if args.marks else [])], run, args.work, results, limits_of(args))
-    done = results.read([*chosen, *marked])
+        names = wide if args.wide else [*chosen, *(marked if args.marks else [])]
+        run_cases(names, run, args.work, results, limits_of(args))
+    done = results.read([*chosen, *wide, *marked])
     write(args.keep.with_suffix(".md"), report(done))
     for one in done.values():
         print(f"{one['case']}: {line(one)}", flush=True)

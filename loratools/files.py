@@ -23,10 +23,14 @@ _PAUSE = 0.01  # seconds between two of them
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on a clean exit it is synced to disk and renamed over ``path``.
 
     On an exception the temporary file is removed and ``path`` is as it was. Parent folders are created.
+
+    Args:
+        sync: wait until the disk has it, so that it also outlasts a loss of power; thousands of small files that can be
+            made again do without.
 
     Raises:
         FileError: if the folder cannot be made or written.
@@ -42,9 +46,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield part
         os.chmod(part, 0o666 & ~_umask())
-        _sync(part)
+        if sync:
+            _sync(part)
         _replace(part, target)
-        _sync(target.parent)
+        if sync:
+            _sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -120,15 +126,15 @@ def sweep(path: str | os.PathLike[str]) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all."""
-    with replacing(path) as part:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, sync: bool = True) -> None:
+    """Write ``data`` to ``path``, whole or not at all; ``sync`` as for :func:`replacing`."""
+    with replacing(path, sync=sync) as part:
         part.write_bytes(data)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all; line ends stay as they are given."""
-    write_bytes(path, utf8_text(text).encode("utf-8"))
+    write_bytes(path, utf8_text(text).encode("utf-8"), sync=sync)
 
 
 def utf8_text(text: str) -> str:

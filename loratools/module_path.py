@@ -116,8 +116,15 @@ def numbered_container(name: str) -> tuple[str, int] | None:
 
     They are lower-case with underscores, so that every spelling of a module gives the same.
     """
-    match = _WORDS_AROUND_NUMBER.match(split_path(name).path.replace(".", "_").lower())
-    return (match["container"], int(match["number"])) if match else None
+    numbered = numbered_path(name)
+    return numbered[:2] if numbered else None
+
+
+def numbered_path(name: str) -> tuple[str, int, str] | None:
+    """As :func:`numbered_container`, with what follows the number, in its own case and with underscores."""
+    path = split_path(name).path.replace(".", "_")
+    match = _WORDS_AROUND_NUMBER.match(path)
+    return (match["container"].lower(), int(match["number"]), path[match.end() :].strip("_")) if match else None
 
 
 def _text_component(number: str) -> str:

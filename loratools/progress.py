@@ -6,6 +6,7 @@ A program that runs loratools as a process of its own reads how far it is in a f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -91,3 +92,21 @@ def report(file: str, facts: dict[str, Any]) -> None:
         os.replace(part, file)
     except OSError:
         return
+
+
+@contextlib.contextmanager
+def shown_progress(what: str, unit: str) -> Iterator[OnProgress]:
+    """A bar for a work that reports by :data:`OnProgress`; it appears with the first report."""
+    bars: list[Any] = []
+
+    def on_progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm_bar(total=total, desc=what, unit=unit, leave=False))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield on_progress
+    finally:
+        for bar in bars:
+            bar.close()

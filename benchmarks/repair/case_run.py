@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.defect_loras import DefectLora, defect_lora
 from benchmarks.measuring.simulated import simulated_marks
-from benchmarks.repair.cases import BY_MARKS, HELD_OUT_PROMPTS, HELD_OUT_SEEDS, PROMPTS, Case, prompts_of
+from benchmarks.repair.cases import BY_MARKS, HELD_OUT_PROMPTS, HELD_OUT_SEEDS, PROMPTS, WIDE, Case, prompts_of
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.model import Base
@@ -30,10 +30,12 @@ from loratools.preview.render.population import PictureJob, PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.tune import FULL, QUICK, TuneProgress, TuneRequest, TuneResult, tune
 from loratools.tune.arrays import Array
+from loratools.tune.problem.weight_range import WeightRange
 from loratools.tune.report.columns import BASE, BEFORE, STRENGTH
 
 REPAIRED = 0.6  # of the excess over the base that has to go
 KEEP = 0.95
+WIDE_RANGE = WeightRange(-0.5, 2.0)
 _BATCH = 64  # pictures a UNet call on a GPU
 _KEPT_EVERY = 20.0  # seconds
 _SAID = 2.0  # standard errors that the tags may lose
@@ -49,7 +51,7 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     with locked(folder / "lora", wait=True):  # both ways of a case may run at once
         lora = defect_lora(case.style, case.defect, case.seed, folder / "lora", device)
     trained = time.monotonic()
-    out = folder / ("by-marks" if name.endswith(BY_MARKS) else "tune")
+    out = folder / _part(name)
     kept = keep / f"{name}.tgz"
     if kept.is_file() and not out.exists():
         _unpack(kept, out)
@@ -72,6 +74,11 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     }
 
 
+def _part(name: str) -> str:
+    """The folder of a case's search, by what it is led by and how far it may go."""
+    return "by-marks" if name.endswith(BY_MARKS) else "wide" if name.endswith(WIDE) else "tune"
+
+
 def _tuned(
     name: str, lora: DefectLora, base: Base, out: Path, quick: bool, on_progress: Callable[[TuneProgress], None]
 ) -> TuneResult:
@@ -87,9 +94,16 @@ def _tuned(
         effort=QUICK if quick or by_marks else FULL,
         training=lora.images if by_marks else None,
         batch=_batch(base),
+        weights=WIDE_RANGE if name.endswith(WIDE) else WeightRange(),
     )
     return tune(
-        base, [Term(read(lora.file), 1.0, label=case.name)], request, out, marker=marker, on_progress=on_progress
+        base,
+        [Term(read(lora.file), 1.0, label=case.name)],
+        request,
+        out,
+        on_progress=on_progress,
+        force=True,  # a LoRA that was trained again may differ by rounding; its search then begins anew
+        marker=marker,
     )
 
 

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.repair.case_run import KEEP, REPAIRED
-from benchmarks.repair.cases import BY_MARKS, cases
+from benchmarks.repair.case_run import KEEP, REPAIRED, WIDE_RANGE
+from benchmarks.repair.cases import BY_MARKS, WIDE, cases
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED
 
 Done = Mapping[str, Mapping[str, Any]]
@@ -43,9 +43,12 @@ def report(done: Done) -> str:
     """The results as Markdown: by the judge, and by marks."""
     if not done:
         return "# Repair by a searched vector\n\nNothing has been measured yet.\n"
-    judged = [own for name, own in done.items() if not name.endswith(BY_MARKS)]
+    judged = [own for name, own in done.items() if not name.endswith((BY_MARKS, WIDE))]
+    wide = [own for name, own in done.items() if name.endswith(WIDE)]
     marked = [own for name, own in done.items() if name.endswith(BY_MARKS)]
     parts = [_part("by the judge", judged, "20 of 30 by the vector alone", hands="2 of 6")]
+    further = f"by the judge, weights from {WIDE_RANGE.lowest:g} to {WIDE_RANGE.highest:g}"
+    parts += [_part(further, wide, "20 of 30 by the vector alone", hands="2 of 6")] if wide else []
     parts += [_part("by marks", marked, "12 of 30")] if marked else []
     pictures = max(own["pictures"] for own in done.values())
     head = [

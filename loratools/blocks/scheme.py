@@ -8,12 +8,13 @@ first number in its modules' own names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from loratools.adapter.architectures.block_transformer import BlockTransformer
-from loratools.adapter.architectures.family import FAMILIES, Family
+from loratools.adapter.architectures.family import Family
+from loratools.adapter.architectures.known_families import FAMILIES
 from loratools.errors import BlockError, did_you_mean
 from loratools.module_path import is_text, numbered_container
 
@@ -240,15 +241,25 @@ def _sd3() -> Iterator[Block]:
     yield Block("OUT", ("transformer.norm_out", "transformer.proj_out"))
 
 
-def _declared(family: Family) -> Iterator[Block]:
-    """The blocks of a declared transformer; the text encoder's comes first, also where none is trained."""
-    yield Block(TEXT_BLOCK, tuple(encoder.component for encoder in family.text))
-    if not isinstance(family.network, BlockTransformer):
-        return
-    for container in family.network.containers:
-        component = container.component or family.network.component
+def _declared(family: Family, network: BlockTransformer) -> Scheme:
+    """The scheme of a declared transformer; the text encoder's block comes first, also where none is trained."""
+    if network.slots is None:
+        text = Block(TEXT_BLOCK, tuple(encoder.component for encoder in family.text))
+        blocks = (text, *_containers(network, _numbered_name))
+        return DeclaredScheme(family.name, family.title, (family.name,), blocks)
+    before, after = (
+        [Block(name, tuple(prefixes.split())) for name, prefixes in slots]
+        for slots in (network.slots.before, network.slots.after)
+    )
+    blocks = (*before, *_containers(network, "{}{:02d}".format), *after)
+    return Scheme(f"{family.name}-{len(blocks)}", f"{family.title} ({len(blocks)} blocks)", (family.name,), blocks)
+
+
+def _containers(network: BlockTransformer, named: Callable[[str, int], str]) -> Iterator[Block]:
+    for container in network.containers:
+        component = container.component or network.component
         for number in range(container.count):
-            name = _numbered_name(container.block or container.name, number)
+            name = named((container.block or container.name).replace(".", "_"), number)
             yield Block(name, (f"{component}.{container.name}.{number}",))
 
 
@@ -270,7 +281,7 @@ SD3_42 = Scheme("sd3-42", "SD3/SD3.5 (42 blocks)", ("sd3",), tuple(_sd3()))
 UNKNOWN = NumberedScheme("numbered", "a model that no table knows", ("unknown",), ())
 
 DECLARED: dict[str, Scheme] = {
-    family.name: DeclaredScheme(family.name, family.title, (family.name,), tuple(_declared(family)))
+    family.name: _declared(family, family.network)
     for family in FAMILIES.values()
     if isinstance(family.network, BlockTransformer)
 }

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": Entry("recipe", "Run a recipe: every step that is not cached."),
     "cache": Entry("recipe", "List and remove finished results of recipes."),
     "recipe": Entry("recipe", "Write recipes: a starter, another tool's settings as one, every step and option."),
+    "dataset": Entry("dataset", "Make a set of training pictures: look at a folder, crop, tag, edit, balance."),
     "train": Entry("training", "Train a LoRA; one file for every epoch."),
     "epochs": Entry("training", "Show a run epoch by epoch: losses, norm, drift, and which epochs to look at."),
     "basestyle": Entry("training", "Make the LoRA of a base's own style, to subtract."),
@@ -31,10 +32,11 @@ COMMANDS = {
     "grid": Entry("pictures", "Render epochs, files and stacks x weights beside the base alone."),
     "studio": Entry("studio", "Open the page: live sliders for blocks, epochs to choose from, a queue of jobs."),
     "convert": Entry("lora", "Rewrite a LoRA in kohya's or Diffusers' style, exactly."),
+    "edit-header": Entry("lora", "Change a LoRA's title, trigger words, tags or preview; its tensors stay."),
     "explain": Entry("recipe", "Tell in words how a LoRA file was made."),
     "reproduce": Entry("recipe", "Make a file again from the recipe in its header, and compare digests."),
     "inspect": Entry("lora", "Say what a LoRA file is and how it was made."),
-    "analyze": Entry("lora", "Show where a LoRA's strength lies, and how alike two are."),
+    "analyze": Entry("lora", "Show where a LoRA's strength lies, how alike two are, and how several clash."),
     "blocks": Entry(
         "blocks", "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA."
     ),

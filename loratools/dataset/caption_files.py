@@ -58,8 +58,8 @@ class _Caption:
     unread: tuple[Path, ...]
 
 
-class _Beside:
-    """The files beside images; every folder is listed once."""
+class FilesBeside:
+    """The files beside images, found by the images' names; every folder is listed once."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
@@ -92,7 +92,7 @@ def find_captions(folder: Folder, paths: Sequence[Path], listed: Captions, word:
     Raises:
         DatasetError: for a caption or a metadata file that cannot be read.
     """
-    beside = _Beside()
+    beside = FilesBeside()
     captions = [_find(path, folder, listed, beside) for path in paths]
     class_tokens, notes = folder.class_tokens, list[str]()
     bare = not listed.by_name and not any(caption.source or caption.unread for caption in captions)
@@ -135,14 +135,14 @@ def refuse_uncaptioned(missing: Sequence[Uncaptioned]) -> None:
     )
 
 
-def _find(path: Path, folder: Folder, listed: Captions, beside: _Beside) -> _Caption:
+def _find(path: Path, folder: Folder, listed: Captions, beside: FilesBeside) -> _Caption:
     extensions = folder.options.extensions
     read = beside.find(path, extensions)
     files = list(dict.fromkeys((*read, *beside.find(path, (*CAPTION_EXTENSIONS, *_OTHER_EXTENSIONS)))))
     text, source = listed.of(path), folder.options.metadata_file
     if not text:
         source = next(iter(read), None)
-        text = _read(source, folder.rules.wildcards, folder.rules.separator) if source else ""
+        text = read_caption_file(source, folder.rules.wildcards, folder.rules.separator) if source else ""
     return _Caption(path, text, source, tuple(file for file in files if file not in (source, path)))
 
 
@@ -176,10 +176,13 @@ def _reason(caption: _Caption, folder: Folder, extension: str) -> tuple[str, str
     return f"since the {is_read} of the same name is", read_instead
 
 
-def _read(path: Path, lines_apart: bool, separator: str) -> str:
-    """The caption; several lines (one tag a line, as some taggers write) are joined with commas, or else kept apart.
+def read_caption_file(path: Path, lines_apart: bool = False, separator: str = ",") -> str:
+    """The caption in a file; its lines (one tag a line, as some taggers write) are joined with commas, or kept apart.
 
     Of a ``.json`` it is what its ``caption`` and ``tags`` say.
+
+    Raises:
+        DatasetError: if it cannot be read, or is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

@@ -17,7 +17,7 @@ from loratools.dataset.folder import (
 
 _SHOWN = 5
 _DEEPEST = 8  # folders in folders that are looked into
-_UNREAD_KINDS = frozenset(  # pictures that Pillow alone does not read, or that are no single picture
+UNREAD_KINDS = frozenset(  # pictures that Pillow alone does not read, or that are no single picture
     {
         *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".psd", ".psb", ".xcf", ".kra", ".clip", ".sai", ".svg", ".eps"),
         *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".exr", ".hdr", ".ico", ".pdf"),
@@ -31,10 +31,10 @@ _LISTS = frozenset({".json", ".jsonl"})
 def unused_files(folder: Path, used: Collection[Path]) -> Iterator[str]:
     """At most one sentence on the files in ``folder`` that are not ``used``."""
     unused = [path for path in files_in(folder) if path not in used]
-    pictures = [path for path in unused if path.suffix.lower() in _UNREAD_KINDS]
+    pictures = [path for path in unused if path.suffix.lower() in UNREAD_KINDS]
     texts = [path for path in unused if path.suffix.lower() in _TEXTS]
     lists = [path for path in unused if path.suffix.lower() in _LISTS]
-    others = [path for path in unused if path.suffix.lower() not in _UNREAD_KINDS | _TEXTS | _LISTS]
+    others = [path for path in unused if path.suffix.lower() not in UNREAD_KINDS | _TEXTS | _LISTS]
     parts = []
     if pictures:
         parts.append(f"{_by_suffix(pictures)}, pictures of a kind that is not read (save them as PNG or JPEG)")
@@ -72,7 +72,7 @@ def unused_folders(requests: Iterable[FolderOptions], read: Iterable[Path]) -> I
 def no_pictures(root: Path, *, plain_name: bool) -> str:
     """The message for a folder in which no picture is read, with what to do where some lie in folders inside it."""
     message = f"{root} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))})"
-    here = [path for path in files_in(root) if path.suffix.lower() in _UNREAD_KINDS]
+    here = [path for path in files_in(root) if path.suffix.lower() in UNREAD_KINDS]
     inside = list(_folders_with_pictures(root, set()))
     inside.sort(key=lambda each: not _readable(each[1]))
     if here or (inside and not _readable(inside[0][1])):
@@ -100,7 +100,7 @@ def _folders_with_pictures(root: Path, known: Collection[Path]) -> Iterator[tupl
             if real in visited:
                 continue
             visited.add(real)
-            pictures = [file for file in files_in(path) if file.suffix.lower() in IMAGE_EXTENSIONS | _UNREAD_KINDS]
+            pictures = [file for file in files_in(path) if file.suffix.lower() in IMAGE_EXTENSIONS | UNREAD_KINDS]
             if pictures and real not in known:
                 yield path, pictures
             if depth < _DEEPEST:

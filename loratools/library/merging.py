@@ -32,7 +32,8 @@ from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import adapters_of, into_provenance, merge_files, merge_in_memory
 from loratools.ops.merging.merge_into import IntoReport, merge_into
 from loratools.ops.merging.merge_string import quoted
-from loratools.ops.merging.method import MergeMethod, Method
+from loratools.ops.merging.method import MergeMethod
+from loratools.ops.merging.methods.declared import MethodName
 from loratools.ops.merging.plan import MergePlan, plan
 from loratools.ops.merging.terms import warnings_of_terms
 from loratools.ops.merging.verify import verify as verify_terms
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from loratools.adapter.algebra.rank import RankRule
 
 
-MethodLike = MergeMethod | Method
+MethodLike = MergeMethod | MethodName
 
 
 class MergedAdapter(Mapping[str, Delta]):
@@ -213,8 +214,9 @@ def merge(
         drop: names or patterns of tensors that are read as if they were not there.
         rank: ``exact``, a number, ``error=0.01``, ``energy=0.999`` or ``size=36MiB``.
         dtype: ``fp16``, ``bf16`` or ``fp32``, which the file is stored in.
-        method: ``exact`` is the weighted sum, ``ties`` a TIES merge; or a ``MergeMethod``, which has their settings:
-            ``MergeMethod("ties", density=0.5)``, ``MergeMethod(match_norm=True)``.
+        method: ``exact`` is the weighted sum; ``ties``, ``dare``, ``breadcrumbs``, ``slerp``, ``karcher``, ``knots``,
+            ``iso-c`` and ``tsv-m`` are others (docs/adapters.md says when to take which); or a ``MergeMethod``, which
+            has their numbers: ``MergeMethod("dare", density=0.3, seed=7)``, ``MergeMethod(match_norm=True)``.
         force: overwrite a file that this very merge did not write.
         on_progress: called as ``on_progress(done, total)`` while the file is written.
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -25,6 +26,7 @@ from loratools.progress import OnProgress
 if TYPE_CHECKING:
     from loratools.adapter.files.key_layout import Style
     from loratools.ops.convert import Converted
+    from loratools.ops.edit_header import EditedHeader
     from loratools.ops.report import MergeReport
     from loratools.ops.resize import ResizeReport
     from loratools.ops.style_removal import Mode, SubtractMethod
@@ -220,3 +222,44 @@ def convert(
         force=force,
         on_progress=on_progress,
     )
+
+
+def edit_header(
+    file: StrPath,
+    out: StrPath | None = None,
+    *,
+    title: str | None = None,
+    trigger: str | None = None,
+    tags: str | None = None,
+    description: str | None = None,
+    author: str | None = None,
+    license: str | None = None,
+    usage_hint: str | None = None,
+    preview: StrPath | None = None,
+    entries: Mapping[str, str] | None = None,
+    remove: OneOrMore = (),
+    force: bool = False,
+) -> EditedHeader:
+    """Change what a LoRA file says of itself; its tensors stay as they are, byte for byte, and its hashes true.
+
+    Args:
+        out: the file to write; None changes ``file`` itself, whole or not at all.
+        title, trigger, tags, description, author, license, usage_hint: the header's ``modelspec`` entries; None leaves
+            one as it is, an empty text takes it away.
+        preview: a picture, which becomes ``modelspec.thumbnail`` at 256 x 256 at most.
+        entries: any other ``modelspec.*`` and ``ss_*`` entries.
+        remove: entries that are taken away.
+        force: overwrite a file ``out`` that holds other tensors.
+    Returns:
+        ``changed`` has each entry's text before and after.
+    Raises:
+        FileError, FormatError: for a file that cannot be read, or an ``out`` that holds other tensors.
+        OptionError: for an entry that is computed, or nothing to change.
+    """
+    from loratools.ops.edit_header import HeaderEdit
+    from loratools.ops.edit_header import edit_header as edit_file
+
+    picture = None if preview is None else Path(preview).expanduser()
+    texts = (title, trigger, tags, description, author, license, usage_hint)
+    edit = HeaderEdit(*texts, picture, dict(entries or {}), several(remove))
+    return edit_file(Path(file).expanduser(), edit, None if out is None else lora_out(out), force=force)

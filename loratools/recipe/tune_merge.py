@@ -82,7 +82,7 @@ def tune_recipe(
             "its command by `launch=accelerate launch ...`"
         )
     terms = merge_terms(step, planner)
-    space = Space.of(terms, amount=request.amount)
+    space = Space.of(terms, amount=request.amount, weights=request.weights)
     set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
     result = tune(
         context.kept.base(planner.paths.base, context.device, dtype),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from loratools.adapter.architectures.family import FAMILIES, UNKNOWN
+from loratools.adapter.architectures.family import UNKNOWN
+from loratools.adapter.architectures.known_families import FAMILIES
 from loratools.base.base_path import POCKET
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets

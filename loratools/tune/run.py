@@ -158,7 +158,8 @@ class _Session:
         point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
         notes = [*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength)]
         if unusual := run.space.unusual(point):
-            notes.append(f"{' '.join(unusual)} stand above {USUAL:g}, which is more than usual; it won all the same")
+            names = " ".join(unusual)
+            notes.append(f"{names} stand outside 0 to {USUAL:g}, where people keep block weights; it won all the same")
         return TuneResult(
             folder=run.folder.path,
             request=run.request,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.adapter.files.file import read
+from loratools.cli.lora.merge import command
+from loratools.ops.merging.methods.declared import METHODS, PARAMETERS
 from tests.base.compvis import write_single_file
 from tests.cli.test_cli import call
 from tests.recipe.conftest import MODULES, save_lora
@@ -87,8 +91,57 @@ def test_other_ways_to_merge(loras: Path) -> None:
     assert "away from it" in call("merge", "a:0.5", "-o", "c.safetensors", "--compat", "supermerger").stdout
     assert json_of("merge", "a:0.5", "-o", "l.safetensors", "--compat", "lbw")["distance"]["error"] < 5e-4
     assert json_of("merge", "a:1,b:-1", "-o", "n.safetensors", "--match-norm")["error"] < 5e-4
-    for words in (("--density", "0.5"), ("--compat", "lbw", "--match-norm"), ("--into", "x", "--rank", "3")):
+    for method in METHODS:
+        made = json_of("merge", "a:1,b:0.5:te=0.5", "-o", f"{method}.safetensors", "--method", method)
+        assert ("distance" in made) == (method != "exact")
+    drawn = [
+        json_of("merge", "a:1,b:1", "-o", "d.safetensors", "--method", "dare", "--seed", seed, "--force")["digest"]
+        for seed in "778"
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    alone = call("merge", "a:1", "-o", "x.safetensors", "--method", "slerp")
+    assert alone.exit_code == 1 and "slerp is made of two LoRAs, and the merge has 1; add one" in alone.stderr
+    wrong = call("merge", "a:1,b:1", "-o", "x.safetensors", "--method", "ties", "--density", "2")
+    assert wrong.exit_code == 1 and "density 2 is out of range" in wrong.stderr
+    assert call("merge", "a:1,b:1", "--dry-run", "--method", "karcher").exit_code == 0
+    assert call("merge", "a:1", "--dry-run", "--method", "karcher").exit_code == 1
+    assert not Path("x.safetensors").exists()
+    for words in (
+        ("--density", "0.5"),
+        ("--method", "ties", "--seed", "1"),
+        ("--compat", "lbw", "--match-norm"),
+        ("--into", "x", "--rank", "3"),
+    ):
         assert call("merge", "a:1", "-o", "x.safetensors", *words).exit_code == 2
+
+
+def test_edit_header(loras: Path) -> None:
+    before = read("a.safetensors").digest
+    value = json_of(
+        "edit-header", "a.safetensors", "--title", "Ink", "--trigger", "one", "--trigger", "two", "--tags", "s"
+    )
+    assert value["digest"] == before == read("a.safetensors").digest and value["written"]
+    texts = read("a.safetensors").metadata
+    assert texts["modelspec.title"] == "Ink" and texts["modelspec.trigger_phrase"] == "one, two"
+    assert json_of("inspect", "a.safetensors")["metadata"]["sshs_model_hash"] == before
+    other = call(
+        "edit-header", "a.safetensors", "--set", "ss_clip_skip=2", "--remove", "modelspec.tags", "-o", "n.safetensors"
+    )
+    assert other.exit_code == 0 and "ss_clip_skip" in other.stdout and "tensors as they were" in other.stdout
+    assert "modelspec.tags" in read("a.safetensors").metadata and "modelspec.tags" not in read("n.safetensors").metadata
+    refused = call("edit-header", "a.safetensors", "--title", "x", "-o", "b.safetensors")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert call("edit-header", "a.safetensors", "--set", "ss_x").exit_code == 2
+    nothing = call("edit-header", "a.safetensors")
+    assert nothing.exit_code == 1 and "nothing to change" in nothing.stderr
+
+
+def test_flags_and_choices_of_merge_are_the_registrys() -> None:
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    choice = options["method"].type
+    assert isinstance(choice, click.Choice) and list(choice.choices) == list(METHODS)
+    assert set(PARAMETERS) <= set(options) and command.help is not None
+    assert all(re.search(rf"^ *{method} ", command.help, re.MULTILINE) for method in METHODS)
 
 
 def test_into_a_model_and_back_out_of_it(loras: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -67,7 +67,7 @@ def test_a_merge_to_a_file_is_the_commands(loras: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", ["exact", 2, "error=0.3", "energy=0.9", "size=8KiB"])
-@pytest.mark.parametrize("method", ["exact", lt.MergeMethod("ties", density=0.6)])
+@pytest.mark.parametrize("method", ["exact", lt.MergeMethod("ties", density=0.6), "slerp", "knots"])
 def test_a_merge_in_memory_is_the_file(loras: Path, rank: str | int, method: Any) -> None:
     merged = lt.merge("a:1,b:-0.5", rank=rank, method=method)
     assert not list(loras.glob("*m.safetensors"))

@@ -1,15 +1,16 @@
 """Diffusion transformers as data: containers of equal blocks, and what one block holds in both spellings.
 
 A declaration names every stored weight of the original network once, with Diffusers' names of the same rows and its
-shape in widths. Module tables, key names, shapes and blocks are all generated from it (:mod:`.declared` has the
+shape in widths. Module tables, key names, shapes and blocks are all generated from it (:mod:`.families` has the
 declarations). Diffusers' names are canonical; a component of its own stands before them (``transformer.`` for most).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from loratools.adapter.algebra.fused_rows import FusedWeight, Split
 
@@ -17,6 +18,7 @@ Shape = tuple[int, ...]
 Sizes = Mapping[str, int]  # width's letter -> its size, such as {"W": 3840, "F": 10240}
 
 SMALLEST_REAL_WIDTH = 1024  # narrower networks are test models, whose fixed sizes may be others
+_NUMBERED = re.compile(r"(?P<words>.*?)[._](?P<number>\d+)(?=[._]|$)(?P<rest>.*)")
 _TERM = re.compile(r"(?P<times>\d*)(?P<letter>[A-Z]?)")
 
 
@@ -33,6 +35,9 @@ class Weight:
         shares: for the split ``shares``: how the heights of ``names`` stand to each other.
         trained: whether plain LoRA training changes it.
         also: other paths by which trainers call it, separated by spaces.
+        stored: whether the original network has it. What is not stored is another cut of modules that other weights
+            hold, which some trainer writes: read, and never written.
+        component: the part of the model that has it, where that is not the network; outside the blocks only.
     """
 
     original: str
@@ -42,6 +47,8 @@ class Weight:
     shares: tuple[int, ...] = ()
     trained: bool = True
     also: str = ""
+    stored: bool = True
+    component: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -57,6 +64,16 @@ class Weight:
     def originals(self) -> tuple[str, ...]:
         """Every path of the original network and its trainers."""
         return (self.original, *self.also.split())
+
+
+def same(path: str, shape: str, *, trained: bool = True) -> Weight:
+    """A weight that both networks call alike."""
+    return Weight(path, path, shape, trained=trained)
+
+
+def outer(original: str, names: str, shape: str, split: Split | None = None, *, also: str = "") -> Weight:
+    """A weight outside the blocks, or a norm: plain LoRA training leaves it alone."""
+    return Weight(original, names, shape, split, trained=False, also=also)
 
 
 @dataclass(frozen=True)
@@ -77,33 +94,92 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """What block vectors have around the containers, where other tools' vectors name blocks by a letter (``D00``).
+
+    A container's ``block`` is then that letter. Both tuples have pairs: a slot's name, and the canonical beginnings of
+    its modules, separated by spaces.
+    """
+
+    before: tuple[tuple[str, str], ...]
+    after: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class InDiffusers:
+    """Where Diffusers has a network.
+
+    Args:
+        model: the class of the network.
+        config: what its constructor is given for the network that the declaration describes at its first sizes.
+        loader: the mixin of pipelines that reads LoRA files for it; empty where there is none.
+    """
+
+    model: str
+    config: Mapping[str, object] = field(default_factory=dict)
+    loader: str = ""
+
+
+@dataclass(frozen=True)
 class BlockTransformer:
     """A transformer: its containers in the order of their blocks, what stands outside them, and the sizes in use.
 
     Args:
         outer: weights outside the blocks, which plain LoRA training leaves alone.
         sizes: of each published model, by the letters of the shapes.
+        diffusers: Diffusers' own class of it; None where the installed one was not found to have any.
         component: Diffusers' name of the network.
+        more_components: other words for the network before a module's path.
+        slots: of vectors that name blocks by letters; by default blocks are ``container.00``, after ``BASE``.
     """
 
     containers: tuple[Container, ...]
     outer: tuple[Weight, ...]
     sizes: tuple[Sizes, ...]
+    diffusers: InDiffusers | None = None
     component: str = "transformer"
+    more_components: tuple[str, ...] = ()
+    slots: Slots | None = None
 
     @property
     def components(self) -> tuple[str, ...]:
         """The network's own, and those that other containers belong to."""
-        return tuple(dict.fromkeys((self.component, *(c.component for c in self.containers if c.component))))
+        named = (*(c.component for c in self.containers), *(weight.component for weight in self.outer))
+        return tuple(dict.fromkeys((self.component, *filter(None, named))))
 
-    @property
-    def container_words(self) -> frozenset[str]:
-        """What may stand before a block's number, in either network's names, with underscores; and the numbers' own
-        places outside the blocks, such as ``cap_embedder.1``."""
-        paths = {path for c in self.containers for path in (c.original, c.name, f"{c.component}.{c.name}")}
-        outer = {path for weight in self.outer for path in (*weight.originals, *weight.parts)}
-        numbered = {match[1] for path in outer if (match := re.match(r"(.*?)[._]\d", path))}
-        return frozenset(path.strip(".").replace(".", "_").lower() for path in paths | numbered)
+    def has_path(self, container: str, number: int, rest: str) -> bool:
+        """Whether a path with a number may be one of the network's, however it is spelled.
+
+        It is a quick look that needs no table of names.
+
+        Args:
+            container: the words before the first number, with underscores and in lower case.
+            rest: what follows the number, with underscores; empty where nothing does.
+        """
+        counts, paths = self._flat_paths.get(container, (0, frozenset()))
+        return number < counts and rest in paths
+
+    @cached_property
+    def _flat_paths(self) -> dict[str, tuple[int, frozenset[str]]]:
+        """Words before a number -> how many numbers there are, and what follows them. Both networks' names; outside
+        the blocks too, where ``cap_embedder.1`` has a number."""
+        paths: dict[str, set[str]] = {}
+        counts: dict[str, int] = {}
+
+        def add(words: str, count: int, rests: Iterable[str]) -> None:
+            flat = words.strip(".").replace(".", "_").lower()
+            counts[flat] = max(count, counts.get(flat, 0))
+            paths.setdefault(flat, set()).update(rest.strip("._").replace(".", "_") for rest in rests)
+
+        for container in self.containers:
+            rests = [path for weight in container.weights for path in (*weight.originals, *weight.parts)]
+            before = ("", container.component, *self.more_components)
+            for words in (container.original, *(f"{word}.{container.name}" for word in before)):
+                add(words, container.count, rests)
+        for path in (path for weight in self.outer for path in (*weight.originals, *weight.parts)):
+            if match := _NUMBERED.match(path):
+                add(match["words"], int(match["number"]) + 1, [match["rest"]])
+        return {words: (counts[words], frozenset(rests)) for words, rests in paths.items()}
 
 
 @dataclass(frozen=True)
@@ -114,6 +190,11 @@ class PlacedWeight:
     fused: FusedWeight
     weight: Weight
     outer: bool
+
+    @property
+    def stored(self) -> bool:
+        """Whether the original network has it, rather than another cut of the same modules."""
+        return self.weight.stored
 
     @property
     def norm(self) -> bool:
@@ -130,7 +211,8 @@ def placed(net: BlockTransformer) -> Iterator[PlacedWeight]:
                 paths = tuple(f"{container.original}.{number}.{path}" for path in weight.originals)
                 yield PlacedWeight(paths, weight.fused(f"{component}.{container.name}.{number}."), weight, outer=False)
     for weight in net.outer:
-        yield PlacedWeight(weight.originals, weight.fused(f"{net.component}."), weight, outer=True)
+        component = weight.component or net.component
+        yield PlacedWeight(weight.originals, weight.fused(f"{component}."), weight, outer=True)
 
 
 def stored_shape(weight: Weight, sizes: Sizes) -> Shape:

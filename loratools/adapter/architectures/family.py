@@ -1,4 +1,7 @@
-"""Model families, as data: what each is called, what its network is, and which text encoders it has."""
+"""What sets a model family apart: how it is called, what its network is, and which text encoders it has.
+
+The families themselves are :mod:`.known_families`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loratools.adapter.architectures.block_transformer import BlockTransformer
-from loratools.adapter.architectures.declared import ANIMA, COSMOS, FLUX2, QWEN_IMAGE, WAN, Z_IMAGE
-from loratools.errors import FormatError, did_you_mean
 
 ModuleKind = Literal["linear", "conv", "norm", "embedding"]
 
@@ -57,15 +58,47 @@ class Transformer:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A model that LoRA files' headers name.
+
+    Args:
+        name: the family's, of a model that has a table of its own; else a name for comparing.
+        title: what messages call it.
+        words: how headers' entries begin, in lower case without separators.
+    """
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Family:
-    """What sets one model family apart. ``network`` is None where nothing is known of its modules."""
+    """What sets one model family apart.
+
+    Args:
+        name: how the command line and reports call it.
+        title: what messages call it.
+        base_model_version: what is written as ``ss_base_model_version``.
+        architecture: what is written as ``modelspec.architecture``.
+        network: None where nothing is known of its modules.
+        words: how headers' entries that mean it begin, in lower case without separators.
+        sizes: models of it that headers tell apart, such as Flux.2's, whose files do not fit one another.
+    """
 
     name: str
     title: str
     base_model_version: str
     architecture: str
     network: UNet | Transformer | BlockTransformer | None
-    text: tuple[TextEncoder, ...]
+    text: tuple[TextEncoder, ...] = ()
+    words: tuple[str, ...] = ()
+    sizes: tuple[Model, ...] = ()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that headers name: the family's own, and its sizes."""
+        return (Model(self.name, self.title, self.words), *self.sizes)
 
     @property
     def component(self) -> str:
@@ -113,93 +146,4 @@ class Module:
         return self.name.startswith("text_encoder")
 
 
-UNKNOWN = Family("unknown", "a model that no table knows", "", "", None, ())
-
-_SD1 = Family(
-    "sd1",
-    "Stable Diffusion 1",
-    "sd_v1",
-    "stable-diffusion-v1/lora",
-    UNet((1, 1, 1, 0), 1, (0, 1, 1, 1), linear_projection=False, original_names=False),
-    (TextEncoder("text_encoder", "lora_te", 12, "clip_l"),),
-)
-_SD2 = Family(
-    "sd2",
-    "Stable Diffusion 2",
-    "sd_v2",
-    "stable-diffusion-v2-512/lora",
-    UNet((1, 1, 1, 0), 1, (0, 1, 1, 1), linear_projection=False, original_names=False),
-    (TextEncoder("text_encoder", "lora_te", 23, "clip_h"),),
-)
-_SDXL = Family(
-    "sdxl",
-    "Stable Diffusion XL",
-    "sdxl_base_v1-0",
-    "stable-diffusion-xl-v1-base/lora",
-    UNet((0, 2, 10), 10, (10, 2, 0), linear_projection=True, original_names=True),
-    (
-        TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
-        TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True),
-    ),
-)
-_SD3 = Family(
-    "sd3",
-    "Stable Diffusion 3",
-    "sd3",
-    "stable-diffusion-3-medium/lora",
-    Transformer("sd3", double=38),
-    (
-        TextEncoder("text_encoder", "lora_te1", 12, "clip_l", projection=True),
-        TextEncoder("text_encoder_2", "lora_te2", 32, "clip_g", projection=True),
-        TextEncoder("text_encoder_3", "lora_te3", 24, "t5xxl", "t5"),
-    ),
-)
-_FLUX = Family(
-    "flux",
-    "Flux.1",
-    "flux1",
-    "flux-1-dev/lora",
-    Transformer("flux", double=19, single=38),
-    (
-        TextEncoder("text_encoder", "lora_te1", 12, "clip_l"),
-        TextEncoder("text_encoder_2", "lora_te3", 24, "t5xxl", "t5", more_prefixes=("lora_te2",)),
-    ),
-)
-
-_DECLARED = (
-    Family("z-image", "Z-Image", "z_image", "Z-Image/lora", Z_IMAGE, ()),
-    Family("flux2", "Flux.2", "flux_2", "Flux.2/lora", FLUX2, ()),
-    Family(
-        "qwen-image",
-        "Qwen-Image",
-        "qwen_image",
-        "Qwen-Image/lora",
-        QWEN_IMAGE,
-        (TextEncoder("text_encoder", "lora_te", 28, "qwen25_7b", "llama"),),
-    ),
-    Family("wan", "Wan", "wan", "wan2.1/lora", WAN, ()),
-    Family(
-        "anima",
-        "Anima",
-        "anima",
-        "anima/lora",
-        ANIMA,
-        (TextEncoder("text_encoder", "lora_te", 28, "qwen3_06b", "llama"),),
-    ),
-    Family("cosmos-predict2", "Cosmos-Predict2", "cosmos_predict2", "Cosmos-Predict2/lora", COSMOS, ()),
-)
-
-FAMILIES: dict[str, Family] = {family.name: family for family in (_SD1, _SD2, _SDXL, _SD3, _FLUX, *_DECLARED)}
-
-
-def family_of(name: str) -> Family:
-    """The family called ``name``; ``unknown`` is one, with no modules of its own.
-
-    Raises:
-        FormatError: if there is none of that name.
-    """
-    if name == UNKNOWN.name:
-        return UNKNOWN
-    if name not in FAMILIES:
-        raise FormatError(f"unknown model family '{name}'{did_you_mean(name, FAMILIES)}; known: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+UNKNOWN = Family("unknown", "a model that no table knows", "", "", None)

@@ -1,75 +1,40 @@
 """Which model a LoRA file's header names: the words that trainers write, for every model that they are known to write.
 
-A file's header is the only thing that tells some models apart (Flux.1 and Chroma have the same names and shapes). Most
-of these models have no table of module names here; the words keep their files from being taken for another model's.
+A file's header is the only thing that tells some models apart (Flux.1's and Chroma's blocks have the same names and
+shapes). A family's words stand in its declaration; those of models without a table keep their files from being taken
+for another model's.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from loratools.adapter.architectures.family import Model
+from loratools.adapter.architectures.known_families import FAMILIES
 
 MODEL = "loratools_model"  # header entry: which model a file is for, where the names' own family would not say it
 UNCERTAIN = "flux or another model of these names"
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model that headers name.
-
-    Args:
-        name: a key of ``FAMILIES`` where the model has a table of its own; else a name for comparing.
-        title: what messages call it.
-        words: how its entries begin, in lower case without separators.
-    """
-
-    name: str
-    title: str
-    words: tuple[str, ...]
-
-
-# Of two words that fit, the longer one counts: 'flux2klein4b' before 'flux2'.
-MODELS = (
-    Model("sd1", "Stable Diffusion 1", ("sdv1", "sd1", "stablediffusionv1")),
-    Model("sd2", "Stable Diffusion 2", ("sdv2", "sd2", "stablediffusionv2")),
-    Model("sdxl", "Stable Diffusion XL", ("sdxl", "stablediffusionxl")),
-    Model("sd3", "Stable Diffusion 3", ("sd3", "stablediffusion3", "stablediffusionv3")),
-    Model("flux", "Flux.1", ("flux1", "fluxdev", "fluxschnell", "fluxkontext", "fluxkrea", "fluxfill")),
-    Model("flux2", "Flux.2", ("flux2",)),
-    Model("flux2-dev", "Flux.2 dev", ("flux2dev",)),
-    Model("flux2-klein-4b", "Flux.2 klein 4B", ("flux2klein4b", "flux2kleinbase4b")),
-    Model("flux2-klein-9b", "Flux.2 klein 9B", ("flux2klein9b", "flux2kleinbase9b")),
+# Models that headers name and that have no table of module names here.
+_WITHOUT_TABLE = (
     Model("flux3", "Flux.3", ("flux3",)),
-    Model("chroma", "Chroma", ("chroma",)),
-    Model("qwen-image", "Qwen-Image", ("qwenimage",)),
-    Model("z-image", "Z-Image", ("zimage",)),
-    Model("lumina-2", "Lumina 2", ("lumina2", "netalumina", "netayume")),
-    Model("anima", "Anima", ("anima",)),
-    Model("hunyuan-image", "HunyuanImage", ("hunyuanimage",)),
-    Model("hunyuan-video", "HunyuanVideo", ("hunyuanvideo", "framepack")),
-    Model("hunyuan-video-1.5", "HunyuanVideo 1.5", ("hunyuanvideo15",)),
-    Model("wan", "Wan", ("wan",)),
-    Model("hidream-i1", "HiDream-I1", ("hidream",)),
     Model("hidream-o1", "HiDream-O1", ("hidreamo1",)),
-    Model("krea-2", "Krea 2", ("krea2",)),
-    Model("ideogram-4", "Ideogram 4", ("ideogram4",)),
     Model("kandinsky-5", "Kandinsky 5", ("kandinsky5",)),
-    Model("ltx", "LTX", ("ltx",)),
+    Model("ltx-video", "LTX-Video", ("ltx",)),
     Model("minimax-h3", "MiniMax H3", ("minimaxh3",)),
     Model("omnigen-2", "OmniGen2", ("omnigen2",)),
     Model("longcat-image", "LongCat-Image", ("longcat",)),
     Model("bria", "Bria", ("bria", "fibo")),
     Model("ovis-image", "Ovis-Image", ("ovis",)),
-    Model("auraflow", "AuraFlow", ("auraflow", "ponyv7")),
-    Model("cosmos-predict2", "Cosmos-Predict2", ("cosmos",)),
-    Model("pixart", "PixArt", ("pixart",)),
-    Model("sana", "Sana", ("sana",)),
     Model("kolors", "Kolors", ("kolors",)),
-    Model("ernie-image", "ERNIE-Image", ("ernie",)),
 )
+# Of two words that fit, the longer one counts: 'flux2klein4b' before 'flux2'.
+MODELS = (*(model for family in FAMILIES.values() for model in family.models), *_WITHOUT_TABLE)
 _BY_WORD = sorted(((word, model) for model in MODELS for word in model.words), key=lambda item: -len(item[0]))
 _BY_NAME = {model.name: model for model in MODELS}
+_FAMILY_OF_SIZE = {size.name: family.name for family in FAMILIES.values() for size in family.sizes}
 
 # The first that names a model counts, but for Flux.1, whose words are also what trainers write by default.
 ENTRIES = (MODEL, "ss_base_model_version", "modelspec.architecture")
@@ -96,8 +61,8 @@ def stated_model(metadata: Mapping[str, str]) -> Model | None:
 
 
 def may_be_same(one: str, other: str) -> bool:
-    """Whether two models' names may mean one model: the same, or one of Flux.2's sizes and Flux.2 without a size."""
-    return one == other or ("flux2" in (one, other) and one.startswith("flux2") and other.startswith("flux2"))
+    """Whether two models' names may mean one model: the same, or a size of a family and the family without a size."""
+    return one in (other, _FAMILY_OF_SIZE.get(other)) or other == _FAMILY_OF_SIZE.get(one)
 
 
 def states_another(metadata: Mapping[str, str]) -> bool:

@@ -1,8 +1,8 @@
 """Which model a LoRA file is for: by its module names, what it says of itself, and the shapes of its differences.
 
 Names tell families apart whose networks differ in kind. Transformers share theirs: double and single blocks are called
-alike in Flux.1, Chroma, Flux.2, HunyuanVideo, LongCat-Image, Bria and, in part, in Qwen-Image, AuraFlow and SD3. There
-the header's words and the shapes decide, and where they do not, the answer says so.
+alike in Flux.1, Chroma, Flux.2, HunyuanVideo, LongCat-Image, Bria and, in part, in Qwen-Image and SD3. There the
+header's words and the shapes decide, and where they do not, the answer says so.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 
 from loratools.adapter.algebra.fused_rows import SINGLE_ROWS, FusedWeight
 from loratools.adapter.architectures.block_transformer import BlockTransformer, fits
-from loratools.adapter.architectures.family import FAMILIES, UNKNOWN, Transformer, UNet, family_of
+from loratools.adapter.architectures.family import UNKNOWN, Family, Model, Transformer, UNet
 from loratools.adapter.architectures.header_words import (
     MODEL,
     UNCERTAIN,
-    Model,
     may_be_same,
     model_named,
     stated_model,
     states_another,
 )
-from loratools.adapter.architectures.names import declared_weights, resolve
-from loratools.module_path import is_text, numbered_container
+from loratools.adapter.architectures.known_families import DECLARED, FAMILIES, family_of
+from loratools.adapter.architectures.names import declared_weights, kohya_name, resolve
+from loratools.module_path import is_text, numbered_path
 
 Shape = tuple[int, ...]
 
@@ -41,8 +41,6 @@ _FLUX_WIDTH = 3072
 _SMALLEST_REAL_WIDTH = 1024  # narrower networks are test models of any family
 # families that are told by rules of their own, whose header words are also what trainers write by default
 _UNDECLARED = tuple(name for name, family in FAMILIES.items() if not isinstance(family.network, BlockTransformer))
-_DECLARED = tuple(name for name in FAMILIES if name not in _UNDECLARED)
-_SAME_TABLE = ("chroma",)  # models whose modules are all named, cut and joined as Flux.1's are
 
 # module of Flux's table -> (rows per width, columns per width); of Flux.2 where it differs
 _FLUX_SHAPES = {
@@ -114,7 +112,7 @@ def identify(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identi
     """
     lost = {family: sum(resolve(stem, family) is None for stem in shapes) for family in _UNDECLARED}
     fitting = [family for family, count in lost.items() if count == 0]
-    declared = [family for family in _DECLARED if _names_fit(family, shapes) and _shapes_fit(family, shapes)]
+    declared = [family for family in map(_name, DECLARED) if _names_fit(family, shapes) and _shapes_fit(family, shapes)]
     if not fitting:
         mostly = [f for f, n in lost.items() if isinstance(FAMILIES[f].network, UNet) and 2 * n < len(shapes)]
         fewest = min((lost[family] for family in mostly), default=0)
@@ -153,7 +151,8 @@ def _declared(
         if len(declared) == 1:
             return _as_family(declared[0], None)
         title = " or ".join(family_of(family).title for family in declared)
-        return Identity(declared[0], "", title, (*declared, UNKNOWN.name))
+        order = (*declared, UNKNOWN.name) if _one_table(declared, shapes) else (UNKNOWN.name, *declared)
+        return Identity(order[0], "", title, order)
     other = _undeclared(others, shapes, metadata)
     if other.family == UNKNOWN.name and not other.uncertain and len(declared) == 1:
         return _as_family(declared[0], None)
@@ -165,15 +164,27 @@ def _declared_network(family: str) -> BlockTransformer | None:
     return network if isinstance(network, BlockTransformer) else None
 
 
+def _name(family: Family) -> str:
+    return family.name
+
+
 def _names_fit(family: str, stems: Iterable[str]) -> bool:
-    """Whether a declared family has every module of a file. Its tables are made only where the first number in a name
-    stands behind one of its containers."""
+    """Whether a declared family has every module of a file. Its tables are made only where the paths from the first
+    number on may be its own."""
     network = _declared_network(family)
-    containers = network.container_words if network is not None else frozenset()
-    numbered = (numbered_container(stem) for stem in stems if not is_text(stem))
-    if any(place is not None and place[0] not in containers for place in numbered):
+    numbered = (numbered_path(stem) for stem in stems if not is_text(stem))
+    if network is None or not all(network.has_path(*place) for place in numbered if place is not None):
         return False
     return all(resolve(stem, family) is not None for stem in stems)
+
+
+def _one_table(families: Iterable[str], stems: Iterable[str]) -> bool:
+    """Whether these families, which have all of a file's modules, call every one of them alike in both spellings."""
+    for stem in stems:
+        held = [(fused.names, family) for family in families if (fused := resolve(stem, family)) is not None]
+        if len({(names, *(kohya_name(name, family) for name in names)) for names, family in held}) > 1:
+            return False
+    return True
 
 
 def _shapes_fit(family: str, shapes: Mapping[str, Shape]) -> bool:
@@ -182,9 +193,9 @@ def _shapes_fit(family: str, shapes: Mapping[str, Shape]) -> bool:
     weights = declared_weights(family)
     modules = {stem: fused for stem in shapes if (fused := resolve(stem, family)) is not None}
     found = [
-        (weights[fused.names[0]], fused, shapes[stem])
+        (weights[fused.names], fused, shapes[stem])
         for stem, fused in modules.items()
-        if shapes[stem] and fused.names[0] in weights
+        if shapes[stem] and fused.names in weights
     ]
     return network is not None and fits(found, network.sizes)
 
@@ -201,8 +212,6 @@ def _unknown(shapes: Mapping[str, Shape], metadata: Mapping[str, str]) -> Identi
     stated = stated_model(metadata)
     if stated is not None and stated.name not in _UNDECLARED:
         model = stated
-    elif any("distilled_guidance_layer" in stem for stem in shapes):
-        model = model_named("chroma")
     elif any(_flux2_alone(stem, shape) for stem, shape in shapes.items()):
         model = model_named("flux2")
     else:
@@ -228,10 +237,8 @@ def _transformer(families: list[str], shapes: Mapping[str, Shape], metadata: Map
         return _as_family("sd3", None)
     if parts is None or "other" in parts.verdicts or "flux2" in parts.verdicts:
         return _sd3_or_unknown(families, shapes, metadata, parts)
-    if stated is not None and stated.name not in ("flux", *_SAME_TABLE):
+    if stated is not None and stated.name != "flux":
         return _unknown(shapes, metadata) if stated.name not in _UNDECLARED else _shared(shapes, parts, certain=False)
-    if stated is not None and stated.name in _SAME_TABLE:
-        return Identity("flux", stated.name, stated.title, ("flux", UNKNOWN.name))
     if stated is not None or (not states_another(metadata) and parts.only_flux1):
         return _as_family("flux", None)
     return _shared(shapes, parts, certain=metadata.get(MODEL) == UNCERTAIN)

@@ -17,7 +17,6 @@ from loratools.adapter.algebra.fused_rows import FusedWeight
 from loratools.adapter.architectures import text_encoders, transformer, unet
 from loratools.adapter.architectures.block_transformer import BlockTransformer, PlacedWeight, Weight, placed
 from loratools.adapter.architectures.family import (
-    FAMILIES,
     UNKNOWN,
     Family,
     Module,
@@ -25,8 +24,8 @@ from loratools.adapter.architectures.family import (
     TextEncoder,
     Transformer,
     UNet,
-    family_of,
 )
+from loratools.adapter.architectures.known_families import FAMILIES, family_of
 from loratools.errors import FormatError, did_you_mean
 from loratools.module_path import is_text, split_path
 
@@ -75,7 +74,9 @@ def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ..
         case Transformer() as net:
             tree += _below("transformer", transformer.modules(net))
         case BlockTransformer() as net:
-            tree += [module for weight in placed(net) if not weight.norm for module in _modules(weight)]
+            tree += [
+                module for weight in placed(net) if weight.stored and not weight.norm for module in _modules(weight)
+            ]
     return tuple(tree)
 
 
@@ -92,7 +93,7 @@ def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...
         case Transformer() as net:
             tree += _below("transformer", transformer.norms(net))
         case BlockTransformer() as net:
-            tree += [module for weight in placed(net) if weight.norm for module in _modules(weight)]
+            tree += [module for weight in placed(net) if weight.stored and weight.norm for module in _modules(weight)]
     return tuple(tree)
 
 
@@ -191,11 +192,15 @@ def _original_stems(family: str, naming: Naming) -> dict[str, str]:
 
 
 @lru_cache(maxsize=16)
-def declared_weights(family: str) -> dict[str, Weight]:
-    """Canonical module -> the declared weight that holds it, of a family that is declared by its weights."""
+def declared_weights(family: str) -> dict[tuple[str, ...], Weight]:
+    """Canonical modules that a stem may hold together -> the declared weight that says their shapes."""
     network = family_of(family).network
-    weights = placed(network) if isinstance(network, BlockTransformer) else ()
-    return {name: weight.weight for weight in weights for name in weight.fused.names}
+    table: dict[tuple[str, ...], Weight] = {}
+    for weight in placed(network) if isinstance(network, BlockTransformer) else ():
+        table[weight.fused.names] = weight.weight
+        for name in weight.fused.names if weight.stored else ():
+            table[(name,)] = weight.weight
+    return table
 
 
 def resolve(stem: str, family: str) -> FusedWeight | None:
@@ -253,6 +258,8 @@ def _namespaces(family: str) -> tuple[_Namespace, ...]:
         )
         spaces += [_Namespace(prefix, encoder.component, True) for prefix in flat]
         spaces += [_Namespace(prefix, encoder.component, False) for prefix in dotted]
+    if isinstance(kind.network, BlockTransformer):
+        spaces += [_Namespace(f"{word}.", main, False) for word in kind.network.more_components]
     for component in kind.components[1:]:
         spaces += [_Namespace(f"{before}{component}.", component, False) for before in ("", "base_model.model.")]
     for prefix in ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_"):
@@ -332,7 +339,7 @@ def _kohya_network(kind: Family) -> Iterator[tuple[str, FusedWeight]]:
         case Transformer() as net:
             yield from ((path, _in_component("transformer", fused)) for path, fused in transformer.originals(net))
         case BlockTransformer() as net:
-            yield from ((weight.originals[0], weight.fused) for weight in placed(net))
+            yield from ((weight.originals[0], weight.fused) for weight in placed(net) if weight.stored)
 
 
 def _modules(weight: PlacedWeight) -> Iterator[Module]:

@@ -46,6 +46,8 @@ class TuneFlags:
     prompts: tuple[str, ...]
     seeds: str | None
     keep: float
+    lowest: float
+    highest: float
     amount: bool
     epochs_by_block: str | None
     budget: str | None
@@ -108,6 +110,15 @@ class TuneFlags:
     help="Of the search, 1,2 or 1-4; the report has others.  [default: from 1, as many as make enough pictures]",
 )
 @click.option("--keep", type=float, default=0.95, show_default=True, help="Share of the style that has to stay.")
+@click.option(
+    "--lowest",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Least block weight that is tried; below 0 a block is turned round, -0.5 for instance, which finds more and "
+    "needs more of a look.",
+)
+@click.option("--highest", type=float, default=1.4, show_default=True, help="Greatest block weight that is tried.")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
 @click.option(
     "--epochs-by-block",
@@ -193,6 +204,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
     from loratools.tune.problem.then import read_ways
+    from loratools.tune.problem.weight_range import WeightRange
 
     size = parse_size(flags.size) if flags.size else None
     prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
@@ -210,6 +222,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
         None if flags.training is None else Path(flags.training),
         flags.batch_size,
         read_ways(flags.then),
+        WeightRange(flags.lowest, flags.highest),
     )
 
 
@@ -220,7 +233,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("--merge goes with a recipe")
     if launched(flags.processes, flags.launch, flags.device, flags.out):
         return
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.library.terms import TermReading, short_terms
     from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
@@ -231,7 +244,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
     earlier = _earlier(flags, reading) if flags.epochs_by_block else None
     with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            load_base(flags.base, device=device, dtype=flags.dtype),
+            load_any_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),

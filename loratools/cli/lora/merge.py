@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,6 +26,7 @@ from loratools.cli.options import (
 if TYPE_CHECKING:
     from loratools.dtypes import Dtype
     from loratools.ops.merging.method import MergeMethod
+    from loratools.ops.merging.methods.declared import MethodName
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,12 @@ class MergeFlags:
     missing: str | None
     rank: str | None
     dtype: Dtype | None
-    method: Literal["exact", "ties"]
+    method: MethodName
     density: float | None
+    gamma: float | None
+    seed: int | None
+    floor: float | None
+    keep: float | None
     match_norm: bool
     into: str | None
     compat: Literal["supermerger", "supermerger-strength", "lbw"] | None
@@ -62,7 +67,13 @@ class MergeFlags:
         """What is made of the terms."""
         from loratools.ops.merging.method import MergeMethod
 
-        return MergeMethod(self.method, self.density, self.match_norm, self.compat)
+        return MergeMethod(self.method, match_norm=self.match_norm, compat=self.compat, **self.numbers)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The parameters of methods that were given."""
+        given = {name: getattr(self, name) for name in ("density", "gamma", "seed", "floor", "keep")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @click.command("merge", cls=Command)
@@ -80,12 +91,20 @@ class MergeFlags:
 @click.option("--dtype", type=DTYPES, help="Storage type.  [default: fp16]")
 @click.option(
     "--method",
-    type=click.Choice(["exact", "ties"]),
+    type=click.Choice(["exact", "ties", "dare", "breadcrumbs", "slerp", "karcher", "knots", "iso-c", "tsv-m"]),
     default="exact",
     show_default=True,
-    help="exact: the weighted sum; ties: trim, elect signs and average, in the core space.",
+    help="How one LoRA is made of several: see below.",
 )
-@click.option("--density", type=float, help="ties: the part of the entries that takes part.  [default: 0.5]")
+@click.option(
+    "--density", type=float, help="ties, knots (0.5), dare, breadcrumbs (0.9): the part of the entries that is kept."
+)
+@click.option("--gamma", type=float, help="breadcrumbs: the part that is dropped as the largest.  [default: 0.001]")
+@click.option("--seed", type=int, help="dare: of the random draw.  [default: 0]")
+@click.option(
+    "--floor", type=float, help="iso-c: singular values under this part of the largest are left out.  [default: 0.001]"
+)
+@click.option("--keep", type=float, help="tsv-m: the part of each LoRA's directions that takes part.  [default: 1]")
 @click.option("--match-norm", is_flag=True, help="Bring the LoRAs to equal norm in each block before the weights.")
 @click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
 @click.option(
@@ -130,7 +149,22 @@ def command(flags: MergeFlags) -> None:
     \b
       loratools merge "style:1:GP1,base_style:-1:GP2" --lora-dir loras -o my_style.safetensors
       loratools merge "style:1:GP1" --into model.safetensors -o model_with_style.safetensors
+      loratools merge "ink:0.5,pen:0.5" --method slerp -o ink_pen.safetensors
       loratools merge recipes/style.yaml
+
+    \b
+    --method, when a grid shows what the sum does wrong:
+      exact        the sum, as a UI adds LoRAs: always first
+      ties         several of one kind wash one another out: signs elected
+      dare         many at full weight: thinned at random (--seed)
+      breadcrumbs  pictures burn or rustle: loudest and faintest dropped
+      slerp        a mean of two that is as strong as they are
+      karcher      the same of three and more
+      knots        as ties, in directions that all share
+      iso-c        one loud direction drowns the rest: all made equal
+      tsv-m        two bleed into one another: what they share taken away
+    Formulas, papers and errors: docs/adapters.md. All but exact print how far
+    the result is from the sum.
 
     With a RECIPE (.yaml), the merge steps run, and before them what they need and is not cached; results go to
     runs/NAME in the current folder.
@@ -147,8 +181,8 @@ def _recipe(flags: MergeFlags) -> None:
         fail_usage("--lora-dir, --presets, --missing, --rank and --dtype stand in the recipe itself")
     if flags.allow_unknown or flags.drop:
         fail_usage("--allow-unknown and --drop go with terms; in a recipe write allow_unknown: true at the step")
-    if flags.method != "exact" or flags.density or flags.match_norm or flags.into or flags.compat:
-        fail_usage("--method, --density, --match-norm, --into and --compat go with terms, not with a recipe")
+    if flags.method != "exact" or flags.numbers or flags.match_norm or flags.into or flags.compat:
+        fail_usage("--method and its numbers, --match-norm, --into and --compat go with terms, not with a recipe")
     how = recipe_output.RunFlags(
         device=flags.device,
         force=flags.force,
@@ -173,10 +207,19 @@ def _check_terms(flags: MergeFlags) -> None:
         fail_usage("where to? give -o FILE.safetensors, or --dry-run")
     if flags.into and (flags.rank or flags.dtype):
         fail_usage("--into adds the sum at full rank and keeps the checkpoint's dtype; drop --rank and --dtype")
-    if flags.density is not None and flags.method != "ties":
-        fail_usage("--density goes with --method ties")
+    _check_numbers(flags)
     if flags.compat and (flags.method != "exact" or flags.match_norm):
         fail_usage("--compat reproduces another tool as it is; drop --method and --match-norm")
+
+
+def _check_numbers(flags: MergeFlags) -> None:
+    """Exit where a number of another method is given."""
+    from loratools.ops.merging.methods.declared import METHODS
+
+    for name in flags.numbers:
+        if not METHODS[flags.method].takes(name):
+            goes = " or ".join(method.name for method in METHODS.values() if method.takes(name))
+            fail_usage(f"--{name} goes with --method {goes}")
 
 
 def _terms(flags: MergeFlags) -> None:

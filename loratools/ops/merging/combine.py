@@ -44,7 +44,7 @@ class Combined(LazyResult):
 
     def delta(self, name: str, dtype: torch.dtype = torch.float32) -> Delta:
         """The sum for one module, computed in ``dtype``; terms of strength 0 are not read."""
-        parts = self._strengths[name]
+        parts = self.parts(name)
         if not parts:
             return zero(self.shapes[name], dtype)
         total = concatenate([(strength, term.adapter.delta(name, dtype)) for term, strength in parts])

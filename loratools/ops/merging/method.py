@@ -1,22 +1,21 @@
-"""How a merge's terms become its result: their exact sum, a TIES merge, or what another tool would make of them."""
+"""How a merge's terms become its result: their exact sum, another method's, or what another tool would make of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import cached_property
+from typing import Any, get_args
 
 from loratools.errors import OptionError
 from loratools.ops.merging.compat import Tool, compatible
 from loratools.ops.merging.lazy_result import LazyResult
+from loratools.ops.merging.methods.build import build
+from loratools.ops.merging.methods.declared import PARAMETERS, MethodName, find_method
 from loratools.ops.merging.norms import match_norms
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.ties import Ties
 
-Method = Literal["exact", "ties"]
-METHODS: tuple[str, ...] = get_args(Method)
 TOOLS: tuple[str, ...] = get_args(Tool)
-DENSITY = 0.5  # the part of the entries that TIES keeps unless another is asked for
 
 
 @dataclass(frozen=True)
@@ -24,28 +23,40 @@ class MergeMethod:
     """What is made of the terms.
 
     Args:
-        name: ``exact``, the weighted sum, or ``ties``.
-        density: of ``ties``: the part of each term's entries that takes part; None is :data:`DENSITY`.
+        name: ``exact``, the weighted sum, or another of :data:`~loratools.ops.merging.methods.declared.METHODS`.
+        density: of ``ties``, ``dare``, ``breadcrumbs`` and ``knots``: the part of the entries that is kept.
         match_norm: bring the LoRAs to equal norm in each block before the weights.
         compat: reproduce another tool as it is; ``name`` and ``match_norm`` then stay as they are by default.
+        gamma: of ``breadcrumbs``: the part of the entries that is dropped as the largest.
+        seed: of ``dare``'s draw.
+        floor: of ``iso-c``: singular values under this part of the largest are left out.
+        keep: of ``tsv-m``: the part of each LoRA's singular directions that takes part.
     Raises:
-        OptionError: for a name or a tool that there is not, or settings that do not go together.
+        OptionError: for a name or a tool that there is not, a number that is out of range or another method's, or
+            settings that do not go together. A number that is None is the method's own default.
     """
 
-    name: Method = "exact"
+    name: MethodName = "exact"
     density: float | None = None
     match_norm: bool = False
     compat: Tool | None = None
+    gamma: float | None = None
+    seed: int | None = None
+    floor: float | None = None
+    keep: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in METHODS:
-            raise OptionError(f"there is no merge method '{self.name}'; there are {' and '.join(METHODS)}")
         if self.compat is not None and self.compat not in TOOLS:
             raise OptionError(f"there is no tool '{self.compat}' to reproduce; there are {', '.join(TOOLS)}")
-        if self.density is not None and self.name != "ties":
-            raise OptionError("a density goes with the merge method ties alone")
+        find_method(self.name)
         if self.compat and (self.name != "exact" or self.match_norm):
             raise OptionError("another tool is reproduced as it is: without a method, and without matching norms")
+        _ = self.settings  # raises
+
+    @cached_property
+    def settings(self) -> dict[str, float]:
+        """The method's parameters by name, defaults put in."""
+        return find_method(self.name).settings({name: getattr(self, name) for name in PARAMETERS})
 
     def missing(self, asked: float | None) -> float | None:
         """The weight of blocks that a vector does not list, where ``asked`` says nothing.
@@ -62,20 +73,19 @@ class MergeMethod:
         """What is written in place of the exact sum of ``terms``; None for the sum itself.
 
         Raises:
-            LoratoolsError: of the kinds that :class:`Ties` and :func:`compatible` name.
+            MergeStringError: for more or fewer LoRAs than the method can be made of.
+            LoratoolsError: of the kinds that :func:`~loratools.ops.merging.combine.combine` and :func:`compatible`
+                name.
         """
-        if self.name == "ties":
-            return Ties(terms, self._density)
+        find_method(self.name).check_count(len(terms))
+        if self.name != "exact":
+            return build(self.name, terms, self.settings)
         return compatible(terms, self.compat) if self.compat else None
 
     def facts(self) -> dict[str, Any]:
         """What a file's header says of the method; nothing for the plain sum."""
-        ties = {"method": "ties", "density": self._density} if self.name == "ties" else {}
-        return ties | ({"compat": self.compat} if self.compat else {})
-
-    @property
-    def _density(self) -> float:
-        return DENSITY if self.density is None else self.density
+        own = {} if self.name == "exact" else {"method": self.name, **self.settings}
+        return own | ({"compat": self.compat} if self.compat else {})
 
 
 EXACT = MergeMethod()

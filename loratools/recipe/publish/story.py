@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import ERROR, Provenance
+from loratools.ops.merging.methods.declared import METHODS
 
 _FACTS = (
     ("ss_sd_model_name", "base"),
@@ -108,8 +109,9 @@ def _where(step: Mapping[str, Any]) -> str:
 
 def _method(step: Mapping[str, Any]) -> str:
     """The method of a merge, where that is not the plain sum."""
-    if step.get("method") == "ties":
-        return f" by TIES of density {_short(step.get('density'))}"
+    if method := METHODS.get(str(step.get("method"))):
+        numbers = [f"{one.name} {_short(step[one.name])}" for one in method.parameters if one.name in step]
+        return f" by {method.title}{' of ' if numbers else ''}{' and '.join(numbers)}"
     return f" as {step['compat']} does" if step.get("compat") else ""
 
 

@@ -59,6 +59,7 @@ _AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "m
 AxisText = Annotated[str, BeforeValidator(axis_text), WithJsonSchema(_AXIS)]
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 Missing = Literal[0, 1]
 
 

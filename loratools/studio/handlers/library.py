@@ -146,7 +146,7 @@ def _scheme_of(found: FoundLora) -> BlockScheme:
 
 def _family(found: FoundLora) -> str:
     """The family whose blocks it has: that of another model's LoRA may share one's names."""
-    from loratools.adapter.architectures.family import FAMILIES
+    from loratools.adapter.architectures.known_families import FAMILIES
 
     return found.facts.family if found.facts.family in FAMILIES else "unknown"
 

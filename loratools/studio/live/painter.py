@@ -142,7 +142,8 @@ class Painter:
         self._forget_engine()
         self._limit()
         try:
-            base = self._session.load(name, ModelRequest(name, device=self._options.device, dtype=self._options.dtype))
+            asked = ModelRequest(name, device=self._options.device, dtype=self._options.dtype)
+            base = self._session.load_unet(name, asked)
         except BaseModelError as error:
             raise problem("live.base", error=str(error)) from error
         limits = GPU_LIMITS if base.device.type == "cuda" else LIMITS

@@ -11,22 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loratools.dataset.balance.repeats import FEWEST, FEWEST_MAIN, MOST, MOST_MAIN
 from loratools.dataset.captions import written_tags
 from loratools.dataset.folder import Size
 from loratools.dataset.images import is_grey
 from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset, TrainItem
 from loratools.train.dry_run.caption_advice import caption_advice
-from loratools.train.dry_run.repeats import (
-    FEWEST,
-    FEWEST_MAIN,
-    MOST,
-    MOST_MAIN,
-    PictureClass,
-    changes,
-    fulfilling,
-    picture_classes,
-)
+from loratools.train.dry_run.repeats import PictureClass, changes, fulfilling, picture_classes
 from loratools.train.optim.lr_schedule import warmup_steps
 
 _STYLES = ("default", "style-004")

@@ -52,6 +52,10 @@ class RunFolder:
         """``NAME-000001.safetensors``."""
         return self.out / f"{self.name}-{number:06d}.safetensors"
 
+    def end(self, *, folder: bool) -> Path:
+        """``NAME.safetensors``, the file of the end beside the epochs' files; or the Diffusers folder ``NAME``."""
+        return self.out / (self.name if folder else f"{self.name}.safetensors")
+
     def epochs(self) -> list[Path]:
         """The numbered files that exist, in order."""
         return self._numbered("-", 6)

@@ -38,7 +38,7 @@ def verdict_json(verdict: EpochVerdict) -> dict[str, Any]:
         "prompts": list(grid.prompts),
         "prompts_from": verdict.material.source,
         "seeds": list(verdict.seeds),
-        "settings": {**asdict(grid.settings), "compute": grid.compute},
+        "settings": {**grid.settings.facts(), "compute": grid.compute},
         "pictures": verdict.files.pictures.name,
         "figures": {
             figure.name: {"better": figure.better, "base": _estimate(figure.of_base())} for figure in verdict.figures

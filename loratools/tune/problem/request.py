@@ -13,6 +13,7 @@ from loratools.measures.request import MeasureRequest, check_symptom
 from loratools.preview.request.request import SamplingRequest
 from loratools.tune.problem.effort import FULL, Effort
 from loratools.tune.problem.then import check_ways
+from loratools.tune.problem.weight_range import WeightRange
 
 _SEARCH = 2  # raised when the same request begins to lead another search
 
@@ -36,6 +37,7 @@ class TuneRequest:
         training: the folder of the training pictures, which some measures look at.
         batch: pictures a UNet call.
         then: ways to go on from what the search found, in order; see :mod:`loratools.tune.then`.
+        weights: how far a block's weight may go.
     Raises:
         TuneError: for a share, a budget or seeds that make no sense, no symptom, or a way that there is not.
         MeasureError: for an unknown symptom.
@@ -54,6 +56,7 @@ class TuneRequest:
     training: Path | None = None
     batch: int = 8
     then: tuple[str, ...] = ()
+    weights: WeightRange = field(default_factory=WeightRange)
 
     def __post_init__(self) -> None:
         for symptom in self.symptoms:
@@ -76,6 +79,7 @@ class TuneRequest:
             "seeds": list(self.seeds),
             "keep": self.keep,
             "amount": self.amount,
+            **self.weights.facts(),
             "effort": asdict(self.effort),
             "seed": self.seed,
             "sampling": asdict(self.sampling),

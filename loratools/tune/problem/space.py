@@ -17,9 +17,9 @@ from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.plan.vector_stacks import BlockWeights, vector_stacks
 from loratools.tune.arrays import Array
+from loratools.tune.problem.weight_range import HIGHEST, LOWEST, WeightRange
 
-HIGHEST = 1.4  # a block weight that is still tried
-USUAL = 1.3  # up to which people write them; above it the report says so
+USUAL = 1.3  # up to which people write block weights, from 0 on; outside of that the report says so
 AMOUNT = "amount"  # the dimension by which the second term's weight is multiplied
 EARLIER = "earlier "  # begins the names of dimensions that say how much of a block is the earlier epoch's
 _SCREENED = (0.5, 1.1)  # what a screening tries: times a block's own weight
@@ -44,6 +44,12 @@ class Dimension:
     def is_block(self) -> bool:
         """Whether it is the weight of a block."""
         return self.name != AMOUNT and not self.name.startswith(EARLIER)
+
+    @property
+    def width(self) -> float:
+        """What a search's steps are counted in; of a block never more than the usual range, however far it may go."""
+        own = self.high - self.low
+        return min(own, HIGHEST - LOWEST) if self.is_block else own
 
     @property
     def screened(self) -> tuple[float, float]:
@@ -74,12 +80,19 @@ class Space:
     earlier: Term | None = None
 
     @staticmethod
-    def of(terms: Sequence[Term], *, amount: bool = False, earlier: Term | None = None) -> Space:
+    def of(
+        terms: Sequence[Term],
+        *,
+        amount: bool = False,
+        earlier: Term | None = None,
+        weights: WeightRange = WeightRange(),  # noqa: B008  (frozen)
+    ) -> Space:
         """The space of the first term with a positive weight: one number for each block that its file has.
 
         Args:
             amount: search the amount of the first term with a negative weight as well.
             earlier: an earlier epoch; search as well how much of each block comes from it.
+            weights: how far a block's weight may go.
         Raises:
             BlockError: if no term has a positive weight, the file is in no block, its vector holds rules for parts of
                 blocks, or there is no term whose amount could be searched.
@@ -99,7 +112,7 @@ class Space:
                 f"the vector of {term.label or term.adapter.path.name} has rules for parts of blocks "
                 f"({term.vector.rules[0].text()}), which a search over whole blocks would not keep; give it without"
             )
-        dimensions = [_dimension(block, term) for block in blocks_of(term.adapter)]
+        dimensions = [_dimension(block, term, weights) for block in blocks_of(term.adapter)]
         if not dimensions:
             raise BlockError(
                 f"{term.adapter.path} changes no block that its model family has; there is nothing to tune"
@@ -134,6 +147,11 @@ class Space:
         """The greatest value of each dimension."""
         return np.array([one.high for one in self.dimensions])
 
+    @property
+    def width(self) -> Array:
+        """What steps along each dimension are counted in."""
+        return np.array([one.width for one in self.dimensions])
+
     def at_strength(self, strength: float) -> Array:
         """The point of plain strength: every block times ``strength``, and the amount with it."""
         return self.start * strength
@@ -143,9 +161,11 @@ class Space:
         return {one.name: float(value) for one, value in zip(self.dimensions, point, strict=True) if one.is_block}
 
     def unusual(self, point: Array) -> tuple[str, ...]:
-        """Blocks that are stronger than people usually write, where they were not so before."""
+        """Blocks whose weights are outside of what people usually write, and of what they were before."""
         own = zip(self.dimensions, point, strict=True)
-        return tuple(one.name for one, value in own if one.is_block and value > max(USUAL, one.start))
+        return tuple(
+            one.name for one, value in own if one.is_block and not min(0.0, one.start) <= value <= max(USUAL, one.start)
+        )
 
     def blend(self, point: Array) -> dict[str, float]:
         """How much of each block is the earlier epoch's, from 0 to 1; empty where that is not searched."""
@@ -214,8 +234,8 @@ def _scheme(adapter: Adapter) -> Scheme:
     return scheme if scheme.names else numbered_scheme(adapter)
 
 
-def _dimension(block: str, term: Term) -> Dimension:
+def _dimension(block: str, term: Term, weights: WeightRange) -> Dimension:
     own = term.vector.weights.get(block) if term.vector is not None else 1.0
     start = term.missing if own is None else own
     start = 1.0 if start is None else float(start)
-    return Dimension(block, start, min(0.0, start), max(HIGHEST, start))
+    return Dimension(block, start, min(weights.lowest, start), max(weights.highest, start))

@@ -46,7 +46,7 @@ class Search:
 
     def best(self, points: Array, free: Mask, rounds: int = _ROUNDS, reach: float = 0.25) -> tuple[Array, float]:
         """The best vector near those of ``points``, and its total; only blocks that are ``free`` leave their start."""
-        start, width = self.space.start, self.space.high - self.space.low
+        start, width = self.space.start, self.space.width
         known = np.where(free, points, start)
         totals = self.total(known)
         best: Array = known[totals.argmin()]

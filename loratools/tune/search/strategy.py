@@ -92,12 +92,11 @@ class Strategy:
     def _candidates(self, center: Array, count: int, model: Model, random: np.random.Generator) -> Array:
         """Vectors around ``center`` that differ from it in some of the blocks, mostly in those that matter, or in the
         strength of all."""
-        width = self.space.high - self.space.low
         shares = np.where(random.random((count, 1)) < 0.5, _FEW, _MANY)
         chances = np.where(model.matters, shares, np.minimum(shares, _IDLE))
         moved = random.random((count, len(center))) < chances
         reach = random.choice(_REACHES, (count, 1))
-        steps = moved * random.standard_normal((count, len(center))) * reach * width
+        steps = moved * random.standard_normal((count, len(center))) * reach * self.space.width
         scaled = random.random((count, 1)) < _SCALED
         factors = np.where(scaled, np.exp(_SCALE * random.standard_normal((count, 1))), 1.0)
         candidates: Array = np.clip(factors * (center + steps), self.space.low, self.space.high)

@@ -21,7 +21,7 @@ def search_again(turn: Turn) -> Made:
     Raises:
         Stopped: if a stop is wanted meanwhile; what is whole is kept.
     """
-    result = searched(turn, Space.of(turn.terms))
+    result = searched(turn, Space.of(turn.terms, weights=turn.workplace.request.weights))
     vector = result.space.vector(result.found)
     facts = {"vector": vector, "pictures": result.history.pictures}
     return Made(tuple(result.space.terms_at(result.found)), f"{result.history.pictures} pictures", facts)

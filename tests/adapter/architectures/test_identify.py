@@ -137,14 +137,15 @@ def test_flux_2_is_told_by_any_shape_that_is_its_own() -> None:
 
 @pytest.mark.parametrize("width", [2048, 3584, 4096, 6144])
 def test_attention_of_another_width_is_no_flux_1(width: int) -> None:
-    """HunyuanVideo 1.5, HunyuanImage, Flux.2 klein 9B, and Flux.2 dev."""
+    """HunyuanVideo 1.5 (which has no single blocks), HunyuanImage, Flux.2 klein 9B, and Flux.2 dev."""
+    told = {2048: "hunyuan-video-1.5", 3584: "hunyuan-image"}.get(width, "flux2")
     for shapes in (
         flat(blocks("double_blocks", 4, ATTENTION, width)),
         blocks("transformer_blocks", 4, DIFFUSERS, width),
         blocks("single_transformer_blocks", 4, DIFFUSERS_SINGLE, width),
     ):
-        flux2 = width in (4096, 6144) and not any("single_transformer" in stem for stem in shapes)
-        assert identified(shapes).family == ("flux2" if flux2 else "unknown")
+        single = any("single_transformer" in stem for stem in shapes)
+        assert identified(shapes).family == (told if not single or width == 3584 else "unknown")
         assert identified(shapes, "flux1").family == "unknown"
 
 
@@ -168,7 +169,7 @@ def test_other_models_of_these_names_are_told_by_words(version: str, architectur
     ):
         identity = identified(shapes, version, architecture)
         assert identity.title == title and not identity.uncertain
-        own = {"Flux.2 klein 4B": "flux2", "Qwen-Image": "qwen-image"}.get(title)
+        own = {"Flux.2 klein 4B": "flux2", "Qwen-Image": "qwen-image", "HunyuanVideo": "hunyuan-video"}.get(title)
         assert identity.family in ("unknown", own)  # its own table, where that has these names
 
 
@@ -179,15 +180,19 @@ def test_a_gate_that_is_eight_widths_high_is_ovis_and_not_flux() -> None:
 
 def test_keys_of_few_heads_are_not_flux() -> None:
     shapes = {"transformer_blocks.0.attn.to_q": (6144, 6144), "transformer_blocks.0.attn.to_k": (1536, 6144)}
-    assert identified(shapes).family == "unknown"
+    assert identified(shapes).family == "krea-2"
+    few = {"transformer_blocks.0.attn.to_q": (3072, 3072), "transformer_blocks.0.attn.to_k": (1536, 3072)}
+    assert identified(few).family == "unknown"
 
 
 def test_chroma_is_told_by_words_and_by_its_guidance() -> None:
     shapes = flat(blocks("double_blocks", 19, ATTENTION | FEED_FORWARD))
     chroma = identified(shapes, "", "chroma/lora")
-    assert (chroma.family, chroma.model, chroma.label, chroma.own_table) == ("flux", "chroma", "chroma", False)
+    assert (chroma.family, chroma.model, chroma.label, chroma.own_table) == ("chroma", "chroma", "chroma", True)
     guided = identified(shapes | {"lora_unet_distilled_guidance_layer_layers_0_in_layer": (5120, 5120)})
-    assert (guided.family, guided.model) == ("unknown", "chroma")
+    assert (guided.family, guided.model) == ("chroma", "chroma")
+    modulated = identified(shapes | flat(blocks("double_blocks", 1, MODULATION)), "", "chroma/lora")
+    assert (modulated.family, modulated.model) == ("unknown", "chroma")  # it has what Chroma has not
 
 
 # --- what cannot be told ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""TIES in core space, matched norms, other tools' results, merging into a model, and analysis."""
+"""Matched norms, other tools' results, merging into a model, and analysis."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from loratools.errors import (
     FormatError,
     MergeStringError,
     NonFiniteError,
-    OptionError,
     ShapeError,
 )
-from loratools.ops.analysis.analyze import analyze, plot
+from loratools.ops.analysis.analyze import analyze
+from loratools.ops.analysis.plot import plot
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.compat import Tool, compatible
 from loratools.ops.merging.merge import into_provenance, merge_files, plan
@@ -34,10 +34,9 @@ from loratools.ops.merging.merge_into import merge_into
 from loratools.ops.merging.method import MergeMethod
 from loratools.ops.merging.norms import match_norms
 from loratools.ops.merging.terms import Term
-from loratools.ops.merging.ties import Ties, ties
 from tests.base.compvis import write_single_file
 from tests.loras import lora_tensors, save
-from tests.ops.conftest import CONV, LINEAR, POINT, SHAPES, TEXT, Made, dense, distance, terms
+from tests.ops.conftest import CONV, LINEAR, POINT, SHAPES, TEXT, Made, dense, terms
 from tests.oracle import GP1, GP2, sd1_weight
 from tests.tiny import save_tiny_base
 
@@ -47,49 +46,6 @@ def pair(folder: Path, **settings: object) -> dict[str, Path]:
         name: Made(seed=seed, **settings).save(folder / f"{name}.safetensors")  # type: ignore[arg-type]
         for seed, name in enumerate("AB")
     }
-
-
-def test_ties_of_plain_matrices() -> None:
-    one = torch.tensor([[4.0, -1.0], [0.1, 2.0]])
-    other = torch.tensor([[2.0, 3.0], [0.2, -5.0]])
-    assert torch.equal(ties([one, other], 1.0), torch.tensor([[3.0, 3.0], [0.15000000596046448, -5.0]]))
-    assert torch.equal(ties([one, other], 0.5), torch.tensor([[4.0, 3.0], [0.0, -5.0]]))
-
-
-def test_ties_does_not_depend_on_how_factors_are_written(tmp_path: Path) -> None:
-    files = pair(tmp_path)
-    mixed: dict[str, Tensor] = load_file(files["A"])
-    torch.manual_seed(0)
-    for stem in {key.partition(".")[0] for key in mixed}:
-        up, down = mixed[f"{stem}.lora_up.weight"], mixed[f"{stem}.lora_down.weight"]
-        gauge = torch.randn(3, 3).double() + 3 * torch.eye(3).double()
-        mixed[f"{stem}.lora_up.weight"] = (up.flatten(1).double() @ gauge).float().reshape(up.shape)
-        mixed[f"{stem}.lora_down.weight"] = (
-            torch.linalg.solve(gauge, down.flatten(1).double()).float().reshape(down.shape).contiguous()
-        )
-    files["C"] = save(tmp_path / "C.safetensors", mixed)
-    one, other = (Ties(terms(f"{name}:1,B:-0.5", **files), 0.6) for name in "AC")
-    for name in one:
-        first, second = one[name].dense(), other[name].dense()
-        assert float((first - second).norm() / first.norm()) < 1e-4
-        assert one[name].rank == one.ranks[name]
-    alone = Ties(terms("A:0.7", **files), 1.0)
-    for name, matrix in dense(files["A"]).items():
-        assert torch.allclose(alone[name].dense().flatten(1), 0.7 * matrix, atol=1e-5)
-
-
-def test_a_ties_merge_says_how_far_it_is_from_the_sum(tmp_path: Path) -> None:
-    files = pair(tmp_path, zero=(TEXT,))
-    asked = terms("A:1,B:1", **files)
-    report = merge_files(asked, tmp_path / "o.safetensors", method=MergeMethod("ties"))
-    a, b = dense(files["A"]), dense(files["B"])
-    assert report.distance is not None and report.error < 5e-4
-    assert report.distance.error == pytest.approx(distance(report.path, {n: a[n] + b[n] for n in a}), rel=1e-3)
-    assert "not the sum" in report.text() and report.json()["distance"]["error"] > 0.1
-    made = Provenance.from_metadata(read(report.path).metadata)
-    assert made is not None and made.step["method"] == "ties"
-    with pytest.raises(OptionError, match="density"):
-        Ties(asked, 0.0)
 
 
 def test_matched_norms_are_equal_in_every_block(tmp_path: Path) -> None:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+import loratools as lt
 from loratools import files
 from loratools.adapter.files.file import read
+from loratools.errors import RecipeError
+from loratools.ops.merging.methods.declared import PARAMETERS
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lineage import lineage_of
+from loratools.recipe.publish.story import story
 from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.recipe.steps.lora.merge import Merge as MergeStepOptions
 from tests.recipe.conftest import save_lora
 
 RECIPE = """\
@@ -61,6 +66,33 @@ def test_every_file_is_written_once_and_holds_its_recipe(folder: Path, monkeypat
         lineage = lineage_of(out)
         assert lineage is not None and lineage.step == name and name in lineage.data["steps"]
         assert written[out.name] == 1, written
+
+
+METHODS = """\
+base: tiny
+steps:
+  drawn: {merge: {terms: "a:1, b:0.5", method: dare, density: 0.4, seed: 3}}
+  arc: {merge: {terms: "a:0.5:GP1, b:0.5", method: slerp}}
+"""
+
+
+def test_a_merge_step_takes_a_method_with_its_numbers(folder: Path) -> None:
+    outs = run(METHODS)
+    own = lt.merge("a:1, b:0.5", "own.safetensors", method=lt.MergeMethod("dare", density=0.4, seed=3))
+    assert read(outs["drawn"]).digest == own.digest
+    assert set(MergeStepOptions.model_fields) >= {*PARAMETERS, "method"}
+    assert "by DARE of density 0.4 and seed 3" in "\n".join(story(read(outs["drawn"]).metadata))
+    assert "by SLERP" in "\n".join(story(read(outs["arc"]).metadata))
+    for wrong, says in (
+        ("method: ties, seed: 3", "seed is no parameter of the merge method ties"),
+        ("method: breadcrumbs, density: 0.95, gamma: 0.1", "add up to at most 1"),
+        ("method: tsvm", "tsv-m"),
+        ("gamma: 0.1", "gamma goes with breadcrumbs"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            run(f'base: tiny\nsteps:\n  m: {{merge: {{terms: "a:1, b:1", {wrong}}}}}\n')
+    with pytest.raises(RecipeError, match=r"line 3.*karcher is made of two LoRAs or more, and the merge has 1"):
+        run("base: tiny\nsteps:\n  m: {merge: {terms: a, method: karcher}}\n")
 
 
 def test_a_size_counts_the_recipe_in_the_header(folder: Path) -> None:

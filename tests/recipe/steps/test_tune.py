@@ -126,14 +126,14 @@ def test_a_search_draws_with_the_base_that_a_grid_loaded(
     recipe = here / "again.yaml"
     recipe.write_text(text + "  after: " + grid.format(row="better"), encoding="utf-8")
     loaded: list[str] = []
-    load = session.load_base
+    load = session.load_any_base
 
     def note(name: str, **options: Any) -> Base:
         loaded.append(name)
         return load(name, **options)
 
-    monkeypatch.setattr(session, "load_base", note)
-    monkeypatch.setattr("loratools.base.load.load_base", note)
+    monkeypatch.setattr(session, "load_any_base", note)
+    monkeypatch.setattr("loratools.base.any_base.load_any_base", note)
     planner = make_planner(recipe)
     done = run_steps(planner.plan(), planner.work, RunContext("cpu"))
     assert {one.planned.name: one.cached for one in done} == dict.fromkeys(("before", "better", "sum", "after"), False)
@@ -148,6 +148,8 @@ def test_a_mistake_is_told_at_its_option(recipe: Path) -> None:
     for wrong, message in (
         ("symptom: nose", "there is no symptom 'nose'"),
         ("symptom: hands, keep: 2", "keep"),
+        ("symptom: hands, lowest: 1.5", r"lowest.* is no least weight of a block"),
+        ("symptom: hands, highest: 0.5", r"highest.* is no greatest weight of a block"),
         ("symptom: hands, sampler: 3", "sampler"),
         ("symptom: hands, training: nowhere", "nowhere"),
     ):

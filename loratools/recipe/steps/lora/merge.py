@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from loratools.errors import MergeStringError, OptionError
+from loratools.ops.merging.methods.declared import PARAMETERS, MethodName, find_method
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, read_terms
 from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
-from loratools.recipe.schema.fields import Fraction
+from loratools.recipe.schema.fields import Fraction, Part, Seed
 from loratools.recipe.schema.kinds import StepKind
 from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_of, rank_text, with_base
 
@@ -28,10 +30,20 @@ class Merge(TermOptions):
 
     shorthand: ClassVar[str] = "terms"
     terms: str = Field(description="the merge string, such as `style@8:1:GP1, base_style:-1:GP2`")
-    method: Literal["exact", "ties"] = Field(
-        "exact", description="exact: the weighted sum; ties: trim, elect signs and average"
+    method: MethodName = Field(
+        "exact",
+        description="exact: the weighted sum; ties, dare, breadcrumbs, slerp, karcher, knots, iso-c or tsv-m: "
+        "[another](adapters.md#merge-methods)",
     )
-    density: Fraction | None = Field(None, description="ties: the part of the entries that takes part (0.5)")
+    density: Fraction | None = Field(
+        None, description="ties, knots (0.5), dare, breadcrumbs (0.9): the part of the entries that is kept"
+    )
+    gamma: Part | None = Field(None, description="breadcrumbs: the part that is dropped as the largest (0.001)")
+    seed: Seed | None = Field(None, description="dare: of the random draw (0)")
+    floor: Part | None = Field(
+        None, description="iso-c: singular values under this part of the largest are left out (0.001)"
+    )
+    keep: Fraction | None = Field(None, description="tsv-m: the part of each LoRA's directions that takes part (1)")
     match_norm: bool = Field(False, description="bring the LoRAs to equal norm in each block before the weights")
     compat: Literal["supermerger", "supermerger-strength", "lbw"] | None = Field(
         None, description="what another tool would make of the terms"
@@ -39,11 +51,18 @@ class Merge(TermOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Merge:
-        if self.density is not None and self.method != "ties":
-            raise ValueError("'density' goes with method: ties")
+        try:
+            find_method(self.method).settings(self.numbers)
+        except OptionError as error:
+            raise ValueError(str(error)) from error
         if self.compat and (self.method != "exact" or self.match_norm):
             raise ValueError("'compat' reproduces another tool as it is; drop 'method' and 'match_norm'")
         return self
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The parameters of methods by name; None where one is not given."""
+        return {name: getattr(self, name) for name in PARAMETERS}
 
 
 KIND = StepKind("merge", Merge, "lora")
@@ -68,23 +87,36 @@ class MergeStep:
     presets: Presets
 
     def draft(self) -> Draft:
-        """The step, ready to be keyed."""
+        """The step, ready to be keyed.
+
+        Raises:
+            RecipeError: if the method cannot be made of that many LoRAs.
+        """
+        self._check_count()
         options = {
             "terms": self.terms.options(self.presets),
             "dtype": self.options.dtype,
             "missing": self.options.missing,
-            **self.options.model_dump(include={"method", "density", "match_norm", "compat"}, exclude_defaults=True),
+            **self.options.model_dump(include={"method", "match_norm", "compat", *PARAMETERS}, exclude_defaults=True),
             "rank": rank_text(self.options.rank, self.request),
         }
         inputs = with_base(self.terms.inputs, self.options.dora, self.request.paths)
         return Draft(options, inputs, self.make, family=self.terms.family)
+
+    def _check_count(self) -> None:
+        if any("-" in (spec.epoch or "") for spec in self.terms.specs):
+            return  # how many files a range of epochs is shows when the run is there
+        try:
+            find_method(self.options.method).check_count(len(self.terms.specs))
+        except MergeStringError as error:
+            raise self.request.error("terms", message=str(error)) from error
 
     def method(self) -> MergeMethod:
         """What is made of the terms."""
         from loratools.ops.merging.method import MergeMethod
 
         options = self.options
-        return MergeMethod(options.method, options.density, options.match_norm, options.compat)
+        return MergeMethod(options.method, match_norm=options.match_norm, compat=options.compat, **options.numbers)
 
     def opened(self) -> list[Term]:
         """The terms with their files opened, ready to be merged; the steps that they need must have run."""

@@ -46,6 +46,8 @@ class Tune(TermOptions):
         None, description="of the search: 1, [1, 2] or 1-4; the report has others; as many as it needs if left out"
     )
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
+    lowest: float = Field(0.0, description="least block weight that is tried; below 0 a block is turned round")
+    highest: float = Field(1.4, description="greatest block weight that is tried")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     quick: bool = Field(False, description="a third of the pictures")
     then: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
@@ -110,6 +112,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, sorted_symptoms
     from loratools.tune.problem.then import read_ways
+    from loratools.tune.problem.weight_range import WeightRange
 
     with _at(request, "measure"):
         measures = parse_measures(options.measure)
@@ -126,6 +129,8 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
         size = parse_size(options.size) if options.size else None
     if size is not None:
         check_size(size, request, "size")
+    with _at(request, "lowest" if options.lowest else "highest"):
+        weights = WeightRange(options.lowest, options.highest)
     with _at(request, "then"):
         ways = read_ways(options.then)
     with _at(request, "symptom"):
@@ -143,6 +148,7 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
             None,
             options.batch_size,
             ways,
+            weights,
         )
 
 

@@ -1,0 +1,1 @@
+"""One file of data for each model family of blocks: its constant ``FAMILY``, found by known_families."""

@@ -1,0 +1,1 @@
+"""Families that make pictures, one file each."""

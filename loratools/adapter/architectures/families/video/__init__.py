@@ -1,0 +1,1 @@
+"""Families that make films, and their siblings, one file each."""

@@ -1,0 +1,263 @@
+"""The log of bulk edits: which operation met which pictures, and what captions were before, so that it can be undone.
+
+``.dataset/operations.jsonl`` has a line an entry; ``.dataset/operations/ID.json.gz`` has what it changed. An entry is
+written before its captions are, so that even a half of it can be taken back.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from loratools.dataset.edits.operations import AnyOperation, operation_from_json, operation_json
+from loratools.dataset.edits.subject import TagCounts
+from loratools.errors import DatasetError, OptionError
+from loratools.files import write_bytes, write_text
+
+LOG: Final = "operations.jsonl"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An operation with its filter; an empty one lets every picture through."""
+
+    operation: AnyOperation
+    where: str = ""
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return operation_json(self.operation) | ({"where": self.where} if self.where else {})
+
+    def text(self) -> str:
+        """For a person: ``remove signature, watermark where face focus``."""
+        value = operation_json(self.operation)
+        rules = value.pop("rules", {})
+        words = [name for name, item in rules.items() if item is True]
+        words += [f"{len(rules['core'])} core tags"] if rules.get("core") else []
+        words += [f"{len(rules['implications'])} implications"] if rules.get("implications") else []
+        kind = value.pop("kind")
+        parts = [_listed(value.pop("tags", ())), *words]
+        parts += [f"{'by' if name == 'by' else name} {_listed(item)}" for name, item in value.items()]
+        where = f" where {self.where}" if self.where else ""
+        return f"{kind} {' '.join(part for part in parts if part)}{where}".strip()
+
+
+def edit_from_json(value: Any) -> Edit:
+    """The edit that :meth:`Edit.json` wrote.
+
+    Raises:
+        OptionError: if it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{value!r} is no edit; write {{kind: remove, tags: [signature]}}")
+    where = value.get("where", "")
+    if not isinstance(where, str):
+        raise OptionError(f"'where' is {where!r}; write a filter such as 'face_focus and not smile'")
+    return Edit(operation_from_json({name: item for name, item in value.items() if name != "where"}), where)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log.
+
+    Attributes:
+        edit: what was done; None for an undo or a replay.
+        undoes: the entry that was taken back; 0 for none.
+        replays: the entries whose edits were done on further pictures.
+        tagged_by: what wrote tags of its own: a tagger, whose captions may be written again.
+        changed: how many captions it changed.
+    """
+
+    id: int
+    at: str
+    edit: Edit | None = None
+    undoes: int = 0
+    replays: tuple[int, ...] = ()
+    changed: int = 0
+    tagged_by: str = ""
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        value: dict[str, Any] = {"id": self.id, "at": self.at, "changed": self.changed}
+        value |= {"edit": self.edit.json()} if self.edit else {}
+        value |= {"undoes": self.undoes} if self.undoes else {}
+        value |= {"tagged_by": self.tagged_by} if self.tagged_by else {}
+        return value | ({"replays": list(self.replays)} if self.replays else {})
+
+    def text(self) -> str:
+        """For a person."""
+        if self.edit is not None:
+            return self.edit.text()
+        if self.tagged_by:
+            return f"tag by {self.tagged_by}"
+        return f"undo of {self.undoes}" if self.undoes else f"replay of {_listed(map(str, self.replays))}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What an entry met and changed.
+
+    Attributes:
+        seen: :func:`stable_name` of every picture that it looked at.
+        before, after: captions of those that it changed, by stable name.
+        lost: tags that left the caption, as JSON, so that their category, score and source come back too.
+        raw: the caption file's own text where it is spelled otherwise than ``before``; None where there was no file.
+        counts: the tags' counts at the time, which a share in the filter was of.
+    """
+
+    seen: frozenset[str]
+    before: Mapping[str, str] = field(default_factory=dict)
+    after: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, list[Any]] = field(default_factory=dict)
+    raw: Mapping[str, str | None] = field(default_factory=dict)
+    counts: TagCounts | None = None
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values."""
+        counts = None if self.counts is None else [self.counts.pictures, dict(self.counts.counts)]
+        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "lost", "raw")}
+        return {"seen": sorted(self.seen), **maps, "counts": counts}
+
+
+class OperationLog:
+    """The log of one dataset folder.
+
+    Args:
+        record_folder: the folder's ``.dataset``.
+    """
+
+    def __init__(self, record_folder: Path) -> None:
+        self.path = record_folder / LOG
+        self._snapshots = record_folder / "operations"
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first.
+
+        Raises:
+            DatasetError: naming the line that cannot be read.
+        """
+        return read_log(self.path) if self.path.exists() else []
+
+    def active(self) -> list[Entry]:
+        """The edits that hold: not undone."""
+        entries = self.entries()
+        undone = {entry.undoes for entry in entries if entry.undoes}
+        return [entry for entry in entries if entry.edit is not None and entry.id not in undone]
+
+    def last(self) -> Entry | None:
+        """The entry that an undo takes back: the last edit or replay that is not undone."""
+        entries = self.entries()
+        undone = {entry.undoes for entry in entries}
+        open_ = [entry for entry in entries if not entry.undoes and entry.id not in undone]
+        return open_[-1] if open_ else None
+
+    def append(self, snapshot: Snapshot | None, **values: Any) -> Entry:
+        """Write an entry: first what it changes, then its line."""
+        entries = self.entries()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        entry = Entry(id=entries[-1].id + 1 if entries else 1, at=now, **values)
+        if snapshot is not None:
+            text = json.dumps(snapshot.json(), ensure_ascii=False)
+            write_bytes(self._snapshot(entry.id), gzip.compress(text.encode("utf-8", "replace"), 1, mtime=0))
+        lines = [json.dumps(each.json(), ensure_ascii=False) for each in (*entries, entry)]
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
+        return entry
+
+    def snapshot(self, entry_id: int) -> Snapshot:
+        """What an entry changed.
+
+        Raises:
+            DatasetError: if its file is gone or damaged.
+        """
+        path = self._snapshot(entry_id)
+        try:
+            value = json.loads(gzip.decompress(path.read_bytes()))
+            counts = value["counts"] and TagCounts(*value["counts"])
+            return Snapshot(
+                frozenset(value["seen"]), value["before"], value["after"], value["lost"], value["raw"], counts
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(
+                f"{path}, which holds the captions before edit {entry_id}, cannot be read ({error})"
+            ) from error
+
+    def seen(self, entry_id: int) -> frozenset[str]:
+        """Every picture that an edit has met, in the first place or in a replay that was not undone."""
+        entries = self.entries()
+        undone = {entry.undoes for entry in entries}
+        replays = [entry.id for entry in entries if entry_id in entry.replays and entry.id not in undone]
+        return frozenset().union(*(self.snapshot(each).seen for each in (entry_id, *replays)))
+
+    def left_by_tagging(self) -> dict[str, str]:
+        """The caption that a tagger and the edits after it left of each picture, by stable name: whoever finds it there
+        knows that nobody else wrote it."""
+        entries = self.entries()
+        undone = {entry.undoes for entry in entries}
+        left: dict[str, str] = {}
+        for entry in entries:
+            if entry.undoes or entry.id in undone:
+                continue
+            snapshot = self.snapshot(entry.id)
+            for name, after in snapshot.after.items():
+                if entry.tagged_by or left.get(name) == snapshot.before[name]:
+                    left[name] = after
+                else:
+                    left.pop(name, None)
+        return left
+
+    def _snapshot(self, entry_id: int) -> Path:
+        return self._snapshots / f"{entry_id:04d}.json.gz"
+
+
+def read_log(path: Path) -> list[Entry]:
+    """The entries of a log's file, oldest first.
+
+    Raises:
+        DatasetError: naming the line that cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"the log of edits {path} cannot be read ({error})") from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(_entry(json.loads(line)))
+        except (ValueError, KeyError, TypeError, OptionError) as error:
+            raise DatasetError(f"{path}, line {number} is no edit ({error}); mend the line, or take it out") from error
+    return entries
+
+
+def edits_in(path: Path) -> list[Edit]:
+    """The edits of a log's file that hold, in order, to be done on other pictures.
+
+    Raises:
+        DatasetError: naming the line that cannot be read.
+    """
+    entries = read_log(path)
+    undone = {entry.undoes for entry in entries}
+    return [entry.edit for entry in entries if entry.edit is not None and entry.id not in undone]
+
+
+def _entry(value: Any) -> Entry:
+    edit = None if "edit" not in value else edit_from_json(value["edit"])
+    return Entry(
+        int(value["id"]),
+        str(value["at"]),
+        edit,
+        int(value.get("undoes", 0)),
+        tuple(value.get("replays", ())),
+        int(value["changed"]),
+        str(value.get("tagged_by", "")),
+    )
+
+
+def _listed(value: Any) -> str:
+    return (
+        value if isinstance(value, str) else ", ".join(map(str, value)) if isinstance(value, Iterable) else str(value)
+    )
