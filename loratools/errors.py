@@ -41,7 +41,7 @@ line spells it as its flag.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -209,11 +209,22 @@ class StudioError(LoratoolsError):
     Attributes:
         status: of HTTP, 400 where the request is wrong.
         remedy: what to do about it, as a sentence's end; None where the message says it.
+        key: by which the page finds the same words in another language; empty where it has none.
+        values: what stands in the message's places.
     """
 
-    def __init__(self, message: str, *, status: int = 400, remedy: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        remedy: str | None = None,
+        key: str = "",
+        values: Mapping[str, str | int | float] | None = None,
+    ) -> None:
         super().__init__(message if remedy is None else f"{message}; {remedy}")
         self.short, self.status, self.remedy = message, status, remedy
+        self.key, self.values = key, dict(values or {})
 
 
 class PocketError(LoratoolsError):
