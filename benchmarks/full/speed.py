@@ -28,12 +28,14 @@ FUSED = {"weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0.0, *
 SD15: tuple[tuple[str, dict[str, Any]], ...] = (
     ("AdamW, fp32 weights, graph", {"graph": "on"}),
     ("AdamW, fp32 weights, eager", {}),
-    ("AdamW, bf16 weights, in backward, graph",
-     {"graph": "on", "weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0.0}),
+    (
+        "AdamW, bf16 weights, in backward, graph",
+        {"graph": "on", "weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0.0},
+    ),
     ("AdamW8bit, fp32 weights", {"optimizer": "AdamW8bit"}),
     ("Adafactor, bf16 weights, in backward", {**FUSED, "graph": "auto"}),
     ("Adafactor, bf16 weights, in backward, checkpointing", {**FUSED, "graph": "auto", "gradient_checkpointing": True}),
-)  # fmt: skip
+)
 
 
 class FullBench(Bench):
@@ -90,9 +92,16 @@ def part_peer(options: Options, rows: Rows) -> None:
 def part_peer_sdxl(options: Options, rows: Rows) -> None:
     """sd-scripts' sdxl_train.py on SDXL at 1024: its own recipe for 24 GB."""
     more = [
-        "--optimizer_type=Adafactor", "--optimizer_args", "scale_parameter=False", "relative_step=False",
-        "warmup_init=False", "--fused_backward_pass", "--full_bf16", "--max_grad_norm=0", "--no_half_vae",
-    ]  # fmt: skip
+        "--optimizer_type=Adafactor",
+        "--optimizer_args",
+        "scale_parameter=False",
+        "relative_step=False",
+        "warmup_init=False",
+        "--fused_backward_pass",
+        "--full_bf16",
+        "--max_grad_norm=0",
+        "--no_half_vae",
+    ]
     size = 64 if options.tiny else 1024
     for name, checkpointing in ((" with checkpointing", ["--gradient_checkpointing"]), ("", [])):
         _peer(options, rows, "sdxl_train", options.sdxl, size, 1, [*more, *checkpointing], name)
@@ -108,19 +117,35 @@ def _peer(
     result.unlink(missing_ok=True)
     steps = options.steps // (2 if "sdxl" in module else 1)
     arguments = [
-        f"--pretrained_model_name_or_path={base}", f"--tokenizer_cache_dir={options.work / 'tokenizers'}",
-        f"--train_data_dir={images}", f"--output_dir={options.work / 'peer-out'}", "--output_name=peer",
-        f"--resolution={size}", f"--train_batch_size={batch}", f"--max_train_steps={steps}", "--learning_rate=1e-6",
-        f"--mixed_precision={'no' if options.tiny else 'bf16'}", "--sdpa", "--cache_latents", "--seed=1",
-        "--caption_extension=.txt", "--max_data_loader_n_workers=2", "--persistent_data_loader_workers",
-        "--save_model_as=safetensors", "--lr_scheduler=constant", *more,
-    ]  # fmt: skip
+        f"--pretrained_model_name_or_path={base}",
+        f"--tokenizer_cache_dir={options.work / 'tokenizers'}",
+        f"--train_data_dir={images}",
+        f"--output_dir={options.work / 'peer-out'}",
+        "--output_name=peer",
+        f"--resolution={size}",
+        f"--train_batch_size={batch}",
+        f"--max_train_steps={steps}",
+        "--learning_rate=1e-6",
+        f"--mixed_precision={'no' if options.tiny else 'bf16'}",
+        "--sdpa",
+        "--cache_latents",
+        "--seed=1",
+        "--caption_extension=.txt",
+        "--max_data_loader_n_workers=2",
+        "--persistent_data_loader_workers",
+        "--save_model_as=safetensors",
+        "--lr_scheduler=constant",
+        *more,
+    ]
     with log.open("w") as stream:
         code = subprocess.run(
             [sys.executable, SCRIPT, options.sd_scripts, result, module, *arguments],
-            cwd=options.sd_scripts, stdout=stream, stderr=subprocess.STDOUT, check=False,
+            cwd=options.sd_scripts,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
             timeout=options.peer_timeout,
-        ).returncode  # fmt: skip
+        ).returncode
     measured: dict[str, Any] = json.loads(result.read_text()) if result.exists() else {"times": [], "peak": 0}
     gaps = [late - early for early, late in zip(measured["times"], measured["times"][1:], strict=False)]
     title = f"sd-scripts {module}, {more[0].partition('=')[2]}{name}"
@@ -128,5 +153,11 @@ def _peer(
         rows.add(f"{title} failed", batch=batch, code=code, log=log.read_text()[-1500:])
         return
     steady = statistics.median(gaps[len(gaps) // 2 :])
-    rows.add(title, batch=batch, s_per_step=steady, images_per_s=batch / steady, peak_gib=measured["peak"] / GIB,
-             steps=len(gaps) + 1)  # fmt: skip
+    rows.add(
+        title,
+        batch=batch,
+        s_per_step=steady,
+        images_per_s=batch / steady,
+        peak_gib=measured["peak"] / GIB,
+        steps=len(gaps) + 1,
+    )
