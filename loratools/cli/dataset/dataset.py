@@ -8,6 +8,7 @@ from loratools.cli.app import Group
 from loratools.cli.dataset.edit import edit
 from loratools.cli.dataset.import_sidecars import import_
 from loratools.cli.dataset.look import look
+from loratools.cli.dataset.prepare import prepare
 from loratools.cli.dataset.tag import tag
 
 
@@ -24,6 +25,6 @@ def command() -> None:
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, tag, edit)
+_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, prepare, tag, edit)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)
