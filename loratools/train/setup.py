@@ -170,6 +170,12 @@ def plan_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
     network = setup_network(config, base)
     if not machine.packages:
         setup_ema(config, network, build_optimizer(config, parameter_groups(network, config)))
+    if config.prior is not None:
+        notes = (
+            *notes,
+            f"prior: {config.prior.count} pictures are drawn by the base before the first step, and an epoch "
+            "then shows as many of them as of yours, so that it has about twice the steps that are said here",
+        )
     computed = machine.precision.compute.itemsize
     report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *of_samples))
     return replace(report, warnings=(*machine.warnings, *report.warnings))
