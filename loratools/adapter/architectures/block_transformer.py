@@ -113,11 +113,14 @@ class InDiffusers:
         model: the class of the network.
         config: what its constructor is given for the network that the declaration describes at its first sizes.
         loader: the mixin of pipelines that reads LoRA files for it; empty where there is none.
+        converter: the function of ``diffusers.loaders.single_file_utils`` that turns the original network's checkpoint
+            into one of the class; empty where there is none, or where both have the same names.
     """
 
     model: str
     config: Mapping[str, object] = field(default_factory=dict)
     loader: str = ""
+    converter: str = ""
 
 
 @dataclass(frozen=True)
