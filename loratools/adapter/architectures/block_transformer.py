@@ -55,6 +55,11 @@ class Weight:
         """Diffusers' paths of its modules."""
         return tuple(self.names.split())
 
+    @property
+    def scaled(self) -> bool:
+        """Whether both its rows and its columns grow with the network's widths."""
+        return all(any(letter.isalpha() for letter in term) for term in self.shape.split()[:2])
+
     def fused(self, before: str) -> FusedWeight:
         """Its modules, whose names begin with ``before``, and how its rows are cut into theirs."""
         split: Split = self.split or ("shares" if self.shares else "equal" if len(self.parts) > 1 else "whole")
@@ -233,8 +238,8 @@ def fits(found: Sequence[tuple[Weight, FusedWeight, Shape]], sizes: Sequence[Siz
         found: for each stem of a file, the declared weight that holds its modules, the modules that the stem itself
             holds (all of them, or one), and the shape of its difference.
     """
-    wide = any(min(shape[:2], default=0) >= SMALLEST_REAL_WIDTH for _, _, shape in found if len(shape) > 1)
-    if wide:
+    scaled = [shape for weight, _, shape in found if len(shape) > 1 and weight.scaled]
+    if any(min(shape[:2]) >= SMALLEST_REAL_WIDTH for shape in scaled):
         return any(_agree(found, dict(known), fixed=True) for known in sizes)
     return _agree(found, {}, fixed=False)
 
