@@ -6,6 +6,7 @@ A program that runs loratools as a process of its own reads how far it is in a f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -63,10 +64,10 @@ def _reporting(bar: type[Any], file: str) -> type[Any]:
     """A kind of bar that writes what it would display to ``file``."""
 
     class Reporting(bar):  # type: ignore[misc]
-        """What is displayed goes to a file."""
+        """What is displayed goes to a file; ``seconds_left`` of it, where that is known better than by the rate."""
 
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-            report(file, self.format_dict)
+            report(file, {**self.format_dict, "left": getattr(self, "seconds_left", None)})
             return True
 
     return Reporting
@@ -76,13 +77,13 @@ def report(file: str, facts: dict[str, Any]) -> None:
     """Replace ``file`` by how far a bar is; where it cannot be written, or is being read on Windows, nothing happens.
 
     Args:
-        facts: a bar's ``format_dict``.
+        facts: a bar's ``format_dict``, and ``left`` where the seconds are known that it will take.
     """
     done, total, rate = facts["n"], facts["total"], facts["rate"]
     if rate is None and facts["elapsed"] and done > facts.get("initial", 0):
         rate = (done - facts.get("initial", 0)) / facts["elapsed"]
     what = (facts["prefix"] or "").strip().removesuffix(":")
-    left = (total - done) / rate if total and rate else None
+    left = facts.get("left") or ((total - done) / rate if total and rate else None)
     text = json.dumps({"done": done, "total": total, "unit": facts["unit"], "what": what, "left": left})
     part = f"{file}.part"
     try:
@@ -91,3 +92,21 @@ def report(file: str, facts: dict[str, Any]) -> None:
         os.replace(part, file)
     except OSError:
         return
+
+
+@contextlib.contextmanager
+def shown_progress(what: str, unit: str) -> Iterator[OnProgress]:
+    """A bar for a work that reports by :data:`OnProgress`; it appears with the first report."""
+    bars: list[Any] = []
+
+    def on_progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm_bar(total=total, desc=what, unit=unit, leave=False))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield on_progress
+    finally:
+        for bar in bars:
+            bar.close()

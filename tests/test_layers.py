@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "version", "errors", "progress", "module_path", "files", "digests", "launch", "dtypes", "yamlio", "validation",
-    "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview", "tune",
-    "recipe", "library", "studio", "cli",
+    "version", "errors", "progress", "module_path", "files", "digests", "line_program", "launch", "dtypes", "yamlio",
+    "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview",
+    "tune", "recipe", "library", "studio", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 # inside a room, floor by floor; the folders and files of one floor do not import one another
@@ -27,16 +27,17 @@ FLOORS: dict[str, list[str]] = {
     "launch": ["rank", "launcher job", "elastic worker jobs"],
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
-        "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
-        "subtract resize extract convert",
+        "text_table randomized_svd extract_parts", "report batch", "merging", "analysis style_removal",
+        "subtract resize extract convert edit_header",
     ],
     "dataset": [
         "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
-        "caption_files walk", "scan", "tags", "sidecars similar detect", "tagging edits", "look", "prepare", "balance",
+        "caption_files walk", "scan", "tags", "facts sidecars", "similar detect", "edits", "tagging", "balance",
+        "look", "prepare",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching fused", "compiled", "infotext generate",
+        "sampling patching fused", "compiled pipelines", "any_base infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
@@ -58,13 +59,14 @@ FLOORS: dict[str, list[str]] = {
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo", "tune_merge",
     ],
-    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
+    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes", "batches"],
     "studio": [
         "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
         "app", "serve",
     ],
     "cli": [
-        "commands", "app", "options", "launched recipe_output", "lora recipe pictures training dataset blocks studio",
+        "commands", "app", "options", "launched recipe_output each",
+        "lora recipe pictures training dataset blocks studio",
     ],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room

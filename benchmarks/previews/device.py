@@ -19,6 +19,7 @@ from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, content_keys_of
+from loratools.preview.render.drawer import render_jobs
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import need
 from loratools.preview.render.picture_store import PictureStore
@@ -60,7 +61,7 @@ def peak_of(bench: Bench, options: EngineOptions, stacks: Sequence[Stack], name:
         torch.cuda.reset_peak_memory_stats()
     said: list[str] = []
     with Engine(bench.base, options, say=said.append) as engine:
-        engine.render(jobs(bench, stacks, [PROMPT], [1]), PictureStore(bench.work / name))
+        render_jobs(engine, jobs(bench, stacks, [PROMPT], [1]), PictureStore(bench.work / name))
     peak = torch.cuda.max_memory_reserved() if cuda else 0
     if cuda:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -193,6 +194,6 @@ def alternate(bench: Bench, engine: Engine, stacks: Sequence[Stack], name: str) 
         store = PictureStore(bench.work / name)
         bench.sync()
         start = time.perf_counter()
-        engine.render(own, store)
+        render_jobs(engine, own, store)
         spent.append(time.perf_counter() - start)
     return float(np.median(spent[2:]))

@@ -17,6 +17,7 @@ from benchmarks.previews.random_models import stacks_on, xl_base
 from loratools.base.load import load_base
 from loratools.base.model import Base
 from loratools.preview.plan.jobs import GridJob, Stack
+from loratools.preview.render.drawer import render_jobs
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.options import EngineOptions
@@ -74,7 +75,7 @@ def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
 
     with _parked(base), _cap(bench, gib):
         with Engine(base, EngineOptions(compiled=False), say=said.append) as engine:
-            engine.render(made, PictureStore(bench.work / f"cap-{gib}-{base.name}"), on_done=came)
+            render_jobs(engine, made, PictureStore(bench.work / f"cap-{gib}-{base.name}"), on_done=came)
         peak = torch.cuda.max_memory_reserved() if bench.device.type == "cuda" else 0
     text, whole = f"{name} under {gib} GiB", peak + _CONTEXT
     note = " | ".join([f"steady {steady(at):.3g}", *said])
@@ -141,7 +142,7 @@ def _drawn(bench: Bench, base: Base, key: str, names: Sequence[str]) -> dict[str
             file = replace(job.file, key=f"{name} {job.file.key}", made={"key": f"{name} {job.file.key}"})
             made.append(GridJob(job.stack, job.prompt, job.seed, settings, file))
     with Engine(base, EngineOptions(compiled=False)) as engine:
-        engine.render(made, PictureStore(bench.work / f"samplers-{key}"))
+        render_jobs(engine, made, PictureStore(bench.work / f"samplers-{key}"))
     shown = [np.asarray(Image.open(job.file.path)).astype(float) for job in made]
     return {name: np.stack(shown[2 * n : 2 * n + 2]) for n, name in enumerate(names)}
 

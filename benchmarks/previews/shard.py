@@ -16,6 +16,7 @@ from benchmarks.previews.bench import PROMPTS, ROOT, TINY, Bench, Figure, Figure
 from loratools.launch import Rank
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.render.claims import FileClaims
+from loratools.preview.render.drawer import render_jobs
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import PictureStore
 
@@ -82,7 +83,7 @@ def work_shard(bench: Bench, out: Path) -> None:
     with Engine(bench.base) as engine:
         own = bench.work / f"{out.name}-warm-{rank.rank}"
         warm = stacks_of(rows[:2], [1.5])  # of no picture in the grid; their batch is as wide as the grid's
-        engine.render(jobs(bench, warm, PROMPTS, [1], own.name), PictureStore(own))
+        render_jobs(engine, jobs(bench, warm, PROMPTS, [1], own.name), PictureStore(own))
         (out / f"ready-{rank.rank}").touch()
         while len(list(out.glob("ready-*"))) < rank.world:
             time.sleep(0.01)
@@ -92,7 +93,9 @@ def work_shard(bench: Bench, out: Path) -> None:
             if count:
                 at.append((time.time() - start, count + (at[-1][1] if at else 0)))
 
-        rendered = engine.render(all_jobs, PictureStore(out), on_done=note, claims=FileClaims(out, rank, pause=0.05))
+        rendered = render_jobs(
+            engine, all_jobs, PictureStore(out), on_done=note, claims=FileClaims(out, rank, pause=0.05)
+        )
         end = time.time()
     record = {"start": start, "end": end, "rendered": rendered, "at": at}
     (out / f"done-{rank.rank}.json").write_text(json.dumps(record))

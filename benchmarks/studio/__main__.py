@@ -17,6 +17,7 @@ import torch
 
 from benchmarks import results_page
 from benchmarks.previews.bench import Figures, machine
+from loratools.base.load import pick_device
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
 _HEAD = "# Studio\n\nWritten by `python -m benchmarks.studio`; see it for what each part does."
@@ -45,7 +46,7 @@ def main() -> None:
         print("\n".join(f"{name}: {_about(part_of(name))}" for name in PARTS))
         return
     for name in given.parts.split(","):
-        run(name, torch.device(given.device), given.out, tiny=given.tiny)
+        run(name, pick_device(given.device), given.out, tiny=given.tiny)
 
 
 def part_of(name: str) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -16,7 +17,7 @@ from loratools.errors import BaseModelError, did_you_mean
 POCKET = "pocket"  # the name of the base inside this package
 SINGLE_FILES = (".safetensors", ".ckpt")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# the parts of a Diffusers folder that loading reads
+# the parts of Stable Diffusion's Diffusers folders that loading reads
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
@@ -53,11 +54,21 @@ class BaseLocation:
             return file_digest(self.path)
         total = hashlib.sha256()
         files = [self.path / "model_index.json"]
-        for part in _PARTS:
+        for part in self._parts():
             files += [f for f in (self.path / part).glob("*") if f.is_file() and not f.name.startswith(".")]
         for file in sorted(files, key=lambda f: f.relative_to(self.path).as_posix()):
             total.update(f"{file.relative_to(self.path).as_posix()}\0{file_digest(file)}\n".encode())
         return total.hexdigest()
+
+    def _parts(self) -> tuple[str, ...]:
+        """The folders that loading reads: Stable Diffusion's, or for other families those that the index names."""
+        if (self.path / "unet").is_dir():
+            return _PARTS
+        try:
+            index = json.loads((self.path / "model_index.json").read_text(encoding="utf-8"))
+        except ValueError:
+            return _PARTS  # loading says what is wrong with it
+        return tuple(name for name, own in index.items() if isinstance(own, list) and (self.path / name).is_dir())
 
 
 def base_path(name: str | Path) -> Path:

@@ -44,7 +44,7 @@ def load_base(
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
     """
     target = pick_device(device)
-    torch_dtype = _dtype(dtype, target)
+    torch_dtype = pick_dtype(dtype, target)
     location = locate_base(name, offline=offline)
     home = torch.device("cpu") if parked else target
     with ThreadPoolExecutor(1) as pool:  # hashing gigabytes takes as long as reading them
@@ -98,9 +98,14 @@ def _gpu_of(rank: Rank) -> str | None:
     return f"cuda:{rank.local % count}" if count else None
 
 
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
+def pick_dtype(name: str | None, device: torch.device, *, half: str = "fp16") -> torch.dtype:
+    """``fp32``, ``fp16`` or ``bf16`` as torch has them; None is fp32 on a CPU and ``half`` elsewhere.
+
+    Raises:
+        BaseModelError: for another name.
+    """
     if name is None:
-        return torch.float32 if device.type == "cpu" else torch.float16
+        return torch.float32 if device.type == "cpu" else torch_dtype(half)
     if name not in DTYPE_NAMES:
         raise BaseModelError(f"'{name}' is not a dtype{did_you_mean(name, DTYPE_NAMES)}; use fp32, fp16 or bf16")
     return torch_dtype(name)
@@ -190,6 +195,11 @@ def _vae_dtype(folder: Path, dtype: torch.dtype) -> torch.dtype:
 
 def _check_index(path: Path) -> None:
     index = read_json(path / "model_index.json")
+    if "unet" not in index and isinstance(index.get("transformer"), list):
+        raise BaseModelError(
+            f"{path} is a {index.get('_class_name', 'pipeline')}: grids, block effects and `blocks tune` draw with it; "
+            "all else, such as training, needs SD 1.x, SD 2.x or SDXL"
+        )
     kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
     for part, kind in kinds.items():
         entry = index.get(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from loratools.errors import BaseModelError, FormatError
 CONFIGS = Path(__file__).parent / "configs"
 VAE = "first_stage_model."
 _CROSS = UNET + "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
+_BLOCK = re.compile(
+    r"(?:^|\.)(?:\w*_blocks|blocks|layers)\.\d+\."
+)  # of a transformer, as trainers and Diffusers name it
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 
 
@@ -65,6 +69,11 @@ def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         return
     if any(_is_lora_key(name) for name in shapes):
         raise BaseModelError(f"{path} is a LoRA, not a base model; give the checkpoint that it was trained on")
+    if not any(name.startswith(f"{UNET}input_blocks.") for name in shapes) and any(map(_BLOCK.search, shapes)):
+        raise BaseModelError(
+            f"{path} is a diffusion transformer in a single file, which SD 1.x, 2.x and SDXL alone are read from; give "
+            "that model's Diffusers folder, the one with model_index.json"
+        )
     if len(missing) == len(parts):
         raise BaseModelError(
             f"{path} is not a Stable Diffusion checkpoint (SD 1.x, 2.x or SDXL); give one, or a Diffusers folder"

@@ -7,6 +7,7 @@ layouts, so weights are matched by their names without it and loaded under the n
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from loratools.errors import BaseModelError
 
 MERGES = Path(__file__).parent / "configs" / "clip_merges.txt"
 _LEVEL = "text_model."
+_WRAPPED = re.compile(r"^(?:model\.)?(?:language_model\.)?(?:model\.)?(?=(?:layers|embed_tokens|norm)(?:\.|$))")
 
 
 def flat(name: str) -> str:
@@ -28,6 +30,14 @@ def flat(name: str) -> str:
 def canonical(name: str) -> str:
     """The name with ``text_model.`` in front, as LoRA files and older tools have it; the projection stays outside."""
     return name if name.startswith((_LEVEL, "text_projection")) else _LEVEL + name
+
+
+def canonical_in(model: Any, name: str) -> str:
+    """The canonical name of a text encoder's module: CLIP's as :func:`canonical`; a language model's without what
+    stands before its layers, which differs by what the model is wrapped in; all others', such as T5's, as it is."""
+    if type(model).__name__.startswith("CLIP"):
+        return canonical(name)
+    return _WRAPPED.sub("", name)
 
 
 def build_text_encoder(config_folder: Path, state: Mapping[str, torch.Tensor], dtype: torch.dtype, source: str) -> Any:

@@ -73,12 +73,18 @@ def is_grey(path: Path) -> bool:
     Raises:
         DatasetError: if the file cannot be decoded.
     """
-    image = _opened(path)
+    return has_no_color(_opened(path))
+
+
+def has_no_color(image: Image.Image) -> bool:
+    """Whether an image has no colour, but for one pixel in a hundred."""
     if image.mode in ("1", "L", "LA"):
         return True
+    image = image.copy()
     image.thumbnail((256, 256))
-    values = np.asarray(on_white(image)).astype(np.int16)
-    return bool(np.percentile(values.max(axis=-1) - values.min(axis=-1), 99) <= _GREY)
+    red, green, blue = (np.asarray(channel) for channel in on_white(image).split())
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return bool(np.percentile(highest - lowest, 99) <= _GREY)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -88,6 +94,15 @@ def open_image(path: Path) -> Image.Image:
         DatasetError: if the file cannot be decoded, or its values do not tell what is white.
     """
     return on_white(_opened(path))
+
+
+def open_upright(path: Path) -> Image.Image:
+    """The picture in its own mode, with alpha where it has some; EXIF rotation is applied, and a channel has 8 bits.
+
+    Raises:
+        DatasetError: if the file cannot be decoded, or its values do not tell what is white.
+    """
+    return _opened(path)
 
 
 def open_mask(path: Path, mask: Path | None, *, alpha: bool) -> Image.Image | None:

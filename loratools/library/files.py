@@ -112,20 +112,24 @@ def inspect(file: StrPath, *, brief: bool = False, allow_unknown: bool = False, 
 def analyze(
     file: StrPath,
     other: StrPath | None = None,
-    *,
+    *more: StrPath,
     base: StrPath | None = None,
     allow_unknown: bool = False,
     drop: OneOrMore = (),
 ) -> Analysis:
-    """Where a LoRA's strength lies, block by block: norm, share and effective rank; of two, how alike they are.
+    """Where a LoRA's strength lies, block by block: norm, share and effective rank; of two, how alike they are; of two
+    and more, what they do to one another when they are added.
 
     Args:
+        more: further files.
         base, allow_unknown, drop: as for :func:`read`.
     Returns:
-        ``blocks`` of each file, ``likeness`` of the two, ``text()`` for a person, and ``json()``.
+        ``blocks`` of each file, ``likeness`` of two, the ``conflict`` of two and more (shares that ``agree``,
+        ``cancel`` and are ``orthogonal``), ``text()`` for a person, and ``json()``.
     Raises:
-        FileError, FormatError, ShapeError: for a file that is no LoRA, or two that cannot be compared.
+        FileError, FormatError, ShapeError: for a file that is no LoRA, or ones that cannot be compared.
     """
     from loratools.ops.analysis.analyze import analyze as analyze_files
 
-    return analyze_files(file, other, base_weights(base), key_rules(allow_unknown, drop))
+    paths = [file, *(() if other is None else (other,)), *more]
+    return analyze_files(*paths, base=base_weights(base), keys=key_rules(allow_unknown, drop))

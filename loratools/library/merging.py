@@ -14,6 +14,7 @@ from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.files.key_layout import Style
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.files.save import state_dict
+from loratools.base.base_path import base_path
 from loratools.dtypes import Dtype
 from loratools.errors import MergeStringError
 from loratools.library.options import (
@@ -126,13 +127,16 @@ class MergedAdapter(Mapping[str, Delta]):
         )
 
     def write_into(self, checkpoint: StrPath, out: StrPath, *, force: bool = False) -> IntoReport:
-        """Write a copy of a base model's ``.safetensors`` checkpoint that the merge is added to, at its full rank.
+        """Write a copy of a base model that the merge is added to, at its full rank, as one ``.safetensors`` file.
+
+        Args:
+            checkpoint: a ``.safetensors`` checkpoint, a Diffusers folder, or ``pocket``.
 
         Raises:
             BaseModelError: if ``checkpoint`` is none, or lacks a module.
             FileError: if ``out`` holds what something else wrote, and ``force`` is False.
         """
-        base = Path(checkpoint).expanduser()
+        base = base_path(Path(checkpoint).expanduser())
         source = self._method.result(self._terms) or combine(self._terms)
         made = into_provenance(self._terms, base, f"{self._owner()} into {base.name}", self._method)
         report = merge_into(source, base, lora_out(out), provenance=made, force=force)

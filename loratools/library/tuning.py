@@ -136,7 +136,7 @@ def tune(
             same call goes on. A result whose ``waiting`` is not empty asks for more, which may be left.
         LoratoolsError: of the kinds that ``merge`` and ``render_grid`` name.
     """
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.measures.request import MeasureRequest, parse_measures
     from loratools.preview.request.read_prompts import read_prompts
     from loratools.preview.request.request import SamplingRequest
@@ -162,7 +162,7 @@ def tune(
 
     opened = TermReading(lora_dirs, presets).terms(terms)
     return search(
-        load_base(str(base), device=device, dtype=None),
+        load_any_base(str(base), device=device, dtype=None),
         opened,
         request,
         Path(out),
@@ -203,7 +203,7 @@ def tune_further(
 
     from loratools.adapter.files.metadata import Provenance
     from loratools.adapter.header import read_header
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.tune.problem.then import read_ways
     from loratools.tune.tuning import OWNER
     from loratools.tune.tuning import tune as search
@@ -215,7 +215,7 @@ def tune_further(
             on_progress(progress.done, progress.total)
 
     return search(
-        load_base(str(base), device=device, dtype=None),
+        load_any_base(str(base), device=device, dtype=None),
         result.space.terms,
         replace(result.request, then=read_ways(several(then))),
         result.folder,

@@ -16,7 +16,7 @@ from loratools.measures.own_function import function_measure
 from loratools.measures.request import MARKED, MeasureRequest, check_symptom
 
 if TYPE_CHECKING:
-    from loratools.base.model import Base
+    from loratools.base.model import Base, LoadedBase
     from loratools.measures.probe.encoded import EncodedBatch
     from loratools.measures.probe.marked import Marked
     from loratools.measures.probe.marks import MarksMeasures, SecondProbe
@@ -39,7 +39,7 @@ class MeasureContext:
             leaves that away: obedience by the base falls with style, so that it compares vectors and not epochs.
     """
 
-    base: Base
+    base: LoadedBase
     symptoms: tuple[str, ...]
     base_pictures: Sequence[Shown]
     whole: Sequence[Shown]
@@ -120,7 +120,14 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
             building.targets.append(CommandMeasure(request.source, request.better))
     kinds = {request.kind for request in requests}
     kept = context.keeps and "judge" not in kinds
+    if kept and unet_base(context.base) is None:
+        kept = False
+        building.notes.append(
+            f"style and obedience: {context.base.name} has no UNet that sees them, so that nothing keeps them but what "
+            "you measure"
+        )
     if kept or kinds & MARKED or context.choices is not None:
+        check_base(requests, context.base)
         _by_base(requests, context, building, kept=kept)
     return MeasureSet(
         tuple(building.targets), tuple(building.kept), tuple(building.checks), "votes" in kinds, tuple(building.notes)
@@ -148,11 +155,28 @@ def check_measures(requests: Sequence[MeasureRequest], base: str) -> None:
         read_marked(requests)
 
 
+def check_base(requests: Sequence[MeasureRequest], base: LoadedBase) -> None:
+    """Raise MeasureError for what is measured by a base's UNet, where the base has none."""
+    seen = [request.kind for request in requests if request.kind in {*MARKED, "votes"}]
+    if seen and unet_base(base) is None:
+        raise MeasureError(
+            f"'{seen[0]}' reads pictures by the base's UNet, and {base.name} has none; name python=FILE:FUNCTION or "
+            "command=COMMAND"
+        )
+
+
+def unet_base(base: LoadedBase) -> Base | None:
+    """``base`` where it has a UNet, which sees pictures too; else None."""
+    from loratools.base.model import Base
+
+    return base if isinstance(base, Base) else None
+
+
 def _check_judge(base: str) -> None:
     if base != "pocket":
         raise MeasureError(
             f"the judge reads pictures of the pocket base alone, not of {base}; name another measure, such as "
-            "like=FOLDER with unlike=FOLDER"
+            "like=FOLDER with unlike=FOLDER (SD 1, SD 2, SDXL) or python=FILE:FUNCTION"
         )
 
 
@@ -179,9 +203,12 @@ def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, buildi
     from loratools.measures.probe.pairs import pair_measures, second_pair_probe
     from loratools.measures.probe.unet_features import NEAR, UNetFeatures
 
-    encode = picture_encoder(context.base)
-    describe = LastBatch(UNetFeatures(context.base, encode=encode))
-    outer = UNetFeatures(context.base, NEAR, encode, outer=True)
+    seeing = unet_base(context.base)
+    if seeing is None:
+        return
+    encode = picture_encoder(seeing)
+    describe = LastBatch(UNetFeatures(seeing, encode=encode))
+    outer = UNetFeatures(seeing, NEAR, encode, outer=True)
     base, whole, marked = context.base_pictures, context.whole, Marked()
     if any(request.kind in MARKED for request in requests):
         marked = read_marked(requests, context.marked)
@@ -191,7 +218,7 @@ def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, buildi
         building.add(pair_measures(context.choices, describe, base, whole), second)
     if kept:
         _keep_style(context, describe, marked, building)
-        _keep_obedience(context, encode, building)
+        _keep_obedience(seeing, context, encode, building)
 
 
 def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Marked, building: _Building) -> None:
@@ -225,6 +252,7 @@ def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Ma
 
 
 def _keep_obedience(
+    base: Base,
     context: MeasureContext,
     encode: Callable[[Sequence[Shown]], tuple[EncodedBatch, ...]],
     building: _Building,
@@ -232,6 +260,6 @@ def _keep_obedience(
     from loratools.measures.probe.obedience import Obedience
 
     if any(picture.prompt.strip() for picture in context.base_pictures):
-        building.kept.append(Obedience(context.base, encode))
+        building.kept.append(Obedience(base, encode))
     else:
         building.notes.append("obedience: the prompts are empty, so that there is nothing to obey")

@@ -14,32 +14,21 @@ from __future__ import annotations
 
 import json
 import math
-import queue
-import shlex
-import subprocess
-import sys
 import tempfile
-import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from loratools.errors import MeasureError
+from loratools.line_program import LineProgram, command_words
 from loratools.measures.estimate import Values
 from loratools.measures.measure import Better, Shown
 
 TIMEOUT = 120.0  # seconds that one answer may take; the first may load a model
 _AT_ONCE = 64  # pictures that wait as files at one time
-_END_IN = 5.0  # seconds that the program has to end in when its input has ended
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """In the place of a line: the program's output has ended."""
 
 
 class CommandMeasure:
@@ -55,7 +44,7 @@ class CommandMeasure:
             MeasureError: if the command cannot be split into words.
         """
         try:
-            self._words = _words(command)
+            self._words = command_words(command)
         except ValueError as error:
             raise MeasureError(f"the command '{command}' cannot be read ({error}); close its quotes") from error
         if not self._words:
@@ -63,7 +52,7 @@ class CommandMeasure:
         self.name = Path(self._words[-1] if len(self._words) > 1 else self._words[0]).stem or "command"
         self.better: Better = better
         self._command, self._timeout = command, timeout
-        self._program: _Program | None = None
+        self._program: LineProgram | None = None
 
     def __call__(self, pictures: Sequence[Shown]) -> Values:
         """Raises MeasureError if the program cannot be started, ends early, is too slow, or answers otherwise."""
@@ -81,7 +70,7 @@ class CommandMeasure:
 
     def _batch(self, pictures: Sequence[Shown], folder: Path, first: int) -> list[float]:
         if self._program is None:
-            self._program = _Program(self._words, self._command)
+            self._program = LineProgram(self._words, self._command, MeasureError)
             weakref.finalize(self, self._program.end)
         files = [folder / f"{first + number:06d}.png" for number in range(len(pictures))]
         for file, picture in zip(files, pictures, strict=True):
@@ -116,78 +105,6 @@ class CommandMeasure:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise MeasureError(f"'{self._command}' wrote {_shortened(line)}; it should write {{\"value\": a number}}")
         return float(value)
-
-
-class _Program:
-    """A running program; threads read and write, so that neither side waits for a full pipe."""
-
-    def __init__(self, words: Sequence[str], command: str) -> None:
-        self._command = command
-        try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
-            )
-        except OSError as error:
-            raise MeasureError(f"'{command}' cannot be started ({error.strerror or error})") from error
-        self._lines: queue.SimpleQueue[str | _Ended] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
-
-    def write(self, lines: Sequence[str]) -> None:
-        """Hand lines over; a program that has ended shows when its answer is asked for."""
-        text = "".join(f"{line}\n" for line in lines)
-        threading.Thread(target=_write, args=(self._process.stdin, text), daemon=True).start()
-
-    def line(self, timeout: float) -> str:
-        """The next line that is not blank."""
-        try:
-            while isinstance(line := self._lines.get(timeout=timeout), str):
-                if line.strip():
-                    return line
-        except queue.Empty:
-            raise MeasureError(
-                f"'{self._command}' gave no answer for {timeout:g} s; it should write a line for each picture and "
-                "flush its output"
-            ) from None
-        code = self._process.wait()
-        how = f"with exit code {code}" if code else "by itself"
-        raise MeasureError(
-            f"'{self._command}' ended {how} before it had answered for every picture; it should read lines until its "
-            "input ends"
-        )
-
-    def end(self) -> None:
-        """Close its input, and kill it if it does not end by that."""
-        try:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        except OSError:
-            self._process.kill()  # it does not read what was written to it
-        try:
-            self._process.wait(_END_IN)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def _read(stream: IO[str], lines: queue.SimpleQueue[str | _Ended]) -> None:
-    for line in stream:
-        lines.put(line)
-    stream.close()
-    lines.put(_Ended())
-
-
-def _write(stream: IO[str], text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError):  # it has ended, which its missing answer says
-        return
-
-
-def _words(command: str) -> list[str]:
-    """The command's words; on Windows backslashes are part of paths."""
-    words = shlex.split(command, posix=sys.platform != "win32")
-    return [word.strip('"') for word in words] if sys.platform == "win32" else words
 
 
 def _shortened(line: str) -> str:

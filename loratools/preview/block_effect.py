@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from loratools.adapter.files.file import Adapter
-from loratools.base.model import Base
+from loratools.base.model import LoadedBase
 from loratools.blocks.explain import sparks
 from loratools.blocks.scheme import full_scheme
 from loratools.blocks.vector import BlockVector
@@ -104,7 +104,7 @@ class Effect:
 
 
 def analyze_effect(
-    base: Base,
+    base: LoadedBase,
     adapter: Adapter,
     prompts: Sequence[str],
     *,

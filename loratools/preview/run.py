@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loratools.base.base_path import locate_base
-from loratools.base.model import Base
-from loratools.base.prompt.embeddings import read_embeddings
+from loratools.base.model import Base, LoadedBase
+from loratools.base.prompt.embeddings import Embeddings, read_embeddings
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
 from loratools.files import locked
@@ -26,7 +26,7 @@ from loratools.preview.plan.resolve import Resolve, RowResolver
 from loratools.preview.record.folder import guard
 from loratools.preview.record.grid import AxisInfo, Grid
 from loratools.preview.render.claims import FileClaims
-from loratools.preview.render.engine import Engine
+from loratools.preview.render.drawer import Drawer, render_jobs
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.arrange import Arrangement, arrange
 from loratools.preview.request.axes import Axis
@@ -157,7 +157,7 @@ def render_request(
 
 
 def render_grid(
-    base: Base,
+    base: LoadedBase,
     rows: Sequence[GridRow],
     weights: Sequence[float],
     prompts: Sequence[str],
@@ -214,7 +214,7 @@ def render_grid(
 
 def render_axes(
     arrangement: Arrangement,
-    load: Callable[[str], Base],
+    load: Callable[[str], LoadedBase],
     output: GridOutput,
     *,
     presets: Presets | None = None,
@@ -245,8 +245,7 @@ def render_axes(
         resolver = RowResolver(presets or {}, resolve, base.family)
 
         def planned(name: str) -> PlannedPictures:
-            known = read_embeddings(embeddings, base) if embeddings is not None else None
-            return PlannedPictures(base, arrangement, resolver, name, known)
+            return PlannedPictures(base, arrangement, resolver, name, _embeddings(base, embeddings))
 
         pictures = planned(names[0])
         run.check(base, pictures)
@@ -254,7 +253,7 @@ def render_axes(
             run.render(base, pictures, alone=len(names) == 1)
             for name in names[1:]:
                 del base, pictures
-                kept.close_engine()  # one base in memory at a time
+                kept.close_drawer()  # one base in memory at a time
                 base = load(name)
                 pictures = planned(name)
                 run.render(base, pictures)
@@ -280,16 +279,16 @@ class _Run:
         if self._drawing is not None:
             self._drawing.close()
 
-    def check(self, base: Base, pictures: PlannedPictures) -> None:
+    def check(self, base: LoadedBase, pictures: PlannedPictures) -> None:
         """Raise what cannot be rendered on the base; nothing is touched."""
-        with self._engine(base, pictures) as engine:
-            engine.check(pictures.stacks)
+        with self._drawer(base, pictures) as drawer:
+            drawer.check(pictures.stacks)
 
-    def _engine(self, base: Base, pictures: PlannedPictures) -> contextlib.AbstractContextManager[Engine]:
+    def _drawer(self, base: LoadedBase, pictures: PlannedPictures) -> contextlib.AbstractContextManager[Drawer]:
         say = _say if self.output.progress else None
-        return self._session.engine(base, self.options, pictures.encode, say)
+        return self._session.drawer(base, self.options, pictures.encode, say)
 
-    def render(self, base: Base, pictures: PlannedPictures, *, alone: bool = False) -> None:
+    def render(self, base: LoadedBase, pictures: PlannedPictures, *, alone: bool = False) -> None:
         """Render what is missing of one base's pictures.
 
         Args:
@@ -298,8 +297,8 @@ class _Run:
         """
         folder, progress = self.output.folder, self.output.progress
         self.compute = f"{base.dtype}".removeprefix("torch.") + f" {base.device.type}"
-        with self._engine(base, pictures) as engine:
-            engine.check(pictures.stacks)
+        with self._drawer(base, pictures) as drawer:
+            drawer.check(pictures.stacks)
             jobs, shown = pictures.jobs(folder, self.compute)
             self.plans.append((pictures, shown))
             if alone and self.rank.main:
@@ -313,7 +312,7 @@ class _Run:
                 announce(folder, self.record(), self.output.sheet, _say)
             with _bar(len(jobs), progress) as advance:
                 done = _Progress(len(jobs), advance, self.output.on_picture)
-                self.rendered += engine.render(jobs, store, on_done=done, claims=claims)
+                self.rendered += render_jobs(drawer, jobs, store, on_done=done, claims=claims)
                 done(done.left)  # what other processes made
         if claims:
             claims.clear()
@@ -357,6 +356,22 @@ class _Run:
             grid = self._drawing.finish(grid)
         elsewhere = self.count - self.reused - self.rendered
         return GridResult(self.output.folder, grid, self.rendered, self.reused, elsewhere)
+
+
+def _embeddings(base: LoadedBase, folder: Path | None) -> Embeddings | None:
+    """The embeddings in ``folder`` that prompts may name on ``base``.
+
+    Raises:
+        PromptError: for a base that takes none.
+    """
+    if folder is None:
+        return None
+    if not isinstance(base, Base):
+        raise PromptError(
+            f"textual-inversion embeddings are for SD 1.x, SD 2.x and SDXL, and {base.name} is none of them; leave "
+            "them out"
+        )
+    return read_embeddings(folder, base)
 
 
 def _axis_info(axis: Axis) -> AxisInfo:

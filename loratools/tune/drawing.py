@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from loratools.base.model import is_scheduler
 from loratools.measures.measure import Measure, Shown, take
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.record.cells import SamplingSettings
@@ -61,8 +62,9 @@ class BaseDraws:
 
 
 def coarse_settings(fine: SamplingSettings, steps: int) -> SamplingSettings:
-    """Few steps of a sampler that is steady with few."""
-    return replace(fine, steps=min(steps, fine.steps), sampler=SEARCH_SAMPLER)
+    """Few steps of a sampler that is steady with few; a pipeline keeps the scheduler of its folder."""
+    sampler = fine.sampler if is_scheduler(fine.sampler) else SEARCH_SAMPLER
+    return replace(fine, steps=min(steps, fine.steps), sampler=sampler)
 
 
 def measured(

@@ -9,17 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loratools.base.model import Base
-from loratools.measures.build import MeasureContext, MeasureSet, build_measures
+from loratools.base.model import Base, LoadedBase
+from loratools.errors import TuneError
+from loratools.measures.build import MeasureContext, MeasureSet, build_measures, check_base
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.pairs import PairChoice
 from loratools.measures.request import MARKED, asks_for_marks, asks_for_votes, digest_of_sources
 from loratools.ops.merging.merge import term_facts
 from loratools.ops.merging.terms import Term
+from loratools.preview.plan.plan import settings_on
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PopulationRenderer
 from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.setting import CellSetting
 from loratools.train.distributed import Ranks
 from loratools.tune.asking.by_marks import Marker, MarksAsker
 from loratools.tune.asking.by_votes import Chooser, VotesAsker
@@ -40,7 +43,7 @@ OWNER = "blocks tune"
 
 
 def tune(
-    base: Base,
+    base: LoadedBase,
     terms: Sequence[Term],
     request: TuneRequest,
     out: str | os.PathLike[str],
@@ -85,10 +88,17 @@ def tune(
         LoratoolsError: as :meth:`PopulationRenderer.draw`.
     """
     space = Space.of(terms, amount=request.amount, earlier=earlier, weights=request.weights)
+    check_base(request.measures, base)
+    trained = base if isinstance(base, Base) else None  # one that can be trained on, and whose UNet sees pictures
+    if request.then and trained is None:
+        raise TuneError(
+            f"what follows a search trains, on SD 1.x, SD 2.x and SDXL alone, and {base.name} is none of them; leave "
+            "`then` out"
+        )
     if request.then:
         check_trainable([*terms, *([] if earlier is None else [earlier])])
     shots = shots_of(space, request, base)
-    fine = _fine_settings(base, request)
+    fine = settings_on(base, CellSetting.of_sampling(request.sampling))
     coarse = coarse_settings(fine, request.effort.steps)
 
     begun: list[Begun] = []
@@ -127,7 +137,7 @@ def tune(
             on_progress=hear_search,
             on_note=on_note or (lambda text: None),
         )
-        if asks_for_marks(request.measures) or asks_for_votes(request.measures):
+        if trained is not None and (asks_for_marks(request.measures) or asks_for_votes(request.measures)):
             given = any(own.kind in MARKED and own.source for own in request.measures)
             asker: Asker
             if asks_for_marks(request.measures):
@@ -135,20 +145,20 @@ def tune(
             else:
                 from loratools.measures.probe.unet_features import UNetFeatures
 
-                describe = UNetFeatures(base)
+                describe = UNetFeatures(trained)
                 asker = VotesAsker(shots.search, request.symptoms, measures, describe, chooser, request.seed)
             result = AskedTune(run, asker, given, votes).run(owner, force=force, recipe=recipe)
         else:
             result = run.run(owner, force=force, recipe=recipe)
-    if not request.then or result.waiting:
+    if trained is None or not request.then or result.waiting:
         return result
-    result = follow(result, run, begun[0], Follow(base, fine, coarse, part_of(hear, done, 0)), owner)
+    result = follow(result, run, begun[0], Follow(trained, fine, coarse, part_of(hear, done, 0)), owner)
     if ranks.main:
         write_files(result, owner, force=force, recipe=recipe)
     return result
 
 
-def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Split:
+def shots_of(space: Space, request: TuneRequest, base: LoadedBase | None = None) -> Split:
     """The pictures of the search and of the report.
 
     Raises:
@@ -161,21 +171,12 @@ def shots_of(space: Space, request: TuneRequest, base: Base | None = None) -> Sp
     return split_prompts(prompts, request.seeds, request.effort, request.seed)
 
 
-def _fine_settings(base: Base, request: TuneRequest) -> SamplingSettings:
-    asked, usual = request.sampling, base.defaults
-    return SamplingSettings(
-        asked.steps or usual.steps,
-        usual.cfg if asked.cfg is None else asked.cfg,
-        asked.sampler or usual.sampler,
-        asked.size or base.resolution,
-        asked.negative or "",
-        asked.clip_skip or 1,
-        asked.noise,
-    )
-
-
 def _key(
-    space: Space, request: TuneRequest, base: Base, shots: Split, settings: tuple[SamplingSettings, SamplingSettings]
+    space: Space,
+    request: TuneRequest,
+    base: LoadedBase,
+    shots: Split,
+    settings: tuple[SamplingSettings, SamplingSettings],
 ) -> str:
     """sha256 over all that decides what is drawn and chosen."""
     sources = digest_of_sources(request.measures, request.training)

@@ -115,6 +115,27 @@ def test_other_ways_to_merge(loras: Path) -> None:
         assert call("merge", "a:1", "-o", "x.safetensors", *words).exit_code == 2
 
 
+def test_edit_header(loras: Path) -> None:
+    before = read("a.safetensors").digest
+    value = json_of(
+        "edit-header", "a.safetensors", "--title", "Ink", "--trigger", "one", "--trigger", "two", "--tags", "s"
+    )
+    assert value["digest"] == before == read("a.safetensors").digest and value["written"]
+    texts = read("a.safetensors").metadata
+    assert texts["modelspec.title"] == "Ink" and texts["modelspec.trigger_phrase"] == "one, two"
+    assert json_of("inspect", "a.safetensors")["metadata"]["sshs_model_hash"] == before
+    other = call(
+        "edit-header", "a.safetensors", "--set", "ss_clip_skip=2", "--remove", "modelspec.tags", "-o", "n.safetensors"
+    )
+    assert other.exit_code == 0 and "ss_clip_skip" in other.stdout and "tensors as they were" in other.stdout
+    assert "modelspec.tags" in read("a.safetensors").metadata and "modelspec.tags" not in read("n.safetensors").metadata
+    refused = call("edit-header", "a.safetensors", "--title", "x", "-o", "b.safetensors")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert call("edit-header", "a.safetensors", "--set", "ss_x").exit_code == 2
+    nothing = call("edit-header", "a.safetensors")
+    assert nothing.exit_code == 1 and "nothing to change" in nothing.stderr
+
+
 def test_flags_and_choices_of_merge_are_the_registrys() -> None:
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
     choice = options["method"].type

@@ -195,7 +195,7 @@ def test_a_request_loads_one_base_at_a_time(
 
     for name in "abc":
         shutil.copytree(folder, tmp_path / name)
-    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_any_base", load)
     names = NameLookup(Path, lambda _: None, PRESETS)
     request = GridRequest(
         rows=[RowText.parse(str(loras / "ink.safetensors"))],

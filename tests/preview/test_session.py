@@ -43,13 +43,13 @@ def loras(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of bases that are loaded from disk."""
     names: list[str] = []
-    load = session_module.load_base
+    load = session_module.load_any_base
 
     def note(name: str, **options: Any) -> Base:
         names.append(Path(name).name)
         return load(name, **options)
 
-    monkeypatch.setattr(session_module, "load_base", note)
+    monkeypatch.setattr(session_module, "load_any_base", note)
     return names
 
 
@@ -104,12 +104,12 @@ def test_a_second_grid_loads_nothing_and_has_the_same_pictures(
 ) -> None:
     render(folder, loras, tmp_path / "first", session)
     assert loaded == ["tiny"] and encoded
-    engine = session._engine
+    engine = session._drawer
     del encoded[:]
     render(folder, loras, tmp_path / "again", session)
-    assert loaded == ["tiny"] and not encoded and session._engine is engine
+    assert loaded == ["tiny"] and not encoded and session._drawer is engine
     render(folder, loras, tmp_path / "other", session, lora="plain", prompt="full body")
-    assert loaded == ["tiny"] and session._engine is engine and encoded
+    assert loaded == ["tiny"] and session._drawer is engine and encoded
     render(folder, loras, tmp_path / "other alone", None, lora="plain", prompt="full body")
     assert cells(tmp_path / "again") == cells(tmp_path / "first") != cells(tmp_path / "other")
     assert cells(tmp_path / "other") == cells(tmp_path / "other alone")
@@ -158,29 +158,29 @@ def test_the_base_is_called_as_it_is_named_now(folder: Path, tmp_path: Path, ses
 
 
 def test_engines_are_kept_for_equal_options_and_never_after_an_error(base: Base, session: Session) -> None:
-    with session.engine(base, EngineOptions(), encode_prompts) as first:
+    with session.drawer(base, EngineOptions(), encode_prompts) as first:
         pass
-    with session.engine(base, EngineOptions(), PromptEncoder()) as again:
+    with session.drawer(base, EngineOptions(), PromptEncoder()) as again:
         assert again is first
-    with session.engine(base, EngineOptions(batch=2), encode_prompts) as other:
+    with session.drawer(base, EngineOptions(batch=2), encode_prompts) as other:
         assert other is not first
-    with pytest.raises(KeyboardInterrupt), session.engine(base, EngineOptions(batch=2), encode_prompts) as same:
+    with pytest.raises(KeyboardInterrupt), session.drawer(base, EngineOptions(batch=2), encode_prompts) as same:
         assert same is other
         raise KeyboardInterrupt
-    with session.engine(base, EngineOptions(batch=2), encode_prompts) as fresh:
+    with session.drawer(base, EngineOptions(batch=2), encode_prompts) as fresh:
         assert fresh is not other
 
 
 def test_what_is_said_goes_to_who_asks_now(base: Base, session: Session) -> None:
     first: list[str] = []
     second: list[str] = []
-    with session.engine(base, EngineOptions(), encode_prompts, first.append):
+    with session.drawer(base, EngineOptions(), encode_prompts, first.append):
         pass
-    with session.engine(base, EngineOptions(), encode_prompts, second.append) as engine:
+    with session.drawer(base, EngineOptions(), encode_prompts, second.append) as engine:
         engine._memory.say("a")
         engine._decoder.say("b")
     assert (first, second) == ([], ["a", "b"])
-    with session.engine(base, EngineOptions(), encode_prompts) as engine:
+    with session.drawer(base, EngineOptions(), encode_prompts) as engine:
         engine._decoder.say("to nobody")
     assert second == ["a", "b"]
 
@@ -189,7 +189,7 @@ def test_prompts_are_encoded_anew_with_other_embeddings(base: Base, session: Ses
     plain, other = PromptEncoder(), PromptEncoder(object())  # type: ignore[arg-type]
     found = []
     for encode in (plain, encode_prompts, PromptEncoder(), other, other, plain):
-        with session.engine(base, EngineOptions(), encode) as engine:
+        with session.drawer(base, EngineOptions(), encode) as engine:
             found.append(bool(engine._prompts._guides))
             engine._prompts._guides["x"] = None  # type: ignore[assignment]
     assert found == [False, True, True, False, True, False]
@@ -197,7 +197,7 @@ def test_prompts_are_encoded_anew_with_other_embeddings(base: Base, session: Ses
 
 def test_a_base_that_exceeds_the_device_rests_in_main_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    load = session_module.load_base
+    load = session_module.load_any_base
 
     def loading(name: str, **given: Any) -> Base:
         asked.append(given["parked"])
@@ -205,6 +205,6 @@ def test_a_base_that_exceeds_the_device_rests_in_main_memory(folder: Path, monke
             raise torch.OutOfMemoryError("CUDA out of memory")
         return load(name, **given)
 
-    monkeypatch.setattr(session_module, "load_base", loading)
+    monkeypatch.setattr(session_module, "load_any_base", loading)
     request = ModelRequest(device="cpu")
     assert session_module.load_model(str(folder), request).family == "sd1" and asked == [False, True]

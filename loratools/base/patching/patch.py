@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from loratools.adapter.algebra.lowrank import Delta, same_matrix
 from loratools.adapter.architectures.names import is_text
-from loratools.base.model import Base
+from loratools.base.model import LoadedBase
+from loratools.base.patching.quantized import QuantizedBranches, beside, quantized_shape
 from loratools.base.patching.weight_writer import Target, WeightWriter, writer_for
-from loratools.base.text_model import canonical
+from loratools.base.text_model import canonical_in
 from loratools.errors import BaseModelError, ShapeError
 
 ContentKeys = Mapping[str, Hashable]
@@ -34,19 +35,22 @@ class Patcher:
     Every touched weight is saved once (on its own device) before it is first changed; :meth:`restore` copies the saved
     bits back. The sum W0 + w * delta is computed in float32 and then cast once.
 
+    Beside quantised layers the difference is computed apart (:mod:`.quantized`); their weights are never touched.
+
     A module is written only if it does not hold the right sum already. ``content_keys`` identify deltas: equal keys
     under a name mean equal numbers. Without keys the deltas of one mapping equal themselves and no others.
     """
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: LoadedBase) -> None:
         self._modules = live_modules(base)
         self._name = base.name or "base"
         self._saved: dict[str, Tensor] = {}
         self._applied: dict[
             str, tuple[Hashable, float]
         ] = {}  # (content key, weight) of the delta in every patched module
-        self._last_targets: tuple[Mapping[str, Delta], dict[str, Target]] | None = None
-        self._writer: WeightWriter = writer_for(base.device)
+        self._last_targets: tuple[Mapping[str, Delta], _Targets] | None = None
+        self._branches = QuantizedBranches()
+        self._writer: WeightWriter = writer_for(base.home)
         self._busy = False
 
     def check(self, deltas: Mapping[str, Delta]) -> None:
@@ -69,10 +73,11 @@ class Patcher:
             BaseModelError: if the base lacks modules that the adapter has (a file of another family).
             ShapeError: if a delta does not fit its module.
         """
-        targets = self._targets(deltas) if weight != 0 else {}
-        wanted = {name: (_content_key(deltas, name, content_keys), weight) for name in targets}
+        targets = self._targets(deltas) if weight != 0 else _Targets({}, ())
+        wanted = {name: (_content_key(deltas, name, content_keys), weight) for name in targets.names}
         stale = [name for name in self._applied if name not in wanted]
-        differing = [target for name, target in targets.items() if self._applied.get(name) != wanted[name]]
+        differing = [target for name, target in targets.plain.items() if self._applied.get(name) != wanted[name]]
+        other = [name for name in targets.quantized if self._applied.get(name) != wanted[name]]
         try:
             self._restore(stale)
             for target in differing:
@@ -83,10 +88,13 @@ class Patcher:
                 weight,
                 {target.name: wanted[target.name][0] for target in differing},
             )
+            for name in other:
+                self._branches.put(name, self._modules[name], deltas[name], weight)
+                self._applied[name] = wanted[name]
         except BaseException:
             self.restore()
             raise
-        names = [*stale, *(target.name for target in differing)]
+        names = [*stale, *(target.name for target in differing), *other]
         return PatchChange(len(names), any(is_text(name) for name in names))
 
     def restore(self) -> None:
@@ -134,45 +142,77 @@ class Patcher:
     def _restore(self, names: Sequence[str]) -> None:
         if not names:
             return
-        live = [_parameter(self._modules, name) for name in names]
-        torch._foreach_copy_([p for p in live if p is not None], [self._saved[name] for name in names])
+        self._branches.remove(names)
+        written = [name for name in names if name in self._saved]
+        live = [_parameter(self._modules, name) for name in written]
+        if written:
+            torch._foreach_copy_([p for p in live if p is not None], [self._saved[name] for name in written])
         for name in names:
             del self._applied[name]
 
-    def _targets(self, deltas: Mapping[str, Delta]) -> dict[str, Target]:
-        """The parameter of every delta, checked; those of the mapping before are kept."""
+    def _targets(self, deltas: Mapping[str, Delta]) -> _Targets:
+        """What every delta goes to, checked; those of the mapping before are kept."""
         if self._last_targets is not None and self._last_targets[0] is deltas:
             return self._last_targets[1]
+        quantized = beside(self._modules, deltas)
         parameters = {name: _parameter(self._modules, name) for name in deltas}
-        if lacking := [name for name, parameter in parameters.items() if parameter is None]:
+        if lacking := [name for name, parameter in parameters.items() if parameter is None and name not in quantized]:
             shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
             raise BaseModelError(
                 f"{self._name} lacks {len(lacking)} of the adapter's {len(parameters)} modules ({shown}); "
                 "it was made for another base family"
             )
-        targets = {
-            name: Target(name, parameter, deltas) for name, parameter in parameters.items() if parameter is not None
-        }
-        for target in targets.values():
-            self._check_shape(target)
+        targets = _Targets(
+            {
+                name: Target(name, parameter, deltas)
+                for name, parameter in parameters.items()
+                if parameter is not None and name not in quantized
+            },
+            tuple(quantized),
+        )
+        for target in targets.plain.values():
+            self._check_shape(target.name, target.shape, tuple(target.parameter.shape))
+        for name in targets.quantized:
+            self._check_quantized(name, tuple(deltas[name].shape))
         self._last_targets = (deltas, targets)
         return targets
 
-    def _check_shape(self, target: Target) -> None:
-        shape, live = target.shape, tuple(target.parameter.shape)
+    def _check_shape(self, name: str, shape: tuple[int, ...], live: tuple[int, ...]) -> None:
         if not same_matrix(shape, live):
             raise ShapeError(
-                f"{target.name} is {shape} in the adapter and {live} in {self._name}; "
+                f"{name} is {shape} in the adapter and {live} in {self._name}; "
                 "the adapter was made for a base of other widths"
             )
 
+    def _check_quantized(self, name: str, shape: tuple[int, ...]) -> None:
+        live = quantized_shape(self._modules[name])
+        if live is None:
+            raise BaseModelError(
+                f"{name} of {self._name} is quantised and no linear layer, so that nothing can be added to it; "
+                "use the base in full precision"
+            )
+        self._check_shape(name, shape, live)
 
-def live_modules(base: Base) -> dict[str, nn.Module]:
-    """Every module of the base by its canonical name, with ``text_model.`` even where transformers has dropped it."""
+
+@dataclass(frozen=True)
+class _Targets:
+    """What the deltas of one mapping go to: weights that are written, and quantised layers by name."""
+
+    plain: Mapping[str, Target]
+    quantized: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.plain, *self.quantized)
+
+
+def live_modules(base: LoadedBase) -> dict[str, nn.Module]:
+    """Every module of the base by its canonical name, whatever the installed transformers calls it."""
     table: dict[str, nn.Module] = {}
     for part, model in base.components().items():
         for name, module in model.named_modules():
-            full = canonical(name) if part.startswith("text_encoder") else name
+            full = canonical_in(model, name) if part.startswith("text_encoder") else name
             table.setdefault(f"{part}.{full}", module)
     return table
 
@@ -201,4 +241,9 @@ def _parameter(modules: Mapping[str, nn.Module], name: str) -> nn.Parameter | No
         stem, kind = name.rsplit(".", 1)
         module = modules.get(stem)
     parameter = getattr(module, kind, None)
+    if isinstance(parameter, nn.Parameter) and parameter.is_meta:
+        raise BaseModelError(
+            f"the weights of {name} are not in memory (sequential offload), so that nothing can be added to them; "
+            "offload whole models instead"
+        )
     return parameter if isinstance(parameter, nn.Parameter) else None

@@ -98,9 +98,13 @@ class SingleWriter:
 
     That makes a live stack and its merged file bit-equal in float32. Of every module the delta formed last is kept, so
     that a row's weights form it once, and a search of a thousand vectors takes the memory of one.
+
+    Args:
+        most: bytes of formed deltas that are kept; those of further modules are formed each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST_CACHED) -> None:
+        self._most, self._bytes = most, 0
         self._formed: dict[str, tuple[Hashable, Tensor]] = {}
 
     def write(self, pairs: Sequence[Pair], weight: float, content_keys: Mapping[str, Hashable]) -> None:
@@ -112,12 +116,16 @@ class SingleWriter:
     def clear_cache(self) -> None:
         """Free the formed deltas."""
         self._formed.clear()
+        self._bytes = 0
 
     def _form(self, target: Target, content_key: Hashable) -> Tensor:
         key, formed = self._formed.get(target.name, (None, None))
         if formed is None or key != content_key:
-            formed = _dense(target.delta, target.parameter.device)
-            self._formed[target.name] = content_key, formed
+            known, formed = formed, _dense(target.delta, target.parameter.device)
+            grown = formed.nbytes - (0 if known is None else known.nbytes)
+            if self._bytes + grown <= self._most:
+                self._formed[target.name] = content_key, formed
+                self._bytes += grown
         return formed
 
 

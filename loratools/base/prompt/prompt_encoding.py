@@ -68,12 +68,8 @@ def encode_prompts(
     return [_conditioning(prompt, encoded, base.family) for prompt in prompts]
 
 
-def used_embeddings(base: Base, texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
-    """The embeddings that ``texts`` name at any step, in order; no model is run.
-
-    Raises:
-        PromptError: if one does not fit the base.
-    """
+def used_embeddings(texts: Sequence[str], steps: int, embeddings: Embeddings) -> tuple[Embedding, ...]:
+    """The embeddings that ``texts`` name at any step, in order; no model is run."""
     named: dict[str, Embedding] = {}
     for text in texts:
         for conjunct in _conjuncts(parse(text)):

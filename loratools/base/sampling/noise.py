@@ -152,15 +152,16 @@ class SeededDraws(TorchFunctionMode):
     numbers of a seed, so these are always drawn in float32; a generator only identifies its picture.
 
     Args:
-        shape: (4, h, w), of one picture's latents.
+        shape: (4, h, w), of one picture's latents; None where the initial latents are drawn inside the block too.
     """
 
-    def __init__(self, kind: str, seeds: Sequence[int], shape: Sequence[int]) -> None:
+    def __init__(self, kind: str, seeds: Sequence[int], shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.generators = [torch.Generator("cpu") for _ in seeds]
         self._streams = {id(own): noise_stream(kind, seed) for own, seed in zip(self.generators, seeds, strict=True)}
-        for numbers in self._streams.values():
-            numbers((1, *shape))  # those of the initial latents
+        if shape is not None:
+            for numbers in self._streams.values():
+                numbers((1, *shape))  # those of the initial latents
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

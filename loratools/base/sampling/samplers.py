@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from loratools.base.model import is_scheduler
 from loratools.base.quiet import quiet
 from loratools.errors import GridError, did_you_mean
 
@@ -242,6 +243,16 @@ def find_sampler(name: str) -> Sampler:
     raise GridError(f"there is no sampler '{name}'{hint}")
 
 
+def sampler_name(name: str) -> str:
+    """The full name of a sampler of the WebUI; the class name of a scheduler of diffusers (``...Scheduler``), by which
+    pipelines of other families are drawn, as it is.
+
+    Raises:
+        GridError: as :func:`find_sampler`.
+    """
+    return name if is_scheduler(name) else find_sampler(name).name
+
+
 def from_webui(sampler: str, schedule: str) -> Sampler:
     """The sampler that the WebUI's two settings mean; before its version 1.9 there is only the first.
 
@@ -259,6 +270,8 @@ def from_webui(sampler: str, schedule: str) -> Sampler:
 def split_name(name: str) -> tuple[str, str]:
     """The WebUI's two settings for a name of ours: sampler and schedule type. The second is empty where the WebUI's
     ``Automatic`` means the same."""
+    if is_scheduler(name):
+        return name, ""
     sampler = find_sampler(name)
     return sampler.method.name, sampler.schedule or (UNIFORM if sampler.method.automatic else "")
 

@@ -145,7 +145,7 @@ def analyze_effect(flags: EffectFlags) -> None:
     """
     from loratools.adapter.files.epoch_files import epochs, find_lora
     from loratools.adapter.files.file import read
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.preview.block_effect import analyze_effect as measure
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
@@ -156,7 +156,7 @@ def analyze_effect(flags: EffectFlags) -> None:
     last = path if path.is_file() else epochs(path)[-1].path
     adapter = read(last, None, flags.allow_unknown, flags.drop)
     effect = measure(
-        load_base(flags.base, device=flags.device, dtype=flags.dtype),
+        load_any_base(flags.base, device=flags.device, dtype=flags.dtype),
         adapter,
         read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None),
         out=Path(flags.out),

@@ -233,7 +233,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         fail_usage("--merge goes with a recipe")
     if launched(flags.processes, flags.launch, flags.device, flags.out):
         return
-    from loratools.base.load import load_base
+    from loratools.base.any_base import load_any_base
     from loratools.library.terms import TermReading, short_terms
     from loratools.train.distributed import joined
     from loratools.tune.tuning import OWNER, tune
@@ -244,7 +244,7 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
     earlier = _earlier(flags, reading) if flags.epochs_by_block else None
     with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            load_base(flags.base, device=device, dtype=flags.dtype),
+            load_any_base(flags.base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),
@@ -341,11 +341,12 @@ def _bar(shows: bool) -> Iterator[OnProgress | None]:
     from loratools.progress import tqdm_bar
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm_bar(total=1, leave=False, bar_format=form) as shown:
+    with tqdm_bar(total=1, leave=False, unit="picture", bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done
             shown.set_description(progress.stage, refresh=False)
+            shown.seconds_left = progress.seconds_left  # of all stages, and no more than the budget
             if progress.seconds_left is not None:
                 left = round(progress.seconds_left)
                 shown.set_postfix_str(f"about {left // 60}:{left % 60:02d} left", refresh=False)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from loratools.dataset.caption_files import FilesBeside
 from loratools.dataset.edits.expression import Where, read_where
-from loratools.dataset.edits.log import Edit, Entry, OperationLog, Snapshot, stable_name
+from loratools.dataset.edits.log import Edit, Entry, OperationLog, Snapshot
 from loratools.dataset.edits.subject import TagCounts, TaggedPicture, normal
 from loratools.dataset.folder import CAPTION_EXTENSIONS, Size
 from loratools.dataset.images import read_header
+from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder, captioned
 from loratools.dataset.tags.tag import Tag, tag_from_json
@@ -138,7 +139,7 @@ class CaptionEditor:
         """
         if not plan.changes:
             return None
-        return self._write(plan, edit=edit)
+        return self.write(plan, edit=edit)
 
     def undo(self) -> Undone:
         """Take back the last edit or replay. Captions that were changed otherwise since then stay as they are.
@@ -170,39 +171,39 @@ class CaptionEditor:
             self.log.append(None, undoes=entry.id, changed=len(restored))
         return Undone(entry, len(restored), tuple(kept))
 
-    def plan_replay(self, files: Collection[str] | None = None) -> tuple[EditPlan, tuple[int, ...]]:
-        """What the logged edits would change in pictures that they have not met, and the edits' ids.
-
-        Args:
-            files: pictures that count as not met, whatever the log says; None: those that the log does not know.
-        """
+    def plan_replay(self) -> tuple[EditPlan, tuple[int, ...]]:
+        """What the logged edits would change in pictures that they have not met, and the edits' ids."""
         read = self.folder.read()
         pictures = read.readable()
+        done = self._redo(pictures, lambda seen, name: name not in seen)
+        changes = tuple(Change(one, two) for one, two in zip(pictures, done.pictures, strict=True) if one != two)
+        looked_at = tuple(picture for picture in pictures if picture.file in done.met)
         counts = TagCounts.of(pictures)
+        return EditPlan(changes, looked_at, counts, tuple(read.unreadable.values())), done.ids
+
+    def redone(self, pictures: Sequence[Picture]) -> Redone:
+        """Pictures whose tags were made anew, after those of the logged edits that had met them before."""
+        return self._redo(pictures, lambda seen, name: name in seen)
+
+    def _redo(self, pictures: Sequence[Picture], is_due: Callable[[frozenset[str], str], bool]) -> Redone:
         after = {picture.file: picture for picture in pictures}
         met: set[str] = set()
         ids = []
+        counts = TagCounts.of(pictures)
         for entry in self.log.active():
-            seen = frozenset[str]() if files is not None else self.log.seen(entry.id)
-            fresh = [
-                after[picture.file]
-                for picture in pictures
-                if (picture.file in files if files is not None else stable_name(picture.file) not in seen)
-            ]
-            if not fresh or entry.edit is None:
+            seen = self.log.seen(entry.id)
+            due = [after[picture.file] for picture in pictures if is_due(seen, stable_name(picture.file))]
+            if not due or entry.edit is None:
                 continue
             ids.append(entry.id)
-            met |= {picture.file for picture in fresh}
+            met |= {picture.file for picture in due}
             then = self.log.snapshot(entry.id).counts or counts
-            for picture in self._edited(entry.edit, fresh, then):
-                after[picture.file] = picture
-        looked_at = tuple(picture for picture in pictures if picture.file in met)
-        changes = tuple(Change(picture, after[picture.file]) for picture in looked_at if picture != after[picture.file])
-        return EditPlan(changes, looked_at, counts, tuple(read.unreadable.values())), tuple(ids)
+            after |= {picture.file: picture for picture in self._edited(entry.edit, due, then)}
+        return Redone([after[picture.file] for picture in pictures], tuple(ids), met)
 
     def replay(self, plan: EditPlan, ids: tuple[int, ...]) -> Entry | None:
         """Do what :meth:`plan_replay` planned, and log it; None where no picture is new to the log."""
-        return self._write(plan, replays=ids) if ids else None
+        return self.write(plan, replays=ids) if ids else None
 
     def edited(self, edits: Iterable[Edit], pictures: Sequence[Picture]) -> list[Picture]:
         """Pictures after several edits, of which nothing is written."""
@@ -232,7 +233,14 @@ class CaptionEditor:
             self._sizes[picture.file] = read_header(self.folder.path_of(picture)).size
         return self._sizes[picture.file]
 
-    def _write(self, plan: EditPlan, **entry: Any) -> Entry:
+    def write(self, plan: EditPlan, **entry: Any) -> Entry:
+        """Write what a plan changes, and log it.
+
+        Args:
+            entry: fields of the log's :class:`.log.Entry`.
+        Raises:
+            FileError: as :meth:`apply`.
+        """
         with locked(self.log.path):
             logged = self.log.append(self._snapshot(plan), changed=len(plan.changes), **entry)
             with _explaining_failure(self.folder):
@@ -267,6 +275,15 @@ class CaptionEditor:
                 file.unlink()
             elif file is not None and text is not None:
                 write_text(file, text, sync=False)
+
+
+@dataclass(frozen=True)
+class Redone:
+    """Pictures after logged edits, the edits' ids, and the files of the pictures that any of them met."""
+
+    pictures: list[Picture]
+    ids: tuple[int, ...]
+    met: set[str]
 
 
 @dataclass(frozen=True)

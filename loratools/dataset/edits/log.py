@@ -9,24 +9,18 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from loratools.dataset.edits.operations import AnyOperation, operation_from_json, operation_json
 from loratools.dataset.edits.subject import TagCounts
+from loratools.dataset.tags.names import stable_name
 from loratools.errors import DatasetError, OptionError
 from loratools.files import write_bytes, write_text
 
 LOG: Final = "operations.jsonl"
-_NUMBER = re.compile(r"(?:(?<=/)|^)\d+_(?=[^/]*/)")
-
-
-def stable_name(file: str) -> str:
-    """A picture's path without the numbers of numbered folders, which a balance changes: ``main/a.png``."""
-    return _NUMBER.sub("", file)
 
 
 @dataclass(frozen=True)
@@ -76,6 +70,7 @@ class Entry:
         edit: what was done; None for an undo or a replay.
         undoes: the entry that was taken back; 0 for none.
         replays: the entries whose edits were done on further pictures.
+        tagged_by: what wrote tags of its own: a tagger, whose captions may be written again.
         changed: how many captions it changed.
     """
 
@@ -85,18 +80,22 @@ class Entry:
     undoes: int = 0
     replays: tuple[int, ...] = ()
     changed: int = 0
+    tagged_by: str = ""
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
         value: dict[str, Any] = {"id": self.id, "at": self.at, "changed": self.changed}
         value |= {"edit": self.edit.json()} if self.edit else {}
         value |= {"undoes": self.undoes} if self.undoes else {}
+        value |= {"tagged_by": self.tagged_by} if self.tagged_by else {}
         return value | ({"replays": list(self.replays)} if self.replays else {})
 
     def text(self) -> str:
         """For a person."""
         if self.edit is not None:
             return self.edit.text()
+        if self.tagged_by:
+            return f"tag by {self.tagged_by}"
         return f"undo of {self.undoes}" if self.undoes else f"replay of {_listed(map(str, self.replays))}"
 
 
@@ -195,6 +194,40 @@ class OperationLog:
         replays = [entry.id for entry in entries if entry_id in entry.replays and entry.id not in undone]
         return frozenset().union(*(self.snapshot(each).seen for each in (entry_id, *replays)))
 
+    def left_by_tagging(self) -> dict[str, str]:
+        """The caption that a tagger and the edits after it left of each picture, by stable name: whoever finds it there
+        knows that nobody else wrote it."""
+        entries = self.entries()
+        undone = {entry.undoes for entry in entries}
+        left: dict[str, str] = {}
+        for entry in entries:
+            if entry.undoes or entry.id in undone:
+                continue
+            snapshot = self.snapshot(entry.id)
+            for name, after in snapshot.after.items():
+                if entry.tagged_by or left.get(name) == snapshot.before[name]:
+                    left[name] = after
+                else:
+                    left.pop(name, None)
+        return left
+
+    def captions_after(self, captions: Mapping[str, str], since: int) -> dict[str, str]:
+        """What the entries after the one called ``since`` made of captions, by file: edits, replays and undos."""
+        names = {stable_name(file): file for file in captions}
+        current = dict(captions)
+        for entry in self.entries():
+            if entry.id <= since:
+                continue
+            snapshot = self.snapshot(entry.undoes or entry.id)
+            old, new = snapshot.before, snapshot.after
+            if entry.undoes:
+                old, new = new, old
+            for name, text in new.items():
+                file = names.get(name)
+                if file is not None and current[file] == old[name]:
+                    current[file] = text
+        return current
+
     def _snapshot(self, entry_id: int) -> Path:
         return self._snapshots / f"{entry_id:04d}.json.gz"
 
@@ -231,9 +264,14 @@ def edits_in(path: Path) -> list[Edit]:
 
 def _entry(value: Any) -> Entry:
     edit = None if "edit" not in value else edit_from_json(value["edit"])
-    replays: Sequence[int] = value.get("replays", ())
     return Entry(
-        int(value["id"]), str(value["at"]), edit, int(value.get("undoes", 0)), tuple(replays), int(value["changed"])
+        int(value["id"]),
+        str(value["at"]),
+        edit,
+        int(value.get("undoes", 0)),
+        tuple(value.get("replays", ())),
+        int(value["changed"]),
+        str(value.get("tagged_by", "")),
     )
 
 

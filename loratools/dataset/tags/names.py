@@ -12,6 +12,7 @@ KAOMOJI: Final = frozenset(
     r"0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()  # noqa: SIM905
 )
 _ESCAPED = re.compile(r"\\([()\[\]{}\\])")
+_NUMBER = re.compile(r"(?:(?<=/)|^)\d+_(?=[^/]*/)")
 _SPACES = re.compile(r"\s+")
 _ALIASES: dict[str, Category] = {"series": "copyright", "creator": "artist", "medium": "meta", "lore": "general"}
 
@@ -41,6 +42,12 @@ def unescaped(text: str) -> str:
 def booru_name(name: str) -> str:
     """The tag as boorus and taggers' tables spell it: ``long hair`` is ``long_hair``."""
     return name.strip().replace(" ", "_")
+
+
+def stable_name(file: str) -> str:
+    """A picture's path without the numbers of numbered folders, which a balance changes: ``10_main/a.png`` is
+    ``main/a.png``."""
+    return _NUMBER.sub("", file)
 
 
 def with_category(raw: str) -> Named:

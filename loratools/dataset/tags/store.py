@@ -17,6 +17,7 @@ from typing import Final
 from loratools.dataset.caption_files import FilesBeside, read_caption_file
 from loratools.dataset.captions import tags_of
 from loratools.dataset.folder import CAPTION_EXTENSIONS
+from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture, picture_from_json
 from loratools.dataset.tags.tag import Tag
 from loratools.dataset.walk import pictures_below
@@ -79,10 +80,12 @@ class DatasetFolder:
     def read(self) -> ReadPictures:
         """Every picture of the folder, and what of it could not be read."""
         known = self.recorded()
+        renamed = {stable_name(file): picture for file, picture in known.items()}  # a folder may have another number
         beside = FilesBeside()
         pictures, unreadable = [], dict[str, str]()
         for path in pictures_below(self.folder):
-            picture = known.get(self.file_of(path)) or Picture(self.file_of(path))
+            file = self.file_of(path)
+            picture = known.get(file) or replace(renamed.get(stable_name(file), Picture(file)), file=file)
             caption = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
             if caption is not None:
                 try:
@@ -150,8 +153,10 @@ class DatasetFolder:
                 names = " and ".join(Path(picture.file).name for picture in sharing)
                 notes.append(f"{names} share the caption {file}, which was left as it is; rename one of them")
                 continue
-            text = f"{next(iter(texts))}\n"
-            if text != _text_of(file) and not (text == "\n" and not file.exists()):
+            text, old = f"{next(iter(texts))}\n", _text_of(file)
+            if old is None:
+                notes.append(f"the caption {file} cannot be read as UTF-8, and was left as it is; save it as UTF-8")
+            elif text.strip() != old.strip() or old.count("\n") > 1:
                 write_text(file, text, sync=False)
         return tuple(notes)
 
@@ -190,7 +195,12 @@ def captioned(picture: Picture, caption: str) -> Picture:
 
 
 def _text_of(path: Path) -> str | None:
+    """What a caption has now; empty where there is none, None where it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
+        # a caption in UTF-16 keeps its mark here, so that it differs from any text and is written anew
+        return data.decode("utf-16-le" if data[:2] == b"\xff\xfe" else "utf-8-sig")
+    except FileNotFoundError:
+        return ""
     except (OSError, UnicodeDecodeError):
         return None

@@ -1,4 +1,4 @@
-"""Looking into LoRAs: where their strength lies, how many directions they use, and how alike two of them are."""
+"""Looking into LoRAs: where their strength lies, how many directions they use, how alike two are, how several clash."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loratools import files
 from loratools.adapter.algebra.lowrank import LowRank, inner, same_matrix
 from loratools.adapter.algebra.rank import Spectrum, spectrum
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.parallel import in_order
 from loratools.errors import FormatError, ShapeError
+from loratools.ops.analysis.conflict import Conflict, ModuleConflict, measure_conflict, summarize_conflict
 from loratools.ops.merging.combine import shapes_differ
 from loratools.ops.merging.one_model import read_alike
 from loratools.ops.merging.one_spelling import no_common_module, one_spelling
@@ -88,12 +88,19 @@ class BlockLikeness:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One file, or two side by side; ``shared_start`` says that the two started training from the same random A."""
+    """One file, or several side by side.
+
+    Attributes:
+        blocks: of each file.
+        likeness, total: of two files, by block and in total.
+        conflict: of two files or more, what they do to one another when they are added.
+    """
 
     paths: tuple[Path, ...]
     blocks: tuple[Mapping[str, BlockAnalysis], ...]
     likeness: Mapping[str, BlockLikeness]
     total: BlockLikeness | None
+    conflict: Conflict | None = None
 
     @property
     def shared_start(self) -> bool:
@@ -101,19 +108,30 @@ class Analysis:
         return self.total is not None and self.total.down is not None and abs(self.total.down) > _SHARED
 
     def json(self) -> dict[str, Any]:
-        """One file's ``blocks``; for two, ``files`` and the ``likeness`` by block and in total."""
+        """One file's ``blocks``; for several ``files`` and ``conflict``, and for two how alike they are, by block in
+        ``blocks`` and in total."""
         files = [
             {"path": str(path), "blocks": {name: one.json() for name, one in blocks.items()}}
             for path, blocks in zip(self.paths, self.blocks, strict=True)
         ]
-        if self.total is None:
+        if self.conflict is None:
             return files[0]
+        if self.total is None:
+            return {"files": files, "conflict": self.conflict.json()}
         likeness = {name: one.json() for name, one in self.likeness.items()}
-        return {"files": files, "blocks": likeness, **self.total.json(), "shared_start": self.shared_start}
+        return {
+            "files": files,
+            "blocks": likeness,
+            **self.total.json(),
+            "shared_start": self.shared_start,
+            "conflict": self.conflict.json(),
+        }
 
     def text(self) -> str:
-        """A table for each file, and one for the pair."""
-        parts = [f"{path}\n{_block_table(blocks)}" for path, blocks in zip(self.paths, self.blocks, strict=True)]
+        """A table for each file (but not of three and more, which would be long), one for a pair, and what several do
+        to one another."""
+        by_file = list(zip(self.paths, self.blocks, strict=True)) if len(self.paths) < 3 else []
+        parts = [f"{path}\n{_block_table(blocks)}" for path, blocks in by_file]
         if self.total is not None:
             parts.append(f"together\n{_likeness_table({**self.likeness, 'total': self.total})}")
         if self.shared_start:
@@ -121,29 +139,28 @@ class Analysis:
                 "warning: the down factors are alike, so the two trainings started from the same random A; "
                 "cosine and overlap then say less about what was learnt"
             )
+        if self.conflict is not None:
+            parts.append(f"added at weight 1\n{self.conflict.text()}")
         return "\n\n".join(parts)
 
 
 def analyze(
-    first: str | os.PathLike[str],
-    second: str | os.PathLike[str] | None = None,
-    base: Mapping[str, Tensor] | None = None,
-    keys: KeyRules = STRICT,
+    *paths: str | os.PathLike[str], base: Mapping[str, Tensor] | None = None, keys: KeyRules = STRICT
 ) -> Analysis:
-    """Analyse one LoRA file, or two and how alike they are; every module is decomposed once.
+    """Analyse one LoRA file, or several and what they do to one another; every module is decomposed once.
 
     Args:
+        paths: at least one.
         base: the base's weights by canonical parameter name, which the differences of a DoRA depend on.
         keys: what is done about keys that no table knows.
     Raises:
-        FileError, FormatError: for a file that is missing or no LoRA, or two of different families, or that have no
-            module in common.
-        ShapeError: if the two disagree over a module's shape.
+        FileError, FormatError: for a file that is missing or no LoRA, or files of different families, or one that has
+            no module in common with any other.
+        ShapeError: if two disagree over a module's shape.
     """
-    given = [path for path in (first, second) if path is not None]
-    adapters = read_alike([read(path, base, keys.allow_unknown, keys.drop) for path in given])
-    if len(adapters) == 2:
-        adapters = _comparable(*adapters)
+    adapters = read_alike([read(path, base, keys.allow_unknown, keys.drop) for path in paths])
+    if len(adapters) > 1:
+        adapters = _comparable(adapters)
     names = sorted({name for adapter in adapters for name in adapter})
     measured = dict(in_order(lambda name: (name, _measure(name, adapters)), names))
     groups = grouped(names, adapters[0].family)
@@ -155,38 +172,15 @@ def analyze(
         block: _likeness([pairs[name] for name in members if name in pairs]) for block, members in groups.items()
     }
     total = _likeness(list(pairs.values())) if len(adapters) == 2 else None
-    paths = tuple(adapter.path for adapter in adapters)
-    return Analysis(paths, blocks, {b: one for b, one in likeness.items() if one.modules} if total else {}, total)
-
-
-def plot(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
-    """Draw norm and effective rank by block (and the cosine of two files) as a PNG, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    count = 2 if analysis.total is None else 3
-    figure = Figure(figsize=(9, 2.6 * count), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(count, 1)
-    blocks = list(dict.fromkeys(name for own in analysis.blocks for name in own))
-    width = 0.8 / len(analysis.paths)
-    for index, (lora, own) in enumerate(zip(analysis.paths, analysis.blocks, strict=True)):
-        centres = [position + index * width for position in range(len(blocks))]
-        norms = [own[b].norm if b in own else 0 for b in blocks]
-        axes[0].bar(centres, norms, width, label=lora.stem)
-        axes[1].bar(centres, [own[b].effective_rank if b in own else 0 for b in blocks], width)
-    axes[0].legend(fontsize=8)
-    titles = ["norm", "effective rank", "cosine"]
-    if analysis.total is not None:
-        cosines = [analysis.likeness[b].cosine if b in analysis.likeness else 0 for b in blocks]
-        axes[2].bar(range(len(blocks)), cosines)
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_ylabel(title)
-        axis.set_xticks(range(len(blocks)), blocks, fontsize=7)
-    target = Path(path)
-    with files.replacing(target) as part:
-        figure.savefig(part, format="png", dpi=110)
-    return target
+    opened = tuple(adapter.path for adapter in adapters)
+    conflicts = {name: one.conflict for name, one in measured.items() if one.conflict is not None}
+    return Analysis(
+        opened,
+        blocks,
+        {block: one for block, one in likeness.items() if one.modules} if total else {},
+        total,
+        summarize_conflict(conflicts, groups, opened) if len(adapters) > 1 else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -209,32 +203,44 @@ class _Pair:
 class _Measured:
     ones: tuple[_One | None, ...]
     pair: _Pair | None
+    conflict: ModuleConflict | None
 
 
-def _comparable(first: Adapter, second: Adapter) -> list[Adapter]:
-    """The two under one spelling of their modules, and an error where they cannot be compared."""
-    if first.family != second.family:
-        raise FormatError(
-            f"{first.path} is a {first.family} LoRA and {second.path} is {second.family}; "
-            "only LoRAs of one family can be compared"
-        )
-    first, second = one_spelling([first, second])
-    if not set(first) & set(second):
-        raise no_common_module(first.path, second.path)
-    for name in first:
-        if name in second and not same_matrix(first.shapes[name], second.shapes[name]):
-            raise ShapeError(shapes_differ(name, first, first.shapes[name], second))
-    return [first, second]
+def _comparable(adapters: Sequence[Adapter]) -> list[Adapter]:
+    """Files under one spelling of their modules, and an error where they cannot be compared."""
+    first = adapters[0]
+    for other in adapters[1:]:
+        if first.family != other.family:
+            raise FormatError(
+                f"{first.path} is a {first.family} LoRA and {other.path} is {other.family}; "
+                "only LoRAs of one family can be compared"
+            )
+    named = one_spelling(adapters)
+    for place, adapter in enumerate(named):
+        others = [other for number, other in enumerate(named) if number != place]
+        if not any(set(adapter) & set(other) for other in others):
+            raise no_common_module(adapter.path, " and ".join(str(other.path) for other in others))
+        for name in adapter:
+            for other in others[place:]:  # those after it; the ones before have looked at it
+                if name in other and not same_matrix(adapter.shapes[name], other.shapes[name]):
+                    raise ShapeError(shapes_differ(name, adapter, adapter.shapes[name], other))
+    return named
 
 
 def _measure(name: str, adapters: Sequence[Adapter]) -> _Measured:
     spectra = [spectrum(adapter[name]) if name in adapter else None for adapter in adapters]
     ones = tuple(None if one is None else _ranks(one.s) for one in spectra)
-    if len(spectra) < 2 or spectra[0] is None or spectra[1] is None:
-        return _Measured(ones, None)
-    first, second = spectra[0], spectra[1]
+    conflict = measure_conflict(spectra) if len(spectra) > 1 else None
+    pair = None
+    if len(spectra) == 2 and spectra[0] is not None and spectra[1] is not None:
+        pair = _likeness_of(name, adapters, spectra[0], spectra[1])
+    return _Measured(ones, pair, conflict)
+
+
+def _likeness_of(name: str, adapters: Sequence[Adapter], first: Spectrum, second: Spectrum) -> _Pair | None:
+    """How alike two files are in a module that both have; None where one is zero there."""
     if not (float(first.s[0]) > 0 and float(second.s[0]) > 0):
-        return _Measured(ones, None)
+        return None
     deltas = adapters[0][name], adapters[1][name]
     (u1, v1), (u2, v2) = _directions(first), _directions(second)
     out, into = torch.linalg.svdvals(u1.T @ u2), torch.linalg.svdvals(v1 @ v2.T)
@@ -246,7 +252,7 @@ def _measure(name: str, adapters: Sequence[Adapter]) -> _Measured:
         if one.shape == other.shape:
             down = float((one * other).sum()), float((one**2).sum()), float((other**2).sum())
     norms2 = float((first.s**2).sum()), float((second.s**2).sum())
-    return _Measured(ones, _Pair(inner(*deltas), norms2, overlap, angle, down))
+    return _Pair(inner(*deltas), norms2, overlap, angle, down)
 
 
 def _ranks(values: Tensor) -> _One:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.base.model import Base
-from loratools.base.picture_size import check_size
+from loratools.base.model import LoadedBase
 from loratools.base.prompt.embeddings import Embeddings
 from loratools.base.prompt.prompt_encoding import PromptEncoder, used_embeddings
 from loratools.errors import PromptError
@@ -51,7 +50,7 @@ class PlannedPictures:
 
     def __init__(
         self,
-        base: Base,
+        base: LoadedBase,
         arrangement: Arrangement,
         resolver: RowResolver,
         name: str = "",
@@ -67,19 +66,19 @@ class PlannedPictures:
         self.infos = resolver.infos()
         self.prompts = tuple(dict.fromkeys(place.resolved.prompt for place in self.places))
 
-    def _place(self, base: Base, at: tuple[int, ...], setting: CellSetting, resolver: RowResolver) -> PlannedPicture:
+    def _place(
+        self, base: LoadedBase, at: tuple[int, ...], setting: CellSetting, resolver: RowResolver
+    ) -> PlannedPicture:
         resolved, settings = resolver.resolve(setting), settings_on(base, setting)
         texts = resolved.prompt, settings.negative, settings.steps
         if texts not in self._named:
-            self._named[texts] = self._embeddings(base, *texts)
+            self._named[texts] = self._embeddings(*texts)
         return PlannedPicture(at, self.arrangement.base_of(at), setting, resolved, settings, self._named[texts])
 
-    def _embeddings(self, base: Base, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
+    def _embeddings(self, prompt: str, negative: str, steps: int) -> tuple[tuple[str, str], ...]:
         known = self.encode.embeddings
         return (
-            tuple((one.name, one.digest) for one in used_embeddings(base, (prompt, negative), steps, known))
-            if known
-            else ()
+            tuple((one.name, one.digest) for one in used_embeddings((prompt, negative), steps, known)) if known else ()
         )
 
     @property
@@ -175,7 +174,7 @@ class PlannedPictures:
         return path
 
 
-def settings_on(base: Base, setting: CellSetting) -> SamplingSettings:
+def settings_on(base: LoadedBase, setting: CellSetting) -> SamplingSettings:
     """How a setting is sampled on ``base``, with the base's own values where it leaves them open.
 
     Raises:
@@ -190,8 +189,9 @@ def settings_on(base: Base, setting: CellSetting) -> SamplingSettings:
         negative=setting.negative,
         clip_skip=setting.clip_skip,
         noise=setting.noise,
+        frames=own.frames if setting.frames is None else setting.frames,
     )
-    check_size(settings.size, base.vae_scale_factor)
+    base.check_settings(settings)
     return settings
 
 

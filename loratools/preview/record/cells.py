@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from loratools.base.infotext import LoraUse, PictureInfo, infotext, number
 from loratools.base.sampling.noise_kinds import OWN, check_kind
-from loratools.base.sampling.samplers import find_sampler
+from loratools.base.sampling.samplers import sampler_name
 from loratools.errors import GridError
 
 RENDERER = 4  # raised when the same settings begin to give another picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SamplingSettings:
     """How every cell of a grid is sampled; ``size`` is (height, width) in pixels, ``noise`` a kind of
-    :mod:`loratools.base.sampling.noise`."""
+    :mod:`loratools.base.sampling.noise`, ``frames`` the length of the video whose middle is shown (0: a picture)."""
 
     steps: int
     cfg: float
@@ -31,14 +32,23 @@ class SamplingSettings:
     negative: str = ""
     clip_skip: int = 1
     noise: str = OWN
+    frames: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise GridError(f"{self.steps} sampler steps make no picture; use 1 or more")
         if not math.isfinite(self.cfg):
             raise GridError(f"a CFG scale of {self.cfg} makes no picture; use a finite number such as 7")
-        object.__setattr__(self, "sampler", find_sampler(self.sampler).name)
+        object.__setattr__(self, "sampler", sampler_name(self.sampler))
         check_kind(self.noise)
+
+    def facts(self) -> dict[str, Any]:
+        """By name, without the number of frames where there are none: keys and records are made of it."""
+        return {name: value for name, value in asdict(self).items() if name != "frames" or value}
+
+    def __repr__(self) -> str:
+        """Of :meth:`facts`, since the keys of a search are made of it."""
+        return f"SamplingSettings({', '.join(f'{name}={value!r}' for name, value in self.facts().items())})"
 
     def infotext(
         self,
@@ -73,6 +83,7 @@ class SamplingSettings:
                 strength=strength,
                 noise=self.noise,
                 embeddings=embeddings,
+                extra={"Frames": str(self.frames)} if self.frames else {},
             )
         )
 
@@ -92,7 +103,7 @@ class Cell:
 
     def key(self, settings: SamplingSettings, base: str, compute: str) -> str:
         """sha256 over all that determines the picture; ``compute`` names the dtype and the kind of device."""
-        content = {"renderer": RENDERER, "base": base, "compute": compute, **asdict(settings), **asdict(self)}
+        content = {"renderer": RENDERER, "base": base, "compute": compute, **settings.facts(), **asdict(self)}
         content |= _versions()
         if self.weight == 0:
             content["row"] = ""

@@ -52,6 +52,7 @@ class SettingsRecord:
     negative: str
     clip_skip: int
     noise: str = OWN
+    frames: int = 0
 
     def settings(self) -> SamplingSettings:
         """The same, with the size as (height, width)."""
@@ -64,6 +65,7 @@ class SettingsRecord:
             negative=self.negative,
             clip_skip=self.clip_skip,
             noise=self.noise,
+            frames=self.frames,
         )
 
 
@@ -218,4 +220,4 @@ def _picture_json(picture: Picture) -> dict[str, Any]:
 
 
 def _settings_json(settings: SamplingSettings) -> dict[str, Any]:
-    return {**asdict(settings), "size": [settings.size[1], settings.size[0]]}
+    return {**settings.facts(), "size": [settings.size[1], settings.size[0]]}

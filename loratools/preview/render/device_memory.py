@@ -74,24 +74,27 @@ class DeviceMemory:
         if self._offloader:
             self._offloader.back()
 
-    def save(self, need_of: NeedOf) -> bool:
-        """Before anything is drawn, save as far as one picture takes it; True if more is saved than before.
+    def save(self, need_of: NeedOf, widest: int) -> bool:
+        """Before anything is drawn, save as far as memory takes it; True if more is saved than before.
 
         Later on what is kept already takes its part of the memory, and smaller batches are enough.
+
+        Args:
+            widest: pictures of the batch with the most.
         """
         free = available(self._base.device)
         if free is None or self._announced:
             return False
-        savings = choose_savings(lambda own: need_of(1, own), self.savings, free)
-        if savings == self.savings:
-            if not self.offloads:  # where the base was loaded into main memory it fits the device after all
-                to_device(self._base)
-            return False
-        self._free()
-        self.savings = savings
-        self._enforce()
-        self.say(f"memory is short: {savings.text()}")
-        return True
+        savings = choose_savings(need_of, self.savings, min(self.most, widest), free)
+        more = savings != self.savings
+        if more:
+            self._free()
+            self.savings = savings
+            self._enforce()
+            self.say(f"memory is short: {savings.text()}")
+        if not self.offloads:  # where the base was loaded into main memory it fits the device after all
+            to_device(self._base)
+        return more
 
     def announce(self, need_of: NeedOf, widest: int) -> None:
         """Say once what the work needs, and begin with smaller batches where that is more than there is.

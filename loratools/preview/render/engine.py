@@ -2,7 +2,7 @@
 
 Pictures of one stack share batches; stacks follow each other so that the fewest weights are rewritten; prompts are
 encoded once for every state of the text encoders; latents are collected until a batch of them is decoded; pictures are
-copied to main memory while the next are drawn. A grid compresses and writes them on threads (:mod:`.png_writer`); a
+copied to main memory while the next are drawn. A grid compresses and writes them on threads (:mod:`.drawer`); a
 search reads them in memory (:mod:`.population`). On CUDA the UNet is a graph that is replayed on the patched weights,
 and nothing in the loop waits for the device, so that the next stack is patched while the last one is still being
 computed. Where stacks have too few pictures for a batch each, pictures of several stacks share one (:mod:`.mixed`).
@@ -21,16 +21,14 @@ from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.errors import GridError
-from loratools.preview.plan.jobs import GridJob, Job, Stack
+from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batch_denoiser import BatchDenoiser
 from loratools.preview.render.batches import StackBatch, plan_stack_batches
-from loratools.preview.render.claims import Claims, everything, with_next
+from loratools.preview.render.claims import everything, with_next
 from loratools.preview.render.decoder import Decoder, DrawnBatch
 from loratools.preview.render.device_memory import DeviceMemory
 from loratools.preview.render.memory import Need, Savings, need
 from loratools.preview.render.mixed import MixedBatches, by_stack
-from loratools.preview.render.picture_store import GridPictures, PictureStore
-from loratools.preview.render.png_writer import PngWriter
 from loratools.preview.render.prefetch import DeltaPrefetcher
 from loratools.preview.render.prompt_cache import Encode, PromptCache
 from loratools.preview.render.unet_choice import UNetChoice
@@ -103,39 +101,6 @@ class Engine:
         for stack in stacks:
             self.patcher.check(stack.deltas)
 
-    def render(
-        self,
-        jobs: Sequence[GridJob],
-        store: PictureStore,
-        *,
-        on_done: Callable[[int], None] | None = None,
-        claims: Claims | None = None,
-    ) -> int:
-        """Render every job whose picture is missing from ``store``, and save it there.
-
-        Args:
-            on_done: called with the number of pictures that have just been finished, rendered or found.
-            claims: which part of the work is this process's own; all of it by default.
-        Returns:
-            The number of pictures rendered.
-        Raises:
-            LoratoolsError: as :meth:`pictures`.
-        """
-        advance, rendered = on_done or (lambda count: None), 0
-        pictures = GridPictures(jobs, store)
-        portions = everything if claims is None else partial(claims.portions, pictures=pictures)
-        drawing = self.pictures(jobs, wanted=pictures, portions=portions, on_found=advance)
-        # claims, which the drawing holds, are released once everything is written
-        with contextlib.closing(drawing) as batches, PngWriter(store) as writing:
-            for batch in batches:
-                if batch is None:
-                    for count in writing.drain():
-                        advance(count)
-                    continue
-                advance(writing.put(pictures.files(batch.jobs), batch.pixels))
-                rendered += len(batch.jobs)
-        return rendered
-
     def pictures(
         self,
         jobs: Sequence[Job],
@@ -170,16 +135,15 @@ class Engine:
         """
         wanted = wanted or All()
         self._denoiser.on_step, self._denoiser.repeats = on_step, hold
+        lacking = [job for job in jobs if wanted.lacks([job])]
+        self._unet.choose(lacking)
         groups = self._plan(jobs, keep_order)
-        lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
-        if lacking and self._memory.save(partial(self._need, lacking)):
+        if lacking and self._memory.save(partial(self._need, lacking), _widest(groups)):
             self._follow_savings()
             groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
-        self._unet.choose(lacking)
         if lacking:
-            widest = max(len(batch) for group in groups for batch in group.batches)
-            self._memory.announce(partial(self._need, lacking), widest)
+            self._memory.announce(partial(self._need, lacking), _widest(groups))
         try:
             self._onednn.install()
             with (
@@ -204,7 +168,7 @@ class Engine:
 
     def _plan(self, jobs: Sequence[Job], keep_order: bool = False) -> list[StackBatch]:
         groups = plan_stack_batches(jobs, self.options.batch, keep_order=keep_order)
-        return self._mixed.plan(groups, self._memory.most, offloads=self._memory.offloads)
+        return self._mixed.plan(groups, self._memory.most, offloads=self._memory.offloads, compiles=self._unet.compiles)
 
     @contextlib.contextmanager
     def _ahead(self, wanted: Wanted, hold: bool) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:
@@ -275,6 +239,11 @@ class Engine:
         names = {name for job in jobs for name in (job.stack.text_part if self._mixed.active else job.stack.deltas)}
         touched = self.patcher.saved_bytes(names) + self._mixed.size(batch)
         return need(self.base, batch, size, min(self._decoder.at_once, len(jobs)), touched, savings)
+
+
+def _widest(groups: Sequence[StackBatch]) -> int:
+    """Pictures of the batch with the most."""
+    return max(len(batch) for group in groups for batch in group.batches)
 
 
 def _say_nothing(text: str) -> None:

@@ -45,9 +45,7 @@ class Need:
 
 def fitting(need_of: Callable[[int], Need], asked: int, free: int) -> tuple[int, str]:
     """How many of ``asked`` pictures a batch fit ``free`` bytes, by halves, and what that needs, for a person."""
-    most = asked
-    while most > 1 and need_of(most).more > free:
-        most = -(-most // 2)
+    most = next((count for count in halves(asked) if need_of(count).more <= free), 1)
     fewer = f", so {most} pictures are made at once in place of {asked}" if most < asked else ""
     return most, f"{need_of(most).text()}; {_gib(free)} are free{fewer}"
 
@@ -71,17 +69,29 @@ class Savings:
         return ", ".join(name for name, own in said.items() if own)
 
 
-def choose_savings(need_of: Callable[[Savings], Need], asked: Savings, free: int) -> Savings:
-    """The first of ``asked`` and what saves more, the cheapest first, under which one picture fits ``free`` bytes;
-    else all that can be saved."""
-    ladder = [
-        asked,
-        replace(asked, sliced=True),
-        replace(asked, sliced=True, tiled=True),
-        replace(asked, sliced=True, offload=True),
-        Savings(True, True, True),
-    ]
-    return next((own for own in ladder if need_of(own).more <= free), ladder[-1])
+def choose_savings(need_of: Callable[[int, Savings], Need], asked: Savings, batch: int, free: int) -> Savings:
+    """What is saved so that the work fits ``free`` bytes, the quickest first; else all that can be saved.
+
+    Pictures decoded one by one cost less time than smaller batches do, so that is asked of every batch size, the widest
+    first. Tiles and models that move cost more than the smallest batch, and come after it.
+
+    Args:
+        need_of: what drawing so many pictures a batch takes under what is saved.
+        asked: what is saved whether or not it has to be.
+        batch: pictures of the widest batch.
+    """
+    sliced = replace(asked, sliced=True)
+    ladder = [(count, own) for count in halves(batch) for own in (asked, sliced)]
+    ladder += [(1, replace(sliced, tiled=True)), (1, replace(sliced, offload=True))]
+    return next((own for count, own in ladder if need_of(count, own).more <= free), Savings(True, True, True))
+
+
+def halves(most: int) -> list[int]:
+    """``most`` pictures, then half of them and so on, down to one."""
+    counts = [most]
+    while counts[-1] > 1:
+        counts.append(-(-counts[-1] // 2))
+    return counts
 
 
 def need(
@@ -119,7 +129,8 @@ def available(device: torch.device) -> int | None:
     free, total = torch.cuda.mem_get_info(device)
     allocated = torch.cuda.memory_allocated(device)
     fraction = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # torch 2.6 has none
-    limit = total if fraction is None else int(fraction(device) * total)
+    number = torch.cuda.current_device() if device.index is None else device.index  # it refuses a bare "cuda"
+    limit = total if fraction is None else int(fraction(number) * total)
     return min(free + torch.cuda.memory_reserved(device), limit) - allocated
 
 

@@ -16,15 +16,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from loratools.base.model import Base
-from loratools.base.picture_size import check_size
+from loratools.base.model import LoadedBase
 from loratools.base.prompt.prompt_encoding import encode_prompts
 from loratools.errors import GridError
 from loratools.launch import Rank
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.decoder import DrawnBatch
-from loratools.preview.render.engine import Engine
+from loratools.preview.render.drawer import open_drawer
 from loratools.preview.render.gather import PictureGather
 from loratools.preview.render.prompt_cache import Encode
 from loratools.preview.request.options import EngineOptions
@@ -73,7 +72,7 @@ class PopulationRenderer:
 
     def __init__(
         self,
-        base: Base,
+        base: LoadedBase,
         options: EngineOptions | None = None,
         *,
         encode: Encode = encode_prompts,
@@ -81,7 +80,7 @@ class PopulationRenderer:
         rank: Rank | None = None,
     ) -> None:
         self._base = base
-        self._engine = Engine(base, options, encode=encode, say=say)
+        self._drawer = open_drawer(base, options, encode=encode, say=say)
         self._rank = Rank.here() if rank is None else rank
         self._running: weakref.ref[Generator[DrawnPicture]] | None = None
 
@@ -94,7 +93,7 @@ class PopulationRenderer:
     def close(self) -> None:
         """Bring the base back to W0 and free all that is kept; an iterator that is still open ends."""
         self._stop()
-        self._engine.close()
+        self._drawer.close()
 
     def draw(
         self, stacks: Sequence[Stack], jobs: Sequence[PictureJob], *, ordered: bool = True, mine: bool = False
@@ -119,8 +118,8 @@ class PopulationRenderer:
         if not jobs:
             raise GridError("there is no picture to draw; give at least one prompt and seed")
         for job in jobs:
-            check_size(job.settings.size, self._base.vae_scale_factor)
-        self._engine.check(stacks)
+            self._base.check_settings(job.settings)
+        self._drawer.check(stacks)
         gather = None if mine or self._rank.world == 1 else PictureGather(self._rank, self._base.device)
         self._stop()
         drawing = self._draw(stacks, jobs, gather, ordered)
@@ -148,7 +147,7 @@ class PopulationRenderer:
         """The pictures of this process's share; with ``gather`` those of every process, round by round."""
         own = [place for each in rounds for place in each.shares[self._rank.rank]]
         asked = [Job(stacks[n], jobs[m].prompt, jobs[m].seed, jobs[m].settings, (n, m)) for n, m in own]
-        with contextlib.closing(self._engine.pictures(asked, keep_order=True)) as batches:
+        with contextlib.closing(self._drawer.pictures(asked, keep_order=True)) as batches:
             drawn = arrived(batches)
             if gather is None:
                 yield from (DrawnPicture(*place, pixels) for place, pixels in drawn)

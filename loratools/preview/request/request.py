@@ -27,6 +27,7 @@ class SamplingRequest:
         size: (height, width) in pixels.
         clip_skip: 1, which None means too, is the text encoder's last layer.
         noise: a kind of :mod:`loratools.base.sampling.noise`.
+        frames: the length of a video base's videos, of which the middle frame is shown.
     """
 
     negative: str | None = None
@@ -36,6 +37,7 @@ class SamplingRequest:
     size: tuple[int, int] | None = None
     clip_skip: int | None = None
     noise: str = OWN
+    frames: int | None = None
 
     @property
     def fixed_kinds(self) -> frozenset[str]:

@@ -58,6 +58,7 @@ class CellSetting:
     clip_skip: int = 1
     base: str = ""
     noise: str = OWN
+    frames: int | None = None
 
     @staticmethod
     def of_sampling(sampling: SamplingRequest) -> CellSetting:
@@ -72,6 +73,7 @@ class CellSetting:
             size=sampling.size,
             clip_skip=1 if sampling.clip_skip is None else sampling.clip_skip,
             noise=sampling.noise,
+            frames=sampling.frames,
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loratools.progress import tqdm_bar
 
 if TYPE_CHECKING:
-    from loratools.base.model import Base
+    from loratools.base.model import LoadedBase
     from loratools.pocket.judge import JudgeFunction
     from loratools.preview.session import Session
     from loratools.recipe.plan.lineage import Lineage
@@ -30,7 +30,7 @@ class KeptModel:
             self._session = Session()
         return self._session
 
-    def base(self, name: str, device: str, dtype: str | None = None) -> Base:
+    def base(self, name: str, device: str, dtype: str | None = None) -> LoadedBase:
         """The base ``name`` for whoever brings an engine of its own; that of the last grid is freed first.
 
         Raises:
@@ -39,7 +39,7 @@ class KeptModel:
         from loratools.preview.request.request import ModelRequest
 
         session = self.session()
-        session.close_engine()
+        session.close_drawer()
         return session.load(name, ModelRequest(device=device, dtype=dtype))
 
     def close(self) -> None:

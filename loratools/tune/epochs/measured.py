@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loratools.errors import MeasureError
-from loratools.measures.build import MeasureContext, build_measures
+from loratools.measures.build import MeasureContext, build_measures, unet_base
 from loratools.measures.closeness import style_closeness
 from loratools.measures.copy_risk import is_copy, usual_nearest
 from loratools.measures.features import Features, Pixels
@@ -22,7 +22,7 @@ from loratools.tune.epochs.figures import Figure
 from loratools.tune.epochs.pictures import DrawnEpochs
 
 if TYPE_CHECKING:
-    from loratools.base.model import Base
+    from loratools.base.model import LoadedBase
 
 _APART = 1.0  # deviations: nearer, two kinds of pictures overlap
 _CLOSENESS, _OBEDIENCE = ("style", "closeness"), ("tags", "obedience", "prompt")
@@ -70,7 +70,7 @@ class MeasuredEpochs:
 
 
 def measure_epochs(
-    base: Base,
+    base: LoadedBase,
     drawn: DrawnEpochs,
     material: EvaluationSet,
     requests: Sequence[MeasureRequest] | None = None,
@@ -90,7 +90,9 @@ def measure_epochs(
 
 
 class _Measuring:
-    def __init__(self, base: Base, drawn: DrawnEpochs, material: EvaluationSet, features: Features | None) -> None:
+    def __init__(
+        self, base: LoadedBase, drawn: DrawnEpochs, material: EvaluationSet, features: Features | None
+    ) -> None:
         self.base, self.drawn, self.material, self.features = base, drawn, material, features
         self.missing = list(material.notes)
         self.training, self.held_out = (_shown(own) for own in (material.training, material.held_out))
@@ -140,8 +142,12 @@ class _Measuring:
         if not reference:
             self.missing.append("closeness: there is no picture to be close to; give `held_out=DIR`")
             return None
+        seeing = unet_base(self.base)
+        if seeing is None:
+            self.missing.append(f"closeness: {self.base.name} has no UNet that sees it")
+            return None
         try:
-            measure = style_closeness(UNetFeatures(self.base), self.drawn.base, reference)
+            measure = style_closeness(UNetFeatures(seeing), self.drawn.base, reference)
         except MeasureError as error:
             self.missing.append(f"closeness: {error}")
             return None

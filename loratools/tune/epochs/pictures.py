@@ -32,7 +32,7 @@ from loratools.tune.epochs.decide import WeightTest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loratools.base.model import Base
+    from loratools.base.model import LoadedBase
 
 OnPicture = Callable[[int, int], None]
 
@@ -83,7 +83,7 @@ class DrawnEpochs:
     rendered: int
 
 
-def draw_epochs(base: Base, name: str, run: Sequence[Epoch], drawing: Drawing) -> DrawnEpochs:
+def draw_epochs(base: LoadedBase, name: str, run: Sequence[Epoch], drawing: Drawing) -> DrawnEpochs:
     """Draw every epoch of ``run``, and the base once; what lies in the folder already is used again.
 
     Raises:
@@ -126,7 +126,7 @@ def _row(name: str, epoch: Epoch, drawing: Drawing) -> GridRow:
     return GridRow.of_file(adapter, f"{name}@{epoch.number}")
 
 
-def _render(base: Base, rows: Sequence[GridRow], weight: float, folder: Path, drawing: Drawing) -> GridResult:
+def _render(base: LoadedBase, rows: Sequence[GridRow], weight: float, folder: Path, drawing: Drawing) -> GridResult:
     return render_grid(
         base,
         rows,

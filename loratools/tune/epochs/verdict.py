@@ -130,7 +130,7 @@ def epoch_verdict(
             session=kept,
         )
         drawn = draw_epochs(base, files.name, files.epochs, drawing)
-        kept.close_engine()  # measures need its memory
+        kept.close_drawer()  # measures need its memory
         measured = measure_epochs(base, drawn, material, measures, features)
     losses = validation_losses(files.epochs)
     evidence = _evidence(files, drawn, measured, losses, votes)

@@ -97,9 +97,9 @@ def test_a_chunk_never_tears_an_embedding(base: Base, known: Embeddings) -> None
 
 
 def test_who_is_named_at_any_step(base: Base, known: Embeddings) -> None:
-    names = [one.name for one in used_embeddings(base, ["a [hat:badink:0.5] AND hatty", "badink-v2, badink"], 4, known)]
+    names = [one.name for one in used_embeddings(["a [hat:badink:0.5] AND hatty", "badink-v2, badink"], 4, known)]
     assert names == ["badink", "hatty", "badink-v2"]
-    assert used_embeddings(base, ["bad ink"], 4, known) == ()
+    assert used_embeddings(["bad ink"], 4, known) == ()
 
 
 def test_one_for_another_base_is_an_error_where_it_is_named(base: Base, known: Embeddings) -> None:

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from loratools.dataset.edits.edit import CaptionEditor
-from loratools.dataset.edits.log import Edit, edit_from_json, edits_in, stable_name
+from loratools.dataset.edits.log import Edit, edit_from_json, edits_in
 from loratools.dataset.edits.operations import Add, Prune, Remove, Trigger
 from loratools.dataset.edits.prune import PruneRules, core_tags
+from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.dataset.tags.tag import Tag
 from loratools.errors import DatasetError, FileError, OptionError

@@ -25,6 +25,7 @@ from loratools.base.patching.summands import RowAdapters
 from loratools.base.sampling.cuda_graph import UNetGraphs
 from loratools.base.sampling.sample import decode, plain_unet
 from loratools.preview.plan.jobs import Stack
+from loratools.preview.render.drawer import render_jobs
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.picture_store import PictureStore
 from loratools.preview.request.options import EngineOptions
@@ -115,7 +116,7 @@ def test_an_engine_makes_the_same_pictures_on_every_path(
     ):
         own = jobs(tmp_path / name, stacks, steps=8, sampler="Euler a")
         with Engine(base, options) as engine:
-            assert engine.render(own, PictureStore(tmp_path / name)) == len(own)
+            assert render_jobs(engine, own, PictureStore(tmp_path / name)) == len(own)
         made[name] = np.stack([pixels(job.file) for job in own])
     for name, shown in made.items():
         assert np.abs(shown - made["cpu"]).mean() < 1.5, name

@@ -40,7 +40,9 @@ from loratools.ops.merging.merge import merge_files
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import GridJob, PictureFile, Stack, content_keys_of
 from loratools.preview.record.cells import SamplingSettings
+from loratools.preview.render import device_memory
 from loratools.preview.render.batches import even, plan_stack_batches
+from loratools.preview.render.drawer import render_jobs
 from loratools.preview.render.engine import Engine
 from loratools.preview.render.memory import Need, Offloader, Savings, choose_savings, need
 from loratools.preview.render.picture_store import PictureStore
@@ -137,7 +139,7 @@ def test_equal_stacks_are_patched_once_and_texts_encoded_once_a_state(
     before = weights(base)
     with Engine(base) as engine:
         log = Told(engine, monkeypatch)
-        assert engine.render(jobs(tmp_path, stacks), PictureStore(tmp_path)) == 10
+        assert render_jobs(engine, jobs(tmp_path, stacks), PictureStore(tmp_path)) == 10
     assert log.texts == [[PROMPTS[0], "", PROMPTS[1]]] * 2  # the base's serve all that leaves the text encoder alone
     assert [move.modules for move in log.moves] == [0, len(deltas.deltas), len(deltas.deltas), len(whole.deltas)]
     assert not changed(before, base)
@@ -147,9 +149,9 @@ def test_a_batch_of_prompts_and_seeds_gives_each_its_own_picture(base: Base, tmp
     own = [stack(base, 1)]
     together, alone = jobs(tmp_path / "a", own, seeds=(1, 2)), jobs(tmp_path / "b", own, seeds=(1, 2))
     with Engine(base, EngineOptions(batch=4)) as engine:
-        engine.render(together, PictureStore(tmp_path / "a"))
+        render_jobs(engine, together, PictureStore(tmp_path / "a"))
     with Engine(base, EngineOptions(batch=1)) as engine:
-        engine.render(alone, PictureStore(tmp_path / "b"))
+        render_jobs(engine, alone, PictureStore(tmp_path / "b"))
     shots = [pixels(job.file) for job in together]
     for one, two in zip(shots, alone, strict=True):
         assert np.abs(one - pixels(two.file)).max() <= 1
@@ -189,13 +191,13 @@ def test_a_random_live_stack_is_the_merged_file(base: Base, tmp_path: Path, seed
         stacks = [Stack(row.deltas, weight, row.label, content_keys_of(row.deltas)) for weight in (1.0, -0.5)]
         own = jobs(tmp_path / row.label, stacks)
         with Engine(base) as engine:
-            engine.render(own, PictureStore(tmp_path / row.label))
+            render_jobs(engine, own, PictureStore(tmp_path / row.label))
         made.append([pixels(job.file) for job in own])
     assert (len(set(rows[0].deltas.ranks.values())) == 1) == locon  # type: ignore[attr-defined]
     assert max(np.abs(one - two).max() for one, two in zip(*made, strict=True)) <= (0 if locon else 1)
     bare = jobs(tmp_path / "base", [Stack()])
     with Engine(base) as engine:
-        engine.render(bare, PictureStore(tmp_path / "base"))
+        render_jobs(engine, bare, PictureStore(tmp_path / "base"))
     assert all(np.abs(pixels(job.file) - shot).mean() > 1 for job, shot in zip(bare, made[0], strict=False))
 
 
@@ -219,13 +221,13 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     small, usual = jobs(tmp_path / "a", own, seeds=(1, 2, 3)), jobs(tmp_path / "b", own, seeds=(1, 2, 3))
     with Engine(base, say=said.append) as engine:
         greedy_memory(engine, monkeypatch, 4, torch.OutOfMemoryError)
-        assert engine.render(small, PictureStore(tmp_path / "a")) == 12
+        assert render_jobs(engine, small, PictureStore(tmp_path / "a")) == 12
     assert said == [
         "out of memory with 6 pictures at once; going on with 3",
         "out of memory with 3 pictures at once; going on with 2",
     ]
     with Engine(base) as engine:
-        engine.render(usual, PictureStore(tmp_path / "b"))
+        render_jobs(engine, usual, PictureStore(tmp_path / "b"))
     assert all(np.abs(pixels(a.file) - pixels(b.file)).max() <= 1 for a, b in zip(small, usual, strict=True))
 
 
@@ -236,11 +238,11 @@ def test_no_memory_for_one_picture_is_told_with_the_remedy(
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, torch.OutOfMemoryError)
         with pytest.raises(GridError, match=r"one picture does not fit.*offload=True.*tiled=True"):
-            engine.render(jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
+            render_jobs(engine, jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
     with Engine(base) as engine, monkeypatch.context() as patch:
         greedy_memory(engine, patch, 1, ZeroDivisionError)  # other errors are not swallowed, and leave no patch behind
         with pytest.raises(ZeroDivisionError):
-            engine.render(jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
+            render_jobs(engine, jobs(tmp_path, [stack(base, 1)]), PictureStore(tmp_path))
     assert not changed(before, base)
 
 
@@ -258,7 +260,7 @@ def test_decoding_that_lacks_memory_takes_fewer_pictures(
     monkeypatch.setattr(base.vae, "decode", limited)
     said: list[str] = []
     with Engine(base, say=said.append) as engine:
-        assert engine.render(jobs(tmp_path, [Stack()], seeds=(1, 2)), PictureStore(tmp_path)) == 4
+        assert render_jobs(engine, jobs(tmp_path, [Stack()], seeds=(1, 2)), PictureStore(tmp_path)) == 4
     assert sizes == [4, 2, 2] and said == ["out of memory decoding 4 pictures at once; going on with fewer"]
 
 
@@ -273,7 +275,7 @@ def test_options_change_how_not_what(base: Base, tmp_path: Path) -> None:
     }.items():
         mine = jobs(tmp_path / name, own)
         with Engine(base, options) as engine:
-            engine.render(mine, PictureStore(tmp_path / name))
+            render_jobs(engine, mine, PictureStore(tmp_path / name))
         made.append([pixels(job.file) for job in mine])
     assert not base.vae.use_tiling
     for other in made[1:]:
@@ -289,19 +291,35 @@ def test_what_is_needed_is_said_in_parts(base: Base) -> None:
     assert "GiB of memory on the device" in small.text()
 
 
-def test_the_cheapest_saving_that_suffices_is_chosen() -> None:
-    size = {False: 10, True: 5}
+def test_the_quickest_saving_that_suffices_is_chosen() -> None:
+    def need_of(batch: int, savings: Savings) -> Need:
+        """Weights 10, or 5 where models move; a picture 1 in the UNet; decoding 8, by one 4, in tiles 2."""
+        return Need(5 if savings.offload else 10, batch, {0: 8, 1: 4, 2: 2}[savings.sliced + savings.tiled])
 
-    def need_of(savings: Savings) -> Need:
-        return Need(size[savings.offload], 1, {0: 8, 1: 4, 2: 2}[savings.sliced + savings.tiled])
-
-    chosen = {free: choose_savings(need_of, Savings(), free) for free in (19, 18, 15, 14, 10, 9, 8, 1)}
+    chosen = {free: choose_savings(need_of, Savings(), 1, free) for free in (19, 18, 15, 14, 10, 9, 8, 1)}
     assert chosen[19] == Savings()
     assert chosen[18] == chosen[15] == Savings(sliced=True)
     assert chosen[14] == Savings(sliced=True, tiled=True)
     assert chosen[10] == Savings(sliced=True, offload=True)
     assert chosen[9] == chosen[8] == chosen[1] == Savings(True, True, True)
-    assert choose_savings(need_of, Savings(tiled=True), 15) == Savings(tiled=True)  # what was asked for stays
+    assert choose_savings(need_of, Savings(tiled=True), 1, 15) == Savings(tiled=True)  # what was asked for stays
+    wide = {free: choose_savings(need_of, Savings(), 8, free) for free in (26, 25, 22, 21, 15, 14)}
+    assert wide[26] == Savings()
+    assert wide[25] == wide[22] == Savings(sliced=True)  # eight at once, decoded one by one, before four at once
+    assert wide[21] == wide[15] == Savings(sliced=True)
+    assert wide[14] == Savings(sliced=True, tiled=True)
+
+
+@pytest.mark.parametrize("free", [1 << 40, 1], ids=["it fits", "it fits sliced"])
+def test_a_base_in_main_memory_comes_to_the_device_however_it_fits(
+    base: Base, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    moved, said = list[Base](), list[str]()
+    monkeypatch.setattr(device_memory, "available", lambda _: free)
+    monkeypatch.setattr(device_memory, "to_device", moved.append)
+    memory = device_memory.DeviceMemory(base, EngineOptions(), lambda: None, said.append)
+    memory.save(lambda batch, savings: Need(0, 0, 1 if savings.sliced else 2), 8)
+    assert moved == [base] and memory.savings.sliced == (free == 1) == bool(said)
 
 
 def test_short_memory_is_saved_and_said(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +330,7 @@ def test_short_memory_is_saved_and_said(base: Base, tmp_path: Path, monkeypatch:
         with Engine(base, say=said.append) as engine:
             if name == "short":
                 monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: -(1 << 30))
-            engine.render(own, PictureStore(tmp_path / name))
+            render_jobs(engine, own, PictureStore(tmp_path / name))
             assert base.vae.use_tiling == (name == "short")
     assert said[0].startswith("memory is short: only the model that works is kept on the device, pictures are decoded")
     assert not base.vae.use_tiling and sampling == (base.vae.tile_sample_min_size, base.vae.tile_latent_min_size)
@@ -325,18 +343,18 @@ def test_a_stack_that_does_not_fit_is_refused_before_anything(base: Base, tmp_pa
         with pytest.raises(BaseModelError, match=r"unet\.nowhere"):
             engine.check([bad])
         with pytest.raises(BaseModelError):
-            engine.render(jobs(tmp_path, [bad]), PictureStore(tmp_path))
+            render_jobs(engine, jobs(tmp_path, [bad]), PictureStore(tmp_path))
 
 
 def test_only_what_lacks_is_written_but_its_whole_batch_rendered(base: Base, tmp_path: Path) -> None:
     own = jobs(tmp_path, [stack(base, 1)], seeds=(1, 2))
     done: list[int] = []
     with Engine(base) as engine:
-        engine.render(own, PictureStore(tmp_path), on_done=done.append)
+        render_jobs(engine, own, PictureStore(tmp_path), on_done=done.append)
         assert sum(done) == 4
         first, times = pixels(own[2].file), [job.file.path.stat().st_mtime_ns for job in own]
         own[2].file.path.unlink()
-        assert engine.render(own, PictureStore(tmp_path)) == 1
+        assert render_jobs(engine, own, PictureStore(tmp_path)) == 1
     assert np.array_equal(pixels(own[2].file), first)
     assert [job.file.path.stat().st_mtime_ns == then for job, then in zip(own, times, strict=True)] == [
         True,
@@ -350,7 +368,7 @@ def test_an_error_of_a_writer_is_not_lost(base: Base, tmp_path: Path, monkeypatc
     store = PictureStore(tmp_path)
     monkeypatch.setattr(store, "put", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with Engine(base) as engine, pytest.raises(OSError, match="disk full"):
-        engine.render(jobs(tmp_path, [Stack()]), store)
+        render_jobs(engine, jobs(tmp_path, [Stack()]), store)
 
 
 # ---- guidance --------------------------------------------------------------------------------------------------------
@@ -422,17 +440,17 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
     stacks = [Stack(), one, replace(one, weight=-0.5), two, replace(two, weight=2.0)]
     patched, mixed = (jobs(tmp_path / name, stacks, seeds=(1, 2)) for name in ("patched", "mixed"))
     with Engine(base, EngineOptions(batch=3, mixed=False)) as engine:
-        engine.render(patched, PictureStore(tmp_path / "patched"))
+        render_jobs(engine, patched, PictureStore(tmp_path / "patched"))
     before, rows = weights(base), []
     with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
         plain = engine._unet._plain
         monkeypatch.setattr(engine._unet, "_plain", lambda *inputs: rows.append(len(inputs[0])) or plain(*inputs))
-        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 20
-        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 0
+        assert render_jobs(engine, mixed, PictureStore(tmp_path / "mixed")) == 20
+        assert render_jobs(engine, mixed, PictureStore(tmp_path / "mixed")) == 0
         for job in mixed[3:5]:
             job.file.path.unlink()
         rows.clear()
-        assert engine.render(mixed, PictureStore(tmp_path / "mixed")) == 2
+        assert render_jobs(engine, mixed, PictureStore(tmp_path / "mixed")) == 2
         assert set(rows) == {2}  # only what lacks, one picture a batch, under CFG
     assert not changed(before, base)
     for a, b in zip(patched, mixed, strict=True):
@@ -448,22 +466,44 @@ def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPat
 
 
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
+    """But for the first picture, which comes alone. Another width would be another graph to capture and keep; what
+    fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
     monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
-    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
-        engine.render(made["plain"], PictureStore(tmp_path / "plain"))
-    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=4, mixed=True)) as engine:
+        render_jobs(engine, made["plain"], PictureStore(tmp_path / "plain"))
+    with Engine(base, EngineOptions(batch=4, mixed=True)) as engine:
         graphs = Watched(plain_unet(base))
         replace_graphs(engine, graphs, monkeypatch)
-        assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 8  # three, three and two
-        assert graphs.rows == {6}
+        assert render_jobs(engine, made["graph"], PictureStore(tmp_path / "graph")) == 8  # one, four and three
+        assert graphs.rows == {2, 8}
         made["graph"][1].file.path.unlink()
         graphs.rows.clear()
-        assert engine.render(made["graph"], PictureStore(tmp_path / "graph")) == 1
+        assert render_jobs(engine, made["graph"], PictureStore(tmp_path / "graph")) == 1
         assert graphs.rows == {2}  # nothing is filled up to what does not lack
     for a, b in zip(made["graph"], made["plain"], strict=True):
         assert np.abs(pixels(a.file) - pixels(b.file)).max() <= 1
+
+
+def test_the_first_mixed_picture_comes_alone_where_that_costs_little(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers are wide enough from the first batch on, so that no graph is captured twice."""
+    own = jobs(tmp_path, [stack(base, 1), stack(base, 2)], seeds=(1, 2))
+    monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
+    with Engine(base, EngineOptions(batch=4, mixed=True, compiled=False)) as engine:
+        assert [len(group.jobs) for group in engine._plan(own)] == [4, 4]  # a CPU has no graphs
+        dropped = list[int]()
+        graphs = Watched(plain_unet(base))
+        graphs.drop = lambda: dropped.append(len(graphs.rows))  # type: ignore[method-assign]
+        replace_graphs(engine, graphs, monkeypatch)
+        assert [len(group.jobs) for group in engine._plan(own)] == [1, 4, 3]
+        assert [len(group.jobs) for group in engine._plan(own[:4])] == [4]  # one batch stays one
+        engine._unet.compiles = True
+        assert [len(group.jobs) for group in engine._plan(own)] == [4, 4]  # every width would be compiled
+        engine._unet.compiles = False
+        render_jobs(engine, own, PictureStore(tmp_path))
+        assert graphs.rows == {2, 8} and 1 not in dropped  # none after the first picture and before the others
 
 
 def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
@@ -477,9 +517,9 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
         replace_graphs(engine, Watched(lambda *inputs: log.append("step") or plain_unet(base)(*inputs)), monkeypatch)
         encode = engine._prompts._encode
         monkeypatch.setattr(engine._prompts, "_encode", lambda *given: log.append("text") or encode(*given))
-        assert engine.render(made, PictureStore(tmp_path)) == 6
+        assert render_jobs(engine, made, PictureStore(tmp_path)) == 6
     steps = made[0].steps
-    assert log.count("text") == 6 and log.count("step") == 3 * steps
+    assert log.count("text") == 6 and log.count("step") == 4 * steps  # one, two, two and one
     first = [n for n, what in enumerate(log) if what == "step"][:steps]
     assert "text" in log[first[0] : first[-1] + 2]  # the second batch's, while the first one was made
 
@@ -518,13 +558,13 @@ def test_offload_moves_models_and_leaves_them_where_they_were(
     """Two homes stand for a device and main memory: models work on one and rest on the other."""
     made = {name: jobs(tmp_path / name, [stack(base, 1)], PROMPTS) for name in ("plain", "parked")}
     with Engine(base) as engine:
-        engine.render(made["plain"], PictureStore(tmp_path / "plain"))
+        render_jobs(engine, made["plain"], PictureStore(tmp_path / "plain"))
     with Engine(base) as engine:
         engine._memory._offloader = Offloader(base)
         moved: list[str] = []
         for model in (base.unet, base.vae, *base.text_encoders):
             monkeypatch.setattr(model, "to", partial(move_watched, moved, model, model.to))
-        engine.render(made["parked"], PictureStore(tmp_path / "parked"))
+        render_jobs(engine, made["parked"], PictureStore(tmp_path / "parked"))
     assert {"UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"} <= set(moved)
     assert all((pixels(a.file) == pixels(b.file)).all() for a, b in zip(*made.values(), strict=True))
 
@@ -543,7 +583,7 @@ def test_a_state_that_does_not_fit_is_tried_again_with_less_kept(
             return move(*given)
 
         monkeypatch.setattr(engine.patcher, "patch", moving)
-        assert engine.render(made, PictureStore(tmp_path)) == 1
+        assert render_jobs(engine, made, PictureStore(tmp_path)) == 1
     assert calls == [0, 1]
 
 
@@ -552,7 +592,9 @@ def test_fewer_pictures_at_once_where_it_is_known_that_they_do_not_fit(
 ) -> None:
     made, said = jobs(tmp_path, [stack(base, 1)], PROMPTS[:1], seeds=range(1, 9)), []
     with Engine(base, say=said.append) as engine:
-        two = need(base, 2, (64, 64), 8, engine.patcher.saved_bytes(made[0].stack.deltas))
+        touched = engine.patcher.saved_bytes(made[0].stack.deltas)
+        two = need(base, 2, (64, 64), 8, touched, Savings(sliced=True))
         monkeypatch.setattr("loratools.preview.render.device_memory.available", lambda _: two.more + 1)
-        engine.render(made, PictureStore(tmp_path))
-    assert "so 2 pictures are made at once in place of 8" in said[0] and "GiB are free" in said[0]
+        render_jobs(engine, made, PictureStore(tmp_path))
+    assert said[0] == "memory is short: pictures are decoded one by one"
+    assert "so 2 pictures are made at once in place of 8" in said[1] and "GiB are free" in said[1]

@@ -117,14 +117,14 @@ def test_too_little_memory_makes_smaller_batches_and_is_said_once(
     with PopulationRenderer(base) as renderer:
         usual = by_place([*renderer.draw(stacks, JOBS)])
     with PopulationRenderer(base, say=said.append) as renderer:
-        run = renderer._engine._unet._plain
+        run = renderer._drawer._unet._plain
 
         def limited(latents: Tensor, *others: Any) -> Tensor:
             if len(latents) > 4:
                 raise torch.OutOfMemoryError("out of memory")
             return run(latents, *others)
 
-        monkeypatch.setattr(renderer._engine._unet, "_plain", limited)
+        monkeypatch.setattr(renderer._drawer._unet, "_plain", limited)
         small = by_place([*renderer.draw(stacks, JOBS)])
     assert said == ["out of memory with 4 pictures at once; going on with 2"]
     assert all(np.abs(small[place] - usual[place]).max() <= 1 for place in usual)
@@ -159,10 +159,10 @@ def test_stacks_share_batches_where_that_is_asked_for(base: Base, stacks: list[S
     """One picture a stack: three in one batch, each under its own vector."""
     with PopulationRenderer(base, EngineOptions(mixed=True)) as renderer:
         mixed = by_place([*renderer.draw(stacks, JOBS[:1])])
-        assert renderer._engine._mixed.active
+        assert renderer._drawer._mixed.active
     with PopulationRenderer(base) as renderer:
         patched = by_place([*renderer.draw(stacks, JOBS[:1])])
-        assert not renderer._engine._mixed.active  # a branch rounds otherwise than a patched weight
+        assert not renderer._drawer._mixed.active  # a branch rounds otherwise than a patched weight
     assert all(np.abs(mixed[place] - patched[place]).max() <= 1 for place in patched)
 
 

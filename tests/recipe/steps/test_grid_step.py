@@ -78,15 +78,15 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
     (folder / "images/1.png").write_bytes(b"")
     flags = (
         "a --base tiny --weights 0.5 --y seed:1,2 --no-base --most 9 --prompt 1girl --negative bad --steps 2 --cfg 3 "
-        "--sampler Euler --size 64x72 --clip-skip 2 --noise webui-cpu --embeddings ti --batch-size 3 --compile "
-        "--no-mixed --offload --sliced --tiled --title T --label 0.5=half --caption C --sheet webp --full-size --embed "
+        "--sampler Euler --size 64x72 --clip-skip 2 --noise webui-cpu --embeddings ti --batch-size 3 "
+        "--compile --no-mixed --offload --sliced --tiled --title T --label 0.5=half --caption C --sheet webp --full-size --embed "
         "--score --score-images images --held-out images --device cpu --dtype bf16 -o out"
     )
     wanted = asked(lambda: CliRunner().invoke(cli, ["grid", *flags.split()], catch_exceptions=False))
     body = (
         "rows: a, weights: 0.5, y: {seed: [1, 2]}, base_alone: false, most: 9, prompts: 1girl, negative: bad, cfg: 3, "
-        "sampler: Euler, clip_skip: 2, noise: webui-cpu, embeddings: ti, batch_size: 3, compile: true, mixed: false, "
-        "offload: true, sliced: true, tiled: true, title: T, labels: {'0.5': half}, captions: C, sheets: webp, "
+        "sampler: Euler, clip_skip: 2, noise: webui-cpu, embeddings: ti, batch_size: 3, "
+        "compile: true, mixed: false, offload: true, sliced: true, tiled: true, title: T, labels: {'0.5': half}, captions: C, sheets: webp, "
         "full_size: true, embed: true, score: true, score_images: images, held_out: images, dtype: bf16, "
         "steps: 2, size: 64x72"
     )
@@ -116,7 +116,7 @@ def test_grids_of_a_run_share_their_base_and_training_gets_its_memory(
         assert [unet() for unet in loaded] == [None], "the grids' base is still there"
         raise RecipeError("training has all memory")
 
-    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_any_base", load)
     monkeypatch.setattr(importlib.import_module("loratools.train.trainer"), "train", train)
     grid = "{grid: {weights: 1, prompts: 1girl, steps: 1, size: 64"
     Path("r.yaml").write_text(
@@ -138,7 +138,7 @@ def test_offload_holds_while_a_recipe_loads_its_base(folder: Path, monkeypatch: 
         parked.append(options["parked"])
         return load_base(*names, **options)
 
-    monkeypatch.setattr("loratools.preview.session.load_base", load)
+    monkeypatch.setattr("loratools.preview.session.load_any_base", load)
     run("x: {cfg: [3, 5]}, prompts: 1girl, offload: true")
     assert parked == [True]
 

@@ -126,14 +126,14 @@ def test_a_search_draws_with_the_base_that_a_grid_loaded(
     recipe = here / "again.yaml"
     recipe.write_text(text + "  after: " + grid.format(row="better"), encoding="utf-8")
     loaded: list[str] = []
-    load = session.load_base
+    load = session.load_any_base
 
     def note(name: str, **options: Any) -> Base:
         loaded.append(name)
         return load(name, **options)
 
-    monkeypatch.setattr(session, "load_base", note)
-    monkeypatch.setattr("loratools.base.load.load_base", note)
+    monkeypatch.setattr(session, "load_any_base", note)
+    monkeypatch.setattr("loratools.base.any_base.load_any_base", note)
     planner = make_planner(recipe)
     done = run_steps(planner.plan(), planner.work, RunContext("cpu"))
     assert {one.planned.name: one.cached for one in done} == dict.fromkeys(("before", "better", "sum", "after"), False)

@@ -69,14 +69,14 @@ def test_a_verdict_holds_its_evidence_and_is_what_best_reads(run: Path, tiny: Pa
 
 def test_runs_of_one_process_share_the_base(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    load = session_module.load_base
+    load = session_module.load_any_base
 
     def note(name: str, **options: Any) -> Base:
         loaded.append(name)
         return load(name, **options)
 
-    monkeypatch.setattr(session_module, "load_base", note)
-    monkeypatch.setattr("loratools.base.load.load_base", note)
+    monkeypatch.setattr(session_module, "load_any_base", note)
+    monkeypatch.setattr("loratools.base.any_base.load_any_base", note)
     other = run.parent / "other"
     shutil.copytree(run, other)
     with Session() as session:
