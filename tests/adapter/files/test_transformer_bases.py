@@ -216,3 +216,22 @@ def test_two_halves_of_a_model_are_told(tmp_path: Path) -> None:
     assert not same.warnings and read(same.path).metadata["loratools_noise"] == "high"
     assert plan(terms(f"{here}/sum:1,{here}/style_low_noise:1")).warnings
     assert not plan(terms(f"{here}/style_high_noise:1,{here}/plain:1")).warnings
+
+
+def test_a_diffusers_folder_of_a_transformer_is_told_apart_and_not_merged_into(tmp_path: Path) -> None:
+    folder = tmp_path / "model/transformer"
+    folder.mkdir(parents=True)
+    before = open_checkpoint(save(tmp_path / "base.safetensors", original("z-image")))
+    save(
+        folder / "diffusion_pytorch_model.safetensors",
+        {name.removeprefix("transformer."): before[name].contiguous() for name in before},
+    )
+    assert open_checkpoint(tmp_path / "model").family == "z-image"
+    lora, asked = opened(tmp_path, "z-image", "kohya", blocks=1)
+    with pytest.raises(BaseModelError, match=r"a folder becomes one file.*one \.safetensors file"):
+        into(tmp_path, tmp_path / "model", terms(f"{lora.path}:1"))
+    single = folder / "diffusion_pytorch_model.safetensors"
+    out = load_file(into(tmp_path, single, terms(f"{lora.path}:1")))
+    name = "layers.0.attention.to_k"
+    change = out[f"{name}.weight"] - before[f"transformer.{name}.weight"]
+    assert torch.allclose(change.double(), asked[f"transformer.{name}"], atol=1e-5)
