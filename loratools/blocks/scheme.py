@@ -293,6 +293,7 @@ DECLARED: dict[str, Scheme] = {
 
 # those whose lengths other tools use, and SD3's, which is this project's own; no two are of one length
 SCHEMES = (SDXL_12, SD1_17, SDXL_20, SD1_26, SD3_42, FLUX_61)
+ALL_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, *DECLARED.values())
 
 
 def scheme_of_length(length: int, family: str | None = None, what: str = "a block vector") -> Scheme:

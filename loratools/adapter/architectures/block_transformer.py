@@ -36,7 +36,7 @@ class Weight:
         trained: whether plain LoRA training changes it.
         also: other paths by which trainers call it, separated by spaces.
         stored: whether the original network has it. What is not stored is another cut of modules that other weights
-            hold, which some trainer writes: read, and never written.
+            hold, which some trainer writes by either network's path: read, and never written.
         component: the part of the model that has it, where that is not the network; outside the blocks only.
     """
 
@@ -216,7 +216,8 @@ def placed(net: BlockTransformer) -> Iterator[PlacedWeight]:
         component = container.component or net.component
         for number in range(container.count):
             for weight in container.weights:
-                paths = tuple(f"{container.original}.{number}.{path}" for path in weight.originals)
+                words = (container.original,) if weight.stored else (container.original, container.name)
+                paths = tuple(f"{word}.{number}.{path}" for word in words for path in weight.originals)
                 yield PlacedWeight(paths, weight.fused(f"{component}.{container.name}.{number}."), weight, outer=False)
     for weight in net.outer:
         component = weight.component or net.component
