@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.families import line, measure
+from benchmarks.families.targets import line, measure
 from tests.families import DECLARED
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ converted to each target and handed to what reads it:
   underscores; the rules alone, since ComfyUI is no package that could be installed here,
 - diffusers' converter of the original network's checkpoints, which has to find every declared path and cut it alike.
 
-    python -m benchmarks.families --docs docs/adapters.md
+    python -m benchmarks.families.targets --docs docs/adapters.md
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from loratools.ops.convert import convert
 from tests.families import DECLARED, Asked, header, network, spelled, weights
 from tests.loras import save
 
-BEGIN, END = "<!-- families: python -m benchmarks.families -->", "<!-- /families -->"
+BEGIN, END = "<!-- families: python -m benchmarks.families.targets -->", "<!-- /families -->"
 PROBES = 4  # vectors that a difference is multiplied by, to compare it without forming it
 BOUND = 1e-6
 _NOT_CONVERTED = "prompt_adaln_single"  # LTX-2.3's: diffusers renames it in LoRA files, and not in checkpoints

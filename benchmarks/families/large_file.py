@@ -1,6 +1,6 @@
 """The memory that commands take on a LoRA file of 3 GB: a Flux.2 dev LoRA of every trained module, in fp16.
 
-    python -m benchmarks.large_file --work /tmp/large
+    python -m benchmarks.families.large_file --work /tmp/large
 
 What counts is anonymous memory (``RssAnon`` of /proc/PID/status, Linux), looked at every 20 ms: pages of the file
 itself that the system keeps can be dropped at any time.
@@ -30,8 +30,6 @@ COMMANDS = {
     "inspect": ("inspect", "{a}"),
     "convert --to diffusers": ("convert", "{a}", "--to", "diffusers", "-o", "{out}", "--force"),
     "merge of two": ("merge", "{a}:0.7,{b}:-0.4", "-o", "{out}", "--force"),
-    "resize --rank 32": ("resize", "{a}", "--rank", "32", "-o", "{out}", "--force"),
-    "verify of the merge": ("verify", "{merged}", "{a}:0.7,{b}:-0.4"),
 }
 
 
@@ -96,12 +94,12 @@ def _anonymous(pid: int) -> int:
 def main() -> None:
     """Generate, measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="a folder with 12 GB of room")
+    parser.add_argument("--work", type=Path, required=True, help="a folder with 13 GB of room")
     parser.add_argument("--rank", type=int, default=RANK, help="a lower one for trying the script")
     parser.add_argument("--page", type=Path, default=PAGE)
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
-    names = {name: asked.work / f"{name}.safetensors" for name in ("a", "b", "out", "merged")}
+    names = {name: asked.work / f"{name}.safetensors" for name in ("a", "b", "out")}
     for seed, name in enumerate("ab"):
         generate(names[name], asked.rank, seed)
     size = names["a"].stat().st_size / 1e9
@@ -109,8 +107,6 @@ def main() -> None:
     for title, words in COMMANDS.items():
         filled = [word.format(**names) for word in words]
         peak, seconds = peak_of([sys.executable, "-m", "loratools", *filled])
-        if title.startswith("merge"):
-            os.replace(names["out"], names["merged"])
         rows.append(f"| `{title}` | {peak:,.0f} | {seconds:.0f} |")
         print(rows[-1], flush=True)
     results_page.write(
@@ -118,7 +114,8 @@ def main() -> None:
         f"""# LoRA files of {size:.1f} GB
 
 A Flux.2 dev LoRA of every trained module at rank {asked.rank}, in fp16 ({size:.2f} GB), and another like it; a CPU of
-{os.cpu_count()} cores, {torch.get_num_threads()} threads of torch. `python -m benchmarks.large_file --work FOLDER`.
+{os.cpu_count()} cores, {torch.get_num_threads()} threads of torch.
+`python -m benchmarks.families.large_file --work FOLDER`.
 
 | command | greatest anonymous memory, MB | seconds |
 |---|---|---|
