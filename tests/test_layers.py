@@ -61,7 +61,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
     "studio": [
-        "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
+        "api token", "events roots gate device", "discover", "jobs measuring", "context stacks demo", "live", "handlers",
         "app", "serve",
     ],
     "cli": [
