@@ -19,7 +19,7 @@ PACKAGE = ROOT / "loratools"
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "line_program", "launch", "dtypes", "yamlio",
     "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview",
-    "tune", "recipe", "library", "studio", "cli",
+    "tune", "recipe", "library", "studio", "doctor", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 # inside a room, floor by floor; the folders and files of one floor do not import one another
@@ -66,8 +66,9 @@ FLOORS: dict[str, list[str]] = {
     ],
     "cli": [
         "commands", "app", "options", "launched recipe_output each",
-        "lora recipe pictures training dataset blocks studio",
+        "lora recipe pictures training dataset blocks studio machine",
     ],
+    "doctor": ["facts", "torch_wheels gather", "checks", "report"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -120,7 +120,7 @@ def _write(folder: DatasetFolder, found: Balance, flags: BalanceFlags) -> list[s
 
     if flags.out is not None and _is_config(flags.out):
         out = Path(flags.out)
-        text = config_text(found, out)
+        text = config_text(folder, found, out)
         if out.exists() and not flags.force and not out.read_text("utf-8", "replace").startswith(text.split("\n")[0]):
             raise FileError(f"{out} exists and was not written by this; name another file, or use `force=True`")
         write_text(out, text)

@@ -9,6 +9,7 @@ from loratools.cli.dataset.balance import balance
 from loratools.cli.dataset.edit import edit
 from loratools.cli.dataset.import_sidecars import import_
 from loratools.cli.dataset.look import look
+from loratools.cli.dataset.prepare import prepare
 from loratools.cli.dataset.tag import tag
 
 
@@ -26,6 +27,6 @@ def command() -> None:
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, tag, edit, balance)
+_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, prepare, tag, edit, balance)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)

@@ -105,7 +105,7 @@ def read_classes(folder: DatasetFolder, kinds: Mapping[str, ClassKind] | None = 
 def asymmetric_tags(classes: Sequence[ImageClass]) -> dict[str, int]:
     """How many pictures have each tag that a mirrored copy makes untrue."""
     names = (name for each in classes for picture in each.pictures for name in picture.names() & ASYMMETRIC)
-    return dict(Counter(names).most_common())
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _class(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from loratools.dataset.balance.classes import ImageClass
 from loratools.dataset.balance.plan import Balance
 from loratools.dataset.caption_files import FilesBeside
 from loratools.dataset.folder import CAPTION_EXTENSIONS
@@ -44,7 +44,8 @@ def write_folders(
     """
     _check_out(folder, out, force, owner)
     beside = FilesBeside()
-    places = list(_places(balance))
+    masks = folder.root / MASKS
+    places = list(_places(balance, masks))
     try:
         with replacing_folder(out) as fresh:
             written = []
@@ -54,7 +55,7 @@ def write_folders(
                 shutil.copy2(source, target)
                 if (caption := next(iter(beside.find(source, CAPTION_EXTENSIONS)), None)) is not None:
                     shutil.copy2(caption, target.with_suffix(caption.suffix.lower()))
-                _copy_mask(folder, picture, fresh, place)
+                _copy_mask(masks, picture, fresh, place)
                 written.append(replace(picture, file=place))
                 if on_progress is not None:
                     on_progress(number, len(places))
@@ -108,47 +109,50 @@ def planned_names(balance: Balance) -> list[tuple[Path, Path]]:
     return moves
 
 
-def config_text(balance: Balance, out: Path) -> str:
+def config_text(folder: DatasetFolder, balance: Balance, out: Path) -> str:
     """A training config that shows each class as often as the best plan says; paths are from its own folder.
 
     Raises:
         DatasetError: if a class has no folder of its own.
     """
+
+    def written(path: Path) -> str:
+        relative = Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()
+        return json.dumps(relative, ensure_ascii=False)
+
+    masks = folder.root / MASKS
+    mask = f", mask_folder: {written(masks)}" if masks.is_dir() else ""
     lines = ["# repeats by `loratools dataset balance`", "images:"]
     for each, repeats in zip(balance.classes, balance.best.repeats, strict=True):
         if each.folder is None:
             raise DatasetError(f"the pictures of '{each.word}' lie in several folders; write a folder instead")
-        path = Path(os.path.relpath(each.folder.resolve(), out.resolve().parent)).as_posix()
-        lines.append(f"  - {{folder: {json.dumps(path, ensure_ascii=False)}, repeats: {repeats}}}")
+        lines.append(f"  - {{folder: {written(each.folder)}, repeats: {repeats}{mask}}}")
     if balance.request.mirrored:
         lines.append("flip: true")
     return "\n".join(lines) + "\n"
 
 
-def _places(balance: Balance) -> Iterator[tuple[Picture, str]]:
-    """Each picture with its path in the new folder; copies and pictures of one name get a number."""
+def _places(balance: Balance, masks: Path) -> Iterator[tuple[Picture, str]]:
+    """Each picture with its path in the new folder; copies, and pictures of one name, get a number. Where there are
+    masks, which lie all in one folder, no two pictures share a name."""
     taken: set[str] = set()
     for each, repeats in zip(balance.classes, balance.best.repeats, strict=True):
         for picture, copy in each.filled():
-            yield picture, _free_place(each, repeats, picture, copy, taken)
+            name = PurePosixPath(picture.file)
+            stem, place = name.stem if copy == 0 else f"{name.stem}_copy{copy}", f"{repeats}_{each.word}"
+            spellings = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
+            keys = (
+                (spelling, (spelling if masks.is_dir() else f"{place}/{spelling}").lower()) for spelling in spellings
+            )
+            free, key = next((spelling, key) for spelling, key in keys if key not in taken)
+            taken.add(key)
+            yield picture, f"{place}/{free}{name.suffix}"
 
 
-def _free_place(each: ImageClass, repeats: int, picture: Picture, copy: int, taken: set[str]) -> str:
-    name = PurePosixPath(picture.file)
-    stem = name.stem if copy == 0 else f"{name.stem}_copy{copy}"
-    number = 1
-    while True:
-        place = f"{repeats}_{each.word}/{stem if number == 1 else f'{stem}_{number}'}"
-        if place.lower() not in taken:
-            taken.add(place.lower())
-            return f"{place}{name.suffix}"
-        number += 1
-
-
-def _copy_mask(folder: DatasetFolder, picture: Picture, fresh: Path, place: str) -> None:
-    source = (folder.root / MASKS / picture.file).with_suffix(".png")
+def _copy_mask(masks: Path, picture: Picture, fresh: Path, place: str) -> None:
+    source = masks / f"{PurePosixPath(picture.file).stem}.png"
     if source.is_file():
-        target = (fresh / MASKS / place).with_suffix(".png")
+        target = fresh / MASKS / f"{PurePosixPath(place).stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
 

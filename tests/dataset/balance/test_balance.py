@@ -133,12 +133,17 @@ def test_variants_are_filled_up_and_shown_at_a_quarter(tmp_path: Path) -> None:
 
 def test_masks_go_with_their_pictures(tmp_path: Path) -> None:
     source = fill(tmp_path / "set", {"1_main": 2})
-    (source / "masks/1_main").mkdir(parents=True)
-    Image.new("L", (4, 4)).save(source / "masks/1_main/0.png")
+    fill(source, {"1_face": 1})
+    (source / "masks").mkdir()
+    Image.new("L", (4, 4)).save(source / "masks/0.png")
     store = DatasetFolder.open(source)
     out = write_folders(store, balance(store), tmp_path / "out")
-    (folder,) = out.glob("*_main")
-    assert (out / "masks" / folder.name / "0.png").is_file()
+    names = {path.name for path in out.glob("*_*/*.png")}
+    assert names == {"0.png", "1.png", "0_2.png"}  # a mask goes by its picture's name, which is one of its own
+    assert {path.name for path in (out / "masks").iterdir()} == {"0.png", "0_2.png"}
+    from loratools.dataset.balance.write import config_text
+
+    assert 'mask_folder: "set/masks"' in config_text(store, balance(store), tmp_path / "ink.yaml")
 
 
 def test_grey_and_kinds(tmp_path: Path) -> None:
