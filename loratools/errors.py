@@ -24,6 +24,7 @@
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
     ├── AnswersWantedError      pictures wait for a person's marks or choices; then the same call goes on
+    ├── BatchError              some files of a batch failed; the others are done
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
@@ -161,6 +162,10 @@ class AnswersWantedError(LoratoolsError):
         super().__init__(message)
         self.page = page
         self.answers = answers
+
+
+class BatchError(LoratoolsError):
+    """Some files of a batch failed, which the message tells one by one; what was written of the others stays."""
 
 
 class OptionError(LoratoolsError):

@@ -37,6 +37,7 @@ COMMANDS = {
     "reproduce": Entry("recipe", "Make a file again from the recipe in its header, and compare digests."),
     "inspect": Entry("lora", "Say what a LoRA file is and how it was made."),
     "analyze": Entry("lora", "Show where a LoRA's strength lies, how alike two are, and how several clash."),
+    "doctor": Entry("machine", "Say what is wrong with this machine, and the command that mends it."),
     "blocks": Entry(
         "blocks", "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA."
     ),

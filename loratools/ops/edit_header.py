@@ -42,6 +42,7 @@ _SPEC = (  # the names that the ModelSpec has, of which a near miss is a mistake
 )
 _SPEC_VERSION = "modelspec.sai_model_spec", "1.0.1"
 _NAMED = ("title", "trigger", "tags", "description", "author", "license", "usage_hint")
+_NOTHING = "there is nothing to change; give a title, trigger words, tags or a preview"
 _SHOWN = 48  # characters of a text that the table shows
 
 
@@ -138,7 +139,7 @@ def edit_header(
     lora, target = Path(source), Path(source if out is None else out)
     texts = edit.texts()
     if not texts:
-        raise OptionError("there is nothing to change; give a title, trigger words, tags or a preview")
+        raise OptionError(_NOTHING)
     header = read_header(lora)
     digest = file_digest(lora, skip=header.data_start)
     changed, removed = _edited(header, texts, lora, digest)
@@ -151,6 +152,17 @@ def edit_header(
     if written != digest:
         raise FileError(f"{lora} changed while it was being read; run the command again")
     return EditedHeader(target, digest, changed, written=True)
+
+
+def check_edit(
+    source: str | os.PathLike[str], edit: HeaderEdit, out: str | os.PathLike[str] | None = None, *, force: bool = False
+) -> None:
+    """Raise what :func:`edit_header` would raise before it writes."""
+    lora, target, header = Path(source), Path(source if out is None else out), read_header(source)
+    if not edit.texts():
+        raise OptionError(_NOTHING)
+    if target.exists() and not _same_file(lora, target):
+        _guard(target, file_digest(lora, skip=header.data_start), force)
 
 
 def _edited(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from loratools.adapter.files.metadata import guard_overwrite
+from loratools.adapter.files.tuned_model import note_base
 from loratools.dtypes import torch_dtype
 from loratools.errors import TrainingError
 from loratools.files import locked
@@ -193,6 +194,8 @@ class Trainer:
         ranks.wait()  # until every process has read the state
         if state is None and ranks.main:
             self._folder.clear()
+        if isinstance(parts.trained.network, FullWeights) and ranks.main:
+            note_base(self._folder.base, parts.trained.network.start.checkpoint.path)
         tensorboard = open_tensorboard(parts.config, position.step, writes=ranks.main)
         with (
             self._log(state) as log,

@@ -79,6 +79,11 @@ def test_soup_and_fractions(loras: Path) -> None:
     for number in (6, 7):
         save_lora(loras / f"run/ink-{number:06d}.safetensors", number)
     assert call("soup", "run@6-7", "-o", "e.safetensors", "--dtype", "fp32").exit_code == 0
+    ema = json_of("soup", "run", "--ema", "--sigma-rel", "0.2", "-o", "ema.safetensors")
+    assert sum(ema["weights"].values()) == pytest.approx(1) and list(ema["weights"]) == ["run@6", "run@7"]
+    assert "weights: run@6" in call("soup", "run", "--gamma", "1", "-o", "g.safetensors").stdout
+    narrow = call("soup", "run@6-7", "--sigma-rel", "0.4", "-o", "x.safetensors")
+    assert narrow.exit_code == 1 and "at most 0.289" in narrow.stderr
     mean = sum(read(loras / f"run/ink-00000{n}.safetensors")[next(iter(MODULES))].dense() for n in (6, 7)) / 2
     assert torch.allclose(read("e.safetensors")[next(iter(MODULES))].dense(), torch.as_tensor(mean), atol=1e-6)
 

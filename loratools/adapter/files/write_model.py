@@ -49,7 +49,7 @@ def write_checkpoint(
     out: Path,
     replaced: Mapping[str, Tensor],
     *,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     metadata: Mapping[str, str],
     provenance: Provenance,
     force: bool = False,
@@ -59,7 +59,7 @@ def write_checkpoint(
     Args:
         base: a checkpoint of CompVis' names, or a Diffusers folder with its VAE.
         replaced: canonical parameter -> its new value, looked up once; the others' bytes stay.
-        dtype: of the tensors that hold something replaced.
+        dtype: of the tensors that hold something replaced; None leaves each one's own.
         metadata: header text; ``modelspec.hash_sha256`` is set to what is true.
     Raises:
         BaseModelError: if the base is no whole model.
@@ -80,7 +80,7 @@ def write_checkpoint(
     return digest.hexdigest()
 
 
-def _original_entries(base: Checkpoint, replaced: Mapping[str, Tensor], dtype: torch.dtype) -> list[_Entry]:
+def _original_entries(base: Checkpoint, replaced: Mapping[str, Tensor], dtype: torch.dtype | None) -> list[_Entry]:
     if base.family is None:
         raise BaseModelError(
             f"{base.path} is of no family whose checkpoints are known here; give an SD1, SD2 or SDXL base"
@@ -94,6 +94,8 @@ def _original_entries(base: Checkpoint, replaced: Mapping[str, Tensor], dtype: t
             _Entry(key, stored.dtypes[key], stored.shapes[key], _reader(stored, key), tuple(views.get(key, ())))
             for key in stored.shapes
         ]
+    if dtype is None:
+        return entries
     return [
         replace(e, dtype=stored_name(dtype)) if any(view.name in replaced for view in e.views) else e for e in entries
     ]

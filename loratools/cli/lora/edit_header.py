@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from loratools.cli.app import Command, fail_usage
+from loratools.cli.each import batch_of, each_option, run_each
 from loratools.cli.options import as_object, force_option, json_option, print_report
 
 
@@ -15,7 +16,8 @@ from loratools.cli.options import as_object, force_option, json_option, print_re
 class HeaderFlags:
     """What ``edit-header`` is asked for, by the names of its options."""
 
-    file: str
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
     out: str | None
     title: str | None
     trigger: tuple[str, ...]
@@ -49,8 +51,9 @@ class HeaderFlags:
 
 
 @click.command("edit-header", cls=Command)
-@click.argument("file", metavar="IN")
-@click.option("-o", "--out", type=click.Path(), help="The file to write.  [default: IN itself]")
+@click.argument("files", nargs=-1, metavar="IN...")
+@each_option
+@click.option("-o", "--out", type=click.Path(), help="The file to write; of several, a folder.  [default: IN itself]")
 @click.option("--title", metavar="T", help="Its name for people.")
 @click.option("--trigger", metavar="W", multiple=True, help="Trigger words. Repeatable.")
 @click.option("--tags", metavar="TAGS", multiple=True, help='Tags, such as "style, ink". Repeatable.')
@@ -78,7 +81,16 @@ def command(flags: HeaderFlags) -> None:
       loratools edit-header ink.safetensors --title "Ink 2" --trigger inkstyle --tags "style, ink"
       loratools edit-header ink.safetensors --preview best.png -o published/ink.safetensors
       loratools edit-header ink.safetensors --set ss_clip_skip=2 --remove modelspec.author
+      loratools edit-header --each loras --author me --license cc-by-4.0
     """
+    from loratools.library.batches import edit_header_each
     from loratools.library.operations import edit_header
 
-    print_report(edit_header(flags.file, flags.out, force=flags.force, **flags.edit()), flags.as_json)
+    given = {**flags.edit(), "force": flags.force}
+    batch = batch_of(flags.files, flags.folders)
+    if batch is None:
+        print_report(edit_header(flags.files[0], flags.out, **given), flags.as_json)
+        return
+    if flags.title:
+        fail_usage("--title is one file's name; leave it out where several are edited")
+    run_each(lambda on_progress: edit_header_each(batch, flags.out, given, on_progress), len(batch), flags.as_json)

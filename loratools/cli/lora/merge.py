@@ -106,7 +106,12 @@ class MergeFlags:
 )
 @click.option("--keep", type=float, help="tsv-m: the part of each LoRA's directions that takes part.  [default: 1]")
 @click.option("--match-norm", is_flag=True, help="Bring the LoRAs to equal norm in each block before the weights.")
-@click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
+@click.option(
+    "--into",
+    type=click.Path(),
+    metavar="BASE",
+    help="Add the result to this model: a .safetensors file, a Diffusers folder, pocket.",
+)
 @click.option(
     "--compat",
     type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),

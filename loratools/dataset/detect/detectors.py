@@ -60,7 +60,7 @@ class Detectors:
 
     def boxes(self, file: str, image: Image.Image) -> Boxes:
         """All boxes in a picture (RGB) of the dataset folder; ``file`` is its path there."""
-        given = self._given.get(file) or self._given.get(Path(file).name) or Boxes()
+        given = self._given.get(file, self._given.get(Path(file).name, Boxes()))
         found: dict[BoxKind, tuple[Box, ...]] = {
             kind: tuple(box.within(image.size) for box in getattr(given, kind)) for kind in BOX_KINDS
         }

@@ -131,10 +131,10 @@ def group_pictures(pictures: Sequence[tuple[Picture, PictureFacts]], since: int 
     """Copies and variants among pictures; of copies the largest comes first, and then the first.
 
     Args:
-        since: pictures before this index are grouped already among themselves, and come before others.
+        since: of copies, pictures before this index come before all others, whatever their size.
     """
     facts = [one for _, one in pictures]
-    pairs = find_pairs([one.small_print for one in facts], [one.ratio for one in facts], since)
+    pairs = find_pairs([one.small_print for one in facts], [one.ratio for one in facts])
     order = sorted(range(len(pictures)), key=lambda index: (index >= since, -facts[index].pixels, index))
     rank = {index: place for place, index in enumerate(order)}
     return find_groups(len(pictures), pairs, _sites(pictures), [rank[index] for index in range(len(pictures))])

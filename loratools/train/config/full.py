@@ -84,6 +84,6 @@ class FullConfig(BaseModel):
     )
     save_end: Annotated[str | None, AfterValidator(_of_end)] = Field(
         default=None,
-        description="of a full training, one file more after the last epoch, NAME.safetensors: as `save`, or diffusers "
-        "for a folder",
+        description="of a full training, one file more after the last epoch, NAME-last.safetensors: as `save`, or "
+        "diffusers for a folder",
     )

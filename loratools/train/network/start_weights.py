@@ -31,23 +31,24 @@ class StartWeights:
         """The base's files.
 
         Raises:
-            TrainingError: if they are gone.
+            LoratoolsError: if they are not there.
         """
-        try:
-            return open_checkpoint(locate_base(self._base, offline=self._offline).path)
-        except LoratoolsError as error:
-            raise TrainingError(
-                f"the base {self._base}, to which the trained weights are compared, cannot be read any more ({error}); "
-                "put it back and go on with `resume=True`, the last state is whole"
-            ) from error
+        return open_checkpoint(locate_base(self._base, offline=self._offline).path)
 
     def check(self, digest: str) -> None:
-        """Raise TrainingError unless the base is still the one of ``digest``."""
-        self.checkpoint  # noqa: B018  (says that it is gone)
-        if base_digest(self._base) != digest:
+        """Raise TrainingError unless the base is there and still the one of ``digest``."""
+        remedy = "and go on with `resume=True`: the state is saved"
+        try:
+            now = base_digest(self._base)
+        except (LoratoolsError, OSError) as error:
+            raise TrainingError(
+                f"the base {self._base}, to which the trained weights are compared, cannot be read any more ({error}); "
+                f"put it back {remedy}"
+            ) from error
+        if now != digest:
             raise TrainingError(
                 f"the base {self._base} was changed while it was trained on; put the one of digest {digest[:10]} back "
-                "and go on with `resume=True`, the last state is whole"
+                f"{remedy}"
             )
 
     def __getitem__(self, name: str) -> Tensor:

@@ -18,6 +18,7 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, Vector
 from loratools.adapter.algebra.rank import parse_rank
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.files.save import write
+from loratools.adapter.files.tuned_model import COMPONENTS
 from loratools.adapter.files.write_model import write_checkpoint
 from loratools.base.model import Base
 from loratools.errors import FormatError
@@ -71,6 +72,8 @@ class FullFile:
                 return self._extract(path, metadata, provenance, force)
             case _:
                 texts = {key: text for key, text in metadata.items() if not key.startswith("ss_network")}
+                components = sorted({name.partition(".")[0] for name in self.network.names})
+                texts[COMPONENTS] = ",".join(components)
                 texts["modelspec.architecture"] = texts["modelspec.architecture"].removesuffix("/lora")
                 base, weights = self.network.start.checkpoint, Summed(learnt)
                 if self.kind.kind == "diffusers":

@@ -10,13 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from loratools.adapter.files.checkpoint import open_checkpoint
-from loratools.adapter.files.file import read
+from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.header import read_header
 from loratools.base.load import load_base
-from loratools.errors import RecipeError, TrainingError
+from loratools.errors import BaseModelError, NeedsBaseError, RecipeError, TrainingError
+from loratools.ops.merging.combine import combine
+from loratools.ops.merging.merge import into_provenance
+from loratools.ops.merging.merge_into import merge_into
+from loratools.ops.merging.merge_string import parse_merge_string
+from loratools.ops.merging.terms import resolve_terms
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.network.block_rates import BlockRates
@@ -103,7 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     with pytest.raises(Killed):
         train(settings, progress=False, on_step=kill)
     result = train(settings.model_copy(update={"resume": True}), progress=False)
-    names = ["t-000001.safetensors", "t-000002.safetensors", "t.safetensors"]
+    names = ["t-000001.safetensors", "t-000002.safetensors", "t-last.safetensors"]
     for name in names:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
     assert result.losses == whole.losses
@@ -129,17 +135,38 @@ def test_checkpoint_delta_and_folder_are_one_result(
     assert {tuned.dtype("unet.conv_in.weight"), tuned.dtype("unet.conv_out.bias")} == {"F16"}
     assert tuned.dtype("text_encoder.text_model.final_layer_norm.weight") == "F32"
     single = load_base(whole.epochs[-1], config=str(tiny), device="cpu")
-    folder, before = load_base(tmp_path / "a" / "t", device="cpu"), load_base(tiny, device="cpu")
+    folder, before = load_base(tmp_path / "a" / "t-last", device="cpu"), load_base(tiny, device="cpu")
     for part in ("unet", "vae", "text_encoder"):
         for one, two in zip(getattr(single, part).parameters(), getattr(folder, part).parameters(), strict=True):
             assert torch.equal(one, two)
     for one, two in zip(single.vae.parameters(), before.vae.parameters(), strict=True):
         assert torch.equal(one, two)
+    checkpoint_is_an_adapter(whole.epochs[-1], learnt, tiny, tmp_path)
     texts = read_header(whole.epochs[-1]).metadata
     assert texts["modelspec.architecture"] == "stable-diffusion-v1" and "ss_network_module" not in texts
     made = Provenance.from_metadata(texts)
     assert made is not None and made.owner == "train:t" and made.inputs[0]["digest"] == before.digest
     assert texts["modelspec.hash_sha256"].startswith("0x")
+
+
+def checkpoint_is_an_adapter(file: Path, learnt: Adapter, tiny: Path, out: Path) -> None:
+    """An epoch's checkpoint is read as what it differs by; added to the base as a folder it is the checkpoint again."""
+    tuned = read(file)
+    assert set(tuned) == set(learnt) and set(tuned.kinds.values()) == {"tuned"} and tuned.dense == set(tuned)
+    name = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    one, two = tuned[name].dense().flatten(), learnt[name].dense().flatten()
+    assert float(torch.nn.functional.cosine_similarity(one, two, dim=0)) > 0.99
+    (term,) = resolve_terms(parse_merge_string(f"{file}:1"), [], presets={})
+    merged = out / "merged.safetensors"
+    report = merge_into(combine([term]), tiny, merged, provenance=into_provenance([term], tiny, "t"))
+    assert report.modules == len(tuned) and set(load_file(merged)) == set(load_file(file))
+    again, base = open_checkpoint(merged), open_checkpoint(tiny)
+    assert torch.equal(again[f"{name}.weight"], base[f"{name}.weight"] + tuned[name].dense())
+    moved = out / "moved.safetensors"
+    shutil.copyfile(file, moved)
+    with pytest.raises(NeedsBaseError, match=r"moved.safetensors is a whole checkpoint, .* make a LoRA of it with"):
+        read(moved)[name]
+    assert torch.equal(read(moved, base)[name].dense(), tuned[name].dense())
 
 
 def test_a_delta_whose_base_is_gone_loses_nothing(
@@ -155,7 +182,8 @@ def test_a_delta_whose_base_is_gone_loses_nothing(
 
     settings = make(tmp_path / "a", base=str(mine), epochs=1, batch_size=4, save="delta")
     with pytest.raises(
-        TrainingError, match=r"mine.* cannot be read any more .*put it back and go on with `resume=True`"
+        TrainingError,
+        match=r"mine.* cannot be read any more .*put it back and go on with `resume=True`: the state is saved",
     ):
         train(settings, progress=False, on_step=take_away)
     away.rename(mine)
@@ -240,12 +268,10 @@ def test_mistakes_are_one_sentence(
 
 
 def test_a_base_in_8_bits_is_refused(make: Callable[..., TrainConfig], tiny: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     coarse = tmp_path / "coarse"
     shutil.copytree(tiny, coarse)
     file = coarse / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
     save_file({**state, "conv_in.weight": state["conv_in.weight"].to(torch.float8_e4m3fn)}, file)
-    with pytest.raises(Exception, match=r"holds weights of 8 bits \(F8_E4M3\), too coarse to train all of"):
+    with pytest.raises(BaseModelError, match=r"holds weights of 8 bits \(F8_E4M3\), too coarse to train all of"):
         train(make(tmp_path, base=str(coarse)), progress=False)
