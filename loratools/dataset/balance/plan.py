@@ -11,6 +11,7 @@ from loratools.dataset.balance.classes import ImageClass, asymmetric_tags, read_
 from loratools.dataset.balance.repeats import ClassKind, RepeatPlan, best_plans
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.errors import OptionError
+from loratools.progress import OnProgress
 
 Rule = Literal["guide-004", "guide-003"]
 MIRRORED, PLAIN = 2.0, 4.0  # factors of guide 004's sum
@@ -109,7 +110,9 @@ class Balance:
         return f"{ratio}{plan.count} an epoch, guide 004's sum {plan.total:g}"
 
 
-def balance(folder: DatasetFolder, request: BalanceRequest = BalanceRequest()) -> Balance:
+def balance(
+    folder: DatasetFolder, request: BalanceRequest = BalanceRequest(), on_progress: OnProgress | None = None
+) -> Balance:
     """The best plan for a folder and the next two.
 
     Raises:
@@ -117,7 +120,7 @@ def balance(folder: DatasetFolder, request: BalanceRequest = BalanceRequest()) -
         OptionError: for a request that makes no sense.
     """
     _check(request)
-    classes = read_classes(folder, request.kinds)
+    classes = read_classes(folder, request.kinds, on_progress)
     if request.rule == "guide-003":
         plans = _by_steps(classes, request)
     else:
