@@ -1,8 +1,8 @@
 """The pictures of ``prior``: drawn by the base itself, from the run's own captions without the trigger.
 
 DreamBooth (Ruiz et al. 2022) keeps a base from forgetting its class by training on its own pictures of it beside the
-new ones. Its prompt is "a [class noun]"; where pictures have captions, the same captions without the trigger are pictures
-that differ from the trained ones in nothing but what is to be learnt.
+new ones. Its prompt is "a [class noun]"; where pictures have captions, the same captions without the trigger ask for
+pictures that differ from the trained ones in nothing but what is to be learnt.
 """
 
 from __future__ import annotations
