@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -30,6 +30,7 @@ class BalanceFlags:
     steps: int
     epochs: int
     kinds: tuple[str, ...]
+    others: Literal["fewest", "even"]
     yes: bool
     force: bool
     as_json: bool
@@ -52,6 +53,13 @@ class BalanceFlags:
 @click.option("--epochs", type=int, default=10, show_default=True, help="Of guide-003.")
 @click.option(
     "--kind", "kinds", multiple=True, metavar="NAME=KIND", help="A class is main, face, variants or other. Repeatable."
+)
+@click.option(
+    "--others",
+    type=click.Choice(["fewest", "even"]),
+    default="fewest",
+    show_default=True,
+    help="The rest: as seldom as the sum allows, or each picture as often as a main one, below the faces.",
 )
 @click.option("--yes", is_flag=True, help="Rename without asking.")
 @force_option
@@ -106,7 +114,7 @@ def _request(flags: BalanceFlags) -> BalanceRequest:
         kinds[name] = kind
     filled = flags.out is not None and not _is_config(flags.out)
     rule: Any = flags.rule
-    return BalanceRequest(rule, flags.mirrored, flags.factor, flags.steps, flags.epochs, kinds, filled)
+    return BalanceRequest(rule, flags.mirrored, flags.factor, flags.steps, flags.epochs, kinds, filled, flags.others)
 
 
 def _is_config(out: str) -> bool:

@@ -57,14 +57,16 @@ class ImageClass:
         size = self.group_size
         return tuple((group[place % len(group)], place // len(group)) for group in self.groups for place in range(size))
 
-    def repeat_class(self, *, filled: bool) -> RepeatClass:
+    def repeat_class(self, *, filled: bool, even: bool = False) -> RepeatClass:
         """What the search for repeats knows of it.
 
         Args:
             filled: whether groups of variants are filled up with copies.
+            even: each of its pictures is to be shown as often as a main one, as far as the rules allow.
         """
         if self.kind != "variants":
-            return RepeatClass(self.word, self.kind, len(self.pictures), grey=self.grey)
+            relation = 1.0 if even and self.kind == "other" else None
+            return RepeatClass(self.word, self.kind, len(self.pictures), relation, self.grey)
         images = len(self.filled()) if filled else len(self.pictures)
         size = self.group_size if filled else len(self.pictures) / len(self.groups)
         return RepeatClass(self.word, self.kind, images, 1 / size, self.grey)

@@ -29,6 +29,8 @@ class BalanceRequest:
         factor: of guide 004's sum; by ``mirrored`` if left out.
         steps, epochs: that guide 003's way aims at.
         kinds: what classes are, instead of what their names say.
+        others: how often the rest is shown: ``fewest`` repeats, or ``even``: each picture as often as a main one, as
+            far as they stay below the faces.
         filled: whether groups of variants are filled up with copies, which needs a folder of its own.
     """
 
@@ -39,6 +41,7 @@ class BalanceRequest:
     epochs: int = EPOCHS
     kinds: Mapping[str, ClassKind] = field(default_factory=dict)
     filled: bool = True
+    others: Literal["fewest", "even"] = "fewest"
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ def balance(
         plans = _by_steps(classes, request)
     else:
         factor = request.factor or (MIRRORED if request.mirrored else PLAIN)
-        plans = tuple(best_plans([each.repeat_class(filled=request.filled) for each in classes], factor))
+        even = request.others == "even"
+        asked = [each.repeat_class(filled=request.filled, even=even) for each in classes]
+        plans = tuple(best_plans(asked, factor))
     return Balance(classes, plans, request, tuple(_warnings(classes, request)))
 
 
@@ -166,6 +171,8 @@ def _warnings(classes: tuple[ImageClass, ...], request: BalanceRequest) -> list[
 def _check(request: BalanceRequest) -> None:
     if request.rule not in ("guide-004", "guide-003"):
         raise OptionError(f"`rule={request.rule}`: write guide-004 or guide-003")
+    if request.others not in ("fewest", "even"):
+        raise OptionError(f"`others={request.others}`: write fewest or even")
     for name in ("steps", "epochs"):
         if getattr(request, name) < 1:
             raise OptionError(f"`{name}={getattr(request, name)}`: write a whole number from 1")
