@@ -11,15 +11,18 @@ the whole LoRA, the guide's rule, the best plain strength and the answer.
 Cases run ``--jobs`` at once, on all GPUs in turn. Each that is done is ``NAME.json`` in ``--keep``, with ``NAME.webp``
 (the tune's own sheet, halved) and ``NAME.tgz`` (the figures of all that the search drew, by which a search that was cut
 off goes on). What lies there or in ``benchmarks/results/tune`` is not made again, so that a bare machine with nothing
-but the checkout goes on; ``--minutes 8`` ends a call in time. LoRAs are too large to be kept and are trained again.
+but the checkout goes on; ``--minutes 8`` ends a call in time. Results of earlier searches lie in ``search-2`` there;
+the page has them too. LoRAs are too large to be kept and are trained again.
 ``--report`` writes ``tune.md`` of what is there. ``--quick --cases ink-hands-1`` checks that it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.jobs import Results, add_options, limits_of, run_cases
 from benchmarks.repair.case_run import run_case
@@ -35,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="", help="STYLE-DEFECT-SEED, comma-separated; all thirty by default")
     parser.add_argument("--marks", action="store_true", help="by marks as well, after all that are by the judge")
-    parser.add_argument("--wide", action="store_true", help="only with weights of -0.5 to 2, beside the usual ones")
+    parser.add_argument("--wide", action="store_true", help="with a wider range of weights, in place of the usual one")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-tune"), help="LoRAs and pictures; bulky")
     parser.add_argument("--keep", type=Path, default=RESULTS, help="where finished cases go; small")
     parser.add_argument("--quick", action="store_true", help="quick tunes and 8 pictures: does it run?")
@@ -53,9 +56,15 @@ def main() -> None:
         names = wide if args.wide else [*chosen, *(marked if args.marks else [])]
         run_cases(names, run, args.work, results, limits_of(args))
     done = results.read([*chosen, *wide, *marked])
-    write(args.keep.with_suffix(".md"), report(done))
+    write(args.keep.with_suffix(".md"), report(done, _earlier([*chosen, *wide, *marked])))
     for one in done.values():
         print(f"{one['case']}: {line(one)}", flush=True)
+
+
+def _earlier(names: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What searches measured that are no longer the product's: folder -> case -> result."""
+    folders = sorted(RESULTS.glob("search-*"))
+    return {folder.name: done for folder in folders if (done := Results(folder, folder).read(names))}
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ For a program::
     print(report.error)
 
 Files: ``read``, ``write``, ``inspect``, ``analyze``. From LoRA to LoRA: ``merge``, ``soup``, ``verify``, ``subtract``,
-``resize``, ``extract``, ``convert``. Block vectors: ``parse_vector``, ``convert_vector``, ``export_vector``,
-``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``, ``judge_epochs``. Pictures: ``render_grid``,
-``read_grid``, ``tune``, ``tune_further``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
+``resize``, ``extract``, ``convert``, ``edit_header``. Block vectors: ``parse_vector``, ``convert_vector``,
+``export_vector``, ``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``, ``judge_epochs``. Pictures:
+``render_grid``, ``read_grid``, ``tune``, ``tune_further``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
 
 Every mistake is a ``LoratoolsError``, whose text is one sentence that says what to do. Nothing is printed: progress
 comes by ``on_progress(done, total)``. Each name is imported when it is first used, so that ``import loratools`` itself
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from loratools.errors import LoratoolsError
     from loratools.library.files import analyze, inspect, read, write
     from loratools.library.merging import MergedAdapter, merge, soup, verify
-    from loratools.library.operations import convert, extract, resize, subtract
+    from loratools.library.operations import convert, edit_header, extract, resize, subtract
     from loratools.library.pictures import read_grid, render_grid
     from loratools.library.recipes import explain, reproduce, run_recipe
     from loratools.library.training import basestyle, epochs, train
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from loratools.ops.analysis.analyze import Analysis
     from loratools.ops.analysis.describe import Description
     from loratools.ops.convert import Converted
+    from loratools.ops.edit_header import EditedHeader
     from loratools.ops.merging.merge_into import IntoReport
     from loratools.ops.merging.method import MergeMethod
     from loratools.ops.merging.plan import MergePlan
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "library.files": "analyze inspect read write",
     "library.merging": "MergedAdapter merge soup verify",
-    "library.operations": "convert extract resize subtract",
+    "library.operations": "convert edit_header extract resize subtract",
     "library.vectors": "convert_vector explain_vector export_vector parse_vector",
     "library.training": "basestyle epochs train",
     "library.tuning": "judge_epochs tune tune_further",
@@ -91,6 +92,7 @@ _NAMES = {
     "ops.analysis.analyze": "Analysis",
     "ops.analysis.describe": "Description",
     "ops.convert": "Converted",
+    "ops.edit_header": "EditedHeader",
     "ops.merging.merge_into": "IntoReport",
     "ops.merging.plan": "MergePlan",
     "ops.report": "MergeReport Verification",
@@ -117,6 +119,7 @@ __all__ = [
     "Delta",
     "Dense",
     "Description",
+    "EditedHeader",
     "EngineOptions",
     "EpochRecord",
     "EpochVerdict",
@@ -148,6 +151,7 @@ __all__ = [
     "basestyle",
     "convert",
     "convert_vector",
+    "edit_header",
     "epochs",
     "explain",
     "explain_vector",

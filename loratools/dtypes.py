@@ -80,6 +80,19 @@ def stored_name(dtype: torch.dtype) -> str:
     return _STORED[dtype_name(dtype)]
 
 
+@cache
+def any_stored_name(dtype: torch.dtype) -> str:
+    """safetensors' name of any type that torch computes with: ``I64`` for ``torch.int64``.
+
+    Raises:
+        FormatError: if safetensors has no such type.
+    """
+    for name in _TORCH:
+        if torch_dtype_of(name) == dtype:
+            return name
+    raise FormatError(f"safetensors has no type for {dtype}; convert the file first")
+
+
 def item_size(name: str) -> int:
     """Bytes of one number of one of the :data:`DTYPE_NAMES`."""
     return ITEM_BITS[_STORED[name]] // 8

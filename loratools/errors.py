@@ -24,6 +24,7 @@
     ├── TrainingError           settings that cannot train, or a loss that is not a number
     ├── TuneError               a search for a block vector that cannot begin, or has nothing to go by
     ├── AnswersWantedError      pictures wait for a person's marks or choices; then the same call goes on
+    ├── BatchError              some files of a batch failed; the others are done
     ├── OptionError             an option's value that is none of those it may have
     ├── UnavailableError        a device or a package that this machine lacks, and another may have
     ├── LaunchError             of several processes one is missing, gone or was started wrongly
@@ -40,7 +41,7 @@ line spells it as its flag.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -163,6 +164,10 @@ class AnswersWantedError(LoratoolsError):
         self.answers = answers
 
 
+class BatchError(LoratoolsError):
+    """Some files of a batch failed, which the message tells one by one; what was written of the others stays."""
+
+
 class OptionError(LoratoolsError):
     """An option of an operation has a value that is none of those that it may have."""
 
@@ -204,11 +209,22 @@ class StudioError(LoratoolsError):
     Attributes:
         status: of HTTP, 400 where the request is wrong.
         remedy: what to do about it, as a sentence's end; None where the message says it.
+        key: by which the page finds the same words in another language; empty where it has none.
+        values: what stands in the message's places.
     """
 
-    def __init__(self, message: str, *, status: int = 400, remedy: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        remedy: str | None = None,
+        key: str = "",
+        values: Mapping[str, str | int | float] | None = None,
+    ) -> None:
         super().__init__(message if remedy is None else f"{message}; {remedy}")
         self.short, self.status, self.remedy = message, status, remedy
+        self.key, self.values = key, dict(values or {})
 
 
 class PocketError(LoratoolsError):

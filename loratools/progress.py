@@ -64,10 +64,10 @@ def _reporting(bar: type[Any], file: str) -> type[Any]:
     """A kind of bar that writes what it would display to ``file``."""
 
     class Reporting(bar):  # type: ignore[misc]
-        """What is displayed goes to a file."""
+        """What is displayed goes to a file; ``seconds_left`` of it, where that is known better than by the rate."""
 
         def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-            report(file, self.format_dict)
+            report(file, {**self.format_dict, "left": getattr(self, "seconds_left", None)})
             return True
 
     return Reporting
@@ -77,13 +77,13 @@ def report(file: str, facts: dict[str, Any]) -> None:
     """Replace ``file`` by how far a bar is; where it cannot be written, or is being read on Windows, nothing happens.
 
     Args:
-        facts: a bar's ``format_dict``.
+        facts: a bar's ``format_dict``, and ``left`` where the seconds are known that it will take.
     """
     done, total, rate = facts["n"], facts["total"], facts["rate"]
     if rate is None and facts["elapsed"] and done > facts.get("initial", 0):
         rate = (done - facts.get("initial", 0)) / facts["elapsed"]
     what = (facts["prefix"] or "").strip().removesuffix(":")
-    left = (total - done) / rate if total and rate else None
+    left = facts.get("left") or ((total - done) / rate if total and rate else None)
     text = json.dumps({"done": done, "total": total, "unit": facts["unit"], "what": what, "left": left})
     part = f"{file}.part"
     try:

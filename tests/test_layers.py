@@ -19,7 +19,7 @@ PACKAGE = ROOT / "loratools"
 ROOMS = [
     "version", "errors", "progress", "module_path", "files", "digests", "line_program", "launch", "dtypes", "yamlio",
     "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview",
-    "tune", "recipe", "library", "studio", "cli",
+    "tune", "recipe", "library", "studio", "doctor", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 # inside a room, floor by floor; the folders and files of one floor do not import one another
@@ -27,8 +27,8 @@ FLOORS: dict[str, list[str]] = {
     "launch": ["rank", "launcher job", "elastic worker jobs"],
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
-        "text_table randomized_svd extract_parts", "report", "merging", "analysis style_removal",
-        "subtract resize extract convert",
+        "text_table randomized_svd extract_parts", "report batch", "merging", "analysis style_removal",
+        "subtract resize extract convert edit_header",
     ],
     "dataset": [
         "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
@@ -59,14 +59,16 @@ FLOORS: dict[str, list[str]] = {
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo", "tune_merge",
     ],
-    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes"],
+    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes", "batches"],
     "studio": [
         "api token", "events roots gate device", "discover jobs measuring", "context stacks demo", "live", "handlers",
         "app", "serve",
     ],
     "cli": [
-        "commands", "app", "options", "launched recipe_output", "lora recipe pictures training dataset blocks studio",
+        "commands", "app", "options", "launched recipe_output each",
+        "lora recipe pictures training dataset blocks studio machine",
     ],
+    "doctor": ["facts", "torch_wheels gather", "checks", "report"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,10 @@ def _original(folder: Path, name: str, rng: random.Random, size: int, truth: Tru
         group = [file]
         for changed in rng.sample(_CHANGED, rng.choice((1, 2))):
             other = f"{name}_{changed}.png"
-            variant = draw(_varied(figure, changed, rng), scene, size)
+            changed_figure = _varied(figure, changed, rng)
+            variant = draw(changed_figure, scene, size)
             variant.image.save(folder / other)
+            _caption(folder / other, changed_figure.tags())
             group.append(other)
             _note(truth, other, figure, variant.boxes["face"])
         truth.variants.append(group)
@@ -72,8 +75,11 @@ def _original(folder: Path, name: str, rng: random.Random, size: int, truth: Tru
         truth.alpha.append(file)
     image.save(folder / file)
     tags = [tag for tag in figure.tags() if not (file in truth.alpha and tag == figure.background)]
-    extra = ["transparent_background"] if file in truth.alpha else []
-    (folder / file).with_suffix(".txt").write_text(", ".join([*tags, *extra]), encoding="utf-8")
+    _caption(folder / file, [*tags, "transparent_background"] if file in truth.alpha else tags)
+
+
+def _caption(picture: Path, tags: Sequence[str]) -> None:
+    picture.with_suffix(".txt").write_text(", ".join(tags), encoding="utf-8")
 
 
 def _note(truth: Truth, file: str, figure: Figure, face: Any) -> None:

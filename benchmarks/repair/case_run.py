@@ -35,7 +35,7 @@ from loratools.tune.report.columns import BASE, BEFORE, STRENGTH
 
 REPAIRED = 0.6  # of the excess over the base that has to go
 KEEP = 0.95
-WIDE_RANGE = WeightRange(-0.5, 2.0)
+WIDE_RANGE = WeightRange(-0.5, 1.8)
 _BATCH = 64  # pictures a UNet call on a GPU
 _KEPT_EVERY = 20.0  # seconds
 _SAID = 2.0  # standard errors that the tags may lose

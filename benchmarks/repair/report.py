@@ -39,18 +39,23 @@ def outcome(one: Mapping[str, Any]) -> str:
     return f"no: {' and '.join(lacking)}"
 
 
-def report(done: Done) -> str:
-    """The results as Markdown: by the judge, and by marks."""
-    if not done:
+def report(done: Done, earlier: Mapping[str, Done] | None = None) -> str:
+    """The results as Markdown: by the judge, with a wider range, by marks, and of searches as they were before."""
+    older = {name: own for name, own in (earlier or {}).items() if own}
+    if not (done or older):
         return "# Repair by a searched vector\n\nNothing has been measured yet.\n"
     judged = [own for name, own in done.items() if not name.endswith((BY_MARKS, WIDE))]
     wide = [own for name, own in done.items() if name.endswith(WIDE)]
     marked = [own for name, own in done.items() if name.endswith(BY_MARKS)]
-    parts = [_part("by the judge", judged, "20 of 30 by the vector alone", hands="2 of 6")]
+    parts = [_part("by the judge", judged, "20 of 30 by the vector alone", hands="2 of 6")] if judged else []
     further = f"by the judge, weights from {WIDE_RANGE.lowest:g} to {WIDE_RANGE.highest:g}"
     parts += [_part(further, wide, "20 of 30 by the vector alone", hands="2 of 6")] if wide else []
     parts += [_part("by marks", marked, "12 of 30")] if marked else []
-    pictures = max(own["pictures"] for own in done.values())
+    for name, before in older.items():
+        title = f"by the judge, as the search was before ({name})"
+        parts.append(_part(title, list(before.values()), "20 of 30 by the vector alone", hands="2 of 6"))
+    every = [one for own in (done, *older.values()) for one in own.values()]
+    pictures = max(own["pictures"] for own in every)
     head = [
         "# Repair by a searched vector, measured on the pocket base",
         "",

@@ -105,7 +105,7 @@ def pocket(work: Path, device: torch.device, *, tiny: bool) -> Figures:
 
 def _processor(subject: Subject, rng: random.Random) -> Figures:
     """What pictures cost one core, however busy the machine is with other work."""
-    painter, threads = Painter(PainterOptions("cpu"), print), torch.get_num_threads()
+    painter, threads = Painter(PainterOptions("cpu"), lambda words: print(words.text)), torch.get_num_threads()
     draw = partial(painter.draw, on_step=lambda done, steps: None)
     torch.set_num_threads(1)
     try:
@@ -122,7 +122,7 @@ def _subject(subject: Subject, base: Base, goals: tuple[float, float, float | No
     """A base that is in this process already, drawn by the renderer's painter in this process."""
     said: list[str] = []
     with mock.patch.object(Session, "load", lambda self, name, request: base):
-        painter = Painter(PainterOptions(), said.append)
+        painter = Painter(PainterOptions(), lambda words: said.append(words.text))
         draw = partial(painter.draw, on_step=lambda done, steps: None)
         rng = random.Random(1)
         try:

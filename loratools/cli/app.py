@@ -154,7 +154,8 @@ class LazyGroup(Group):
         if cmd_name not in COMMANDS:
             return None
         folder = COMMANDS[cmd_name].folder
-        command: click.Command = importlib.import_module(f"loratools.cli.{folder}.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"loratools.cli.{folder}.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -32,10 +32,12 @@ COMMANDS = {
     "grid": Entry("pictures", "Render epochs, files and stacks x weights beside the base alone."),
     "studio": Entry("studio", "Open the page: live sliders for blocks, epochs to choose from, a queue of jobs."),
     "convert": Entry("lora", "Rewrite a LoRA in kohya's or Diffusers' style, exactly."),
+    "edit-header": Entry("lora", "Change a LoRA's title, trigger words, tags or preview; its tensors stay."),
     "explain": Entry("recipe", "Tell in words how a LoRA file was made."),
     "reproduce": Entry("recipe", "Make a file again from the recipe in its header, and compare digests."),
     "inspect": Entry("lora", "Say what a LoRA file is and how it was made."),
-    "analyze": Entry("lora", "Show where a LoRA's strength lies, and how alike two are."),
+    "analyze": Entry("lora", "Show where a LoRA's strength lies, how alike two are, and how several clash."),
+    "doctor": Entry("machine", "Say what is wrong with this machine, and the command that mends it."),
     "blocks": Entry(
         "blocks", "Show, convert, fix and suggest block vectors: the numbers that weigh each part of a LoRA."
     ),

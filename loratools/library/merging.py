@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, get_args, overload
 from torch import Tensor
 
 from loratools.adapter.algebra.lowrank import Delta
+from loratools.adapter.files.epoch_files import epochs, find_lora, parse_reference
 from loratools.adapter.files.key_layout import Style
 from loratools.adapter.files.passthrough import all_carried
 from loratools.adapter.files.save import state_dict
+from loratools.base.base_path import base_path
 from loratools.dtypes import Dtype
 from loratools.errors import MergeStringError
 from loratools.library.options import (
@@ -29,6 +31,7 @@ from loratools.library.options import (
 )
 from loratools.library.terms import TermReading, short_terms
 from loratools.ops.merging.combine import combine
+from loratools.ops.merging.ema import chosen_epochs, ema_weights, gamma_of
 from loratools.ops.merging.merge import adapters_of, into_provenance, merge_files, merge_in_memory
 from loratools.ops.merging.merge_into import IntoReport, merge_into
 from loratools.ops.merging.merge_string import quoted
@@ -126,13 +129,16 @@ class MergedAdapter(Mapping[str, Delta]):
         )
 
     def write_into(self, checkpoint: StrPath, out: StrPath, *, force: bool = False) -> IntoReport:
-        """Write a copy of a base model's ``.safetensors`` checkpoint that the merge is added to, at its full rank.
+        """Write a copy of a base model that the merge is added to, at its full rank, as one ``.safetensors`` file.
+
+        Args:
+            checkpoint: a ``.safetensors`` checkpoint, a Diffusers folder, or ``pocket``.
 
         Raises:
             BaseModelError: if ``checkpoint`` is none, or lacks a module.
             FileError: if ``out`` holds what something else wrote, and ``force`` is False.
         """
-        base = Path(checkpoint).expanduser()
+        base = base_path(Path(checkpoint).expanduser())
         source = self._method.result(self._terms) or combine(self._terms)
         made = into_provenance(self._terms, base, f"{self._owner()} into {base.name}", self._method)
         report = merge_into(source, base, lora_out(out), provenance=made, force=force)
@@ -247,19 +253,35 @@ def soup(
     drop: OneOrMore = (),
     rank: str | int = "exact",
     dtype: Dtype = "fp16",
+    ema: bool = False,
+    sigma_rel: float | None = None,
+    gamma: float | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> MergeReport:
     """Write the mean of LoRA files: the merge of each at 1/n. A file may be ``run@6-8``, the mean of those epochs.
 
-    Arguments, report and errors are those of :func:`merge`.
+    Args:
+        files: the files; with ``ema`` one run, all of whose epochs are taken, or a range of it.
+        ema: weigh epochs by a power of time instead, as an EMA during training would have (EDM2, 2312.02696): epoch k
+            has ``(t_k^(g+1) - t_(k-1)^(g+1)) / t_n^(g+1)``.
+        sigma_rel, gamma: of ``ema``: its width over the training's length (0.1 by default; 0.289 is the plain mean),
+            or the exponent g; either implies ``ema``.
+    Returns:
+        As :func:`merge`, whose other arguments it has; with ``ema`` its ``weights`` has each epoch's.
+    Raises:
+        MergeStringError, OptionError: for no file, more runs than one with ``ema``, or a width that fits no average.
+        LoratoolsError: of the kinds that :func:`merge` names.
     """
     names = several(files)
     if not names:
         raise MergeStringError("there is nothing to average; name at least one LoRA file")
-    text = ",".join(f"{quoted(name)}:{1 / len(names)!r}" for name in names)
+    averaged = ema or sigma_rel is not None or gamma is not None
+    weights = _epoch_weights(names, lora_dirs, gamma_of(sigma_rel, gamma)) if averaged else {}
+    terms = list(weights.items()) or [(name, 1 / len(names)) for name in names]
+    text = ",".join(f"{quoted(name)}:{weight!r}" for name, weight in terms)
     reading = TermReading(lora_dirs, presets, missing, base, allow_unknown, drop)
-    return merge_files(
+    report = merge_files(
         reading.terms(text),
         lora_out(out),
         rule=rank_rule(rank),
@@ -268,6 +290,18 @@ def soup(
         owner=f"soup {short_terms(text)}",
         on_progress=on_progress,
     )
+    return replace(report, weights=weights)
+
+
+def _epoch_weights(names: Sequence[str], lora_dirs: OneOrMore, gamma: float) -> dict[str, float]:
+    """``run@number`` -> weight, of the epochs of one run."""
+    if len(names) > 1:
+        raise MergeStringError(f"an EMA is over the epochs of one run, and {len(names)} are named; name one of them")
+    reference = parse_reference(names[0])
+    path = find_lora(reference.name, several(lora_dirs))
+    numbers, before = chosen_epochs([one.number for one in epochs(path)], reference.selector, reference.name)
+    weights = ema_weights(numbers, gamma, before)
+    return {f"{reference.name}@{number}": weight for number, weight in zip(numbers, weights, strict=True)}
 
 
 def verify(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from loratools.dtypes import DTYPE_NAMES, Dtype
 from loratools.library.files import read
@@ -25,6 +26,7 @@ from loratools.progress import OnProgress
 if TYPE_CHECKING:
     from loratools.adapter.files.key_layout import Style
     from loratools.ops.convert import Converted
+    from loratools.ops.edit_header import EditedHeader, HeaderEdit
     from loratools.ops.report import MergeReport
     from loratools.ops.resize import ResizeReport
     from loratools.ops.style_removal import Mode, SubtractMethod
@@ -125,9 +127,14 @@ def resize(
         rule=rule,
         dtype=storage_type(dtype),
         force=force,
-        owner=f"resize {Path(file).name} {rule.text()}",
+        owner=resize_owner(file, rank),
         on_progress=on_progress,
     )
+
+
+def resize_owner(file: StrPath, rank: str | int) -> str:
+    """Who may write a resized ``file`` again: the same resize."""
+    return f"resize {Path(file).name} {rank_rule(rank).text()}"
 
 
 def extract(
@@ -166,7 +173,6 @@ def extract(
     from loratools.ops.extract_parts import Take
 
     target, rule = lora_out(out), rank_rule(rank)
-    names = " ".join(Path(path).name for path in (base, tuned) if path)
     return extract_files(
         None if base is None else base_path(str(base)),
         base_path(str(tuned)),
@@ -177,9 +183,15 @@ def extract(
         dtype=storage_type(dtype),
         seed=seed,
         force=force,
-        owner=f"extract {names} {rule.text()}",
+        owner=extract_owner(tuned, rank, base),
         on_progress=on_progress,
     )
+
+
+def extract_owner(tuned: StrPath, rank: str | int, base: StrPath | None) -> str:
+    """Who may write what was extracted again: the same extraction."""
+    names = " ".join(Path(path).name for path in (base, tuned) if path)
+    return f"extract {names} {rank_rule(rank).text()}"
 
 
 def convert(
@@ -220,3 +232,58 @@ def convert(
         force=force,
         on_progress=on_progress,
     )
+
+
+def edit_header(
+    file: StrPath,
+    out: StrPath | None = None,
+    *,
+    title: str | None = None,
+    trigger: str | None = None,
+    tags: str | None = None,
+    description: str | None = None,
+    author: str | None = None,
+    license: str | None = None,
+    usage_hint: str | None = None,
+    preview: StrPath | None = None,
+    entries: Mapping[str, str] | None = None,
+    remove: OneOrMore = (),
+    force: bool = False,
+) -> EditedHeader:
+    """Change what a LoRA file says of itself; its tensors stay as they are, byte for byte, and its hashes true.
+
+    Args:
+        out: the file to write; None changes ``file`` itself, whole or not at all.
+        title, trigger, tags, description, author, license, usage_hint: the header's ``modelspec`` entries; None leaves
+            one as it is, an empty text takes it away.
+        preview: a picture, which becomes ``modelspec.thumbnail`` at 256 x 256 at most.
+        entries: any other ``modelspec.*`` and ``ss_*`` entries.
+        remove: entries that are taken away.
+        force: overwrite a file ``out`` that holds other tensors.
+    Returns:
+        ``changed`` has each entry's text before and after.
+    Raises:
+        FileError, FormatError: for a file that cannot be read, or an ``out`` that holds other tensors.
+        OptionError: for an entry that is computed, or nothing to change.
+    """
+    from loratools.ops.edit_header import edit_header as edit_file
+
+    texts = {"title": title, "trigger": trigger, "tags": tags, "description": description, "author": author}
+    more = {"license": license, "usage_hint": usage_hint, "preview": preview, "entries": entries, "remove": remove}
+    edit = header_edit({**texts, **more})
+    return edit_file(Path(file).expanduser(), edit, None if out is None else lora_out(out), force=force)
+
+
+def header_edit(options: Mapping[str, Any]) -> HeaderEdit:
+    """The options of :func:`edit_header` by name, checked.
+
+    Raises:
+        OptionError: for an entry that is computed, or that no program reads.
+    """
+    from loratools.ops.edit_header import HeaderEdit
+
+    given = {key: value for key, value in options.items() if key in HeaderEdit.__dataclass_fields__}
+    preview = given.get("preview")
+    picture = None if preview is None else Path(preview).expanduser()
+    entries, remove = dict(given.get("entries") or {}), several(given.get("remove") or ())
+    return HeaderEdit(**{**given, "preview": picture, "entries": entries, "remove": remove})

@@ -102,7 +102,7 @@ def convert(
     inputs = [{"name": adapter.path.name, "digest": adapter.digest}]
     provenance = Provenance(
         step,
-        owner or f"convert {adapter.path.name} --to {style}",
+        owner or convert_owner(adapter.path.name, style),
         inputs,
         inherited([(adapter.digest, adapter.metadata)]),
         recipe=recipe,
@@ -122,6 +122,11 @@ def convert(
         on_progress=on_progress,
     )
     return _report(adapter, written, style, chosen)
+
+
+def convert_owner(name: str, style: str) -> str:
+    """Who may write a conversion of the file ``name`` again: the same conversion."""
+    return f"convert {name} --to {style}"
 
 
 def _check_style(adapter: Adapter, style: Style) -> None:

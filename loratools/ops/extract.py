@@ -7,6 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +76,96 @@ def extract_files(
         made = provenance_of(terms, rule, dtype, owner, step, recipe)
         return _from_adapter(terms, target, rule, take, dtype, seed, force, made, on_progress)
     first, second = open_checkpoint(base), open_checkpoint(tuned)
-    source = Extracted(first, second, take, rule, seed, dtype)
     step = {"extract": {**take.facts(), "seed": seed}, "rank": rule.text(), "dtype": dtype_name(dtype)}
     inputs = [
         {"role": role, "name": one.path.name, "digest": digest_of(one)}
         for role, one in (("base", first), ("tuned", second))
     ]
     texts = {"ss_output_name": target.stem, "modelspec.title": target.stem, "ss_sd_model_name": first.path.name}
-    return write_result(
-        source,
+    return extract_pair(
+        ModelPair.of(first, second),
         target,
         rule=rule,
+        take=take,
         dtype=dtype,
+        seed=seed,
+        force=force,
         metadata=texts,
+        provenance=Provenance(step, owner, inputs, recipe=recipe),
+        on_progress=on_progress,
+    )
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """A model before and after tuning.
+
+    Attributes:
+        family: of both.
+        before, after: the parameters' shapes by canonical name.
+        change: what tuning added to a parameter, in float64 and of its shape before.
+        names: what messages call the two.
+    """
+
+    family: str
+    before: Mapping[str, tuple[int, ...]]
+    after: Mapping[str, tuple[int, ...]]
+    change: Callable[[str], torch.Tensor]
+    names: tuple[object, object]
+
+    @staticmethod
+    def of(base: Checkpoint, tuned: Checkpoint) -> ModelPair:
+        """Two checkpoints.
+
+        Raises:
+            BaseModelError: if they are of different families, or of none that is known.
+        """
+        if base.family != tuned.family:
+            raise BaseModelError(
+                f"{base.path} is {base.family or 'of an unknown family'} and {tuned.path} is "
+                f"{tuned.family or 'of an unknown family'}; extract needs one model before and after "
+                "tuning"
+            )
+
+        def change(key: str) -> torch.Tensor:
+            before = base[key]
+            if not before.is_floating_point():
+                return torch.zeros(
+                    before.shape, dtype=torch.float64
+                )  # positions and the like: no training changes them
+            return tuned[key].double().reshape(before.shape).sub_(before.double())
+
+        return ModelPair(_known_family(base), base.shapes, tuned.shapes, change, (base.path, tuned.path))
+
+
+def extract_pair(
+    pair: ModelPair,
+    out: Path,
+    *,
+    rule: RankRule,
+    take: Take,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str],
+    provenance: Provenance,
+    seed: int = 0,
+    force: bool = False,
+    on_progress: OnProgress | None = None,
+) -> MergeReport:
+    """Write the best LoRA of what tuning did; see :func:`extract_files`.
+
+    Args:
+        metadata: header text.
+    """
+    source = Extracted(pair, take, rule, seed, dtype)
+    return write_result(
+        source,
+        out,
+        rule=rule,
+        dtype=dtype,
+        metadata=metadata,
         force=force,
         trim=True,
-        provenance=Provenance(step, owner, inputs, recipe=recipe),
+        provenance=provenance,
         left_out=left_out(source.parts.left(take), source.change2),
         warnings=source.warnings(),
         nothing="network and text encoders are the same in both models (VAEs are not compared)",
@@ -195,33 +270,23 @@ class _Sketched(LazyResult):
 
 
 class Extracted(_Sketched):
-    """``tuned - base`` by module; names are those of ``take`` that both models have.
+    """What tuning did, by module; names are those of ``take`` that both models have.
 
     Attributes:
         parts: all that both models have, by kind.
 
     Raises:
-        BaseModelError: if the two are of different families, or share no module.
+        BaseModelError: if the two share no module.
         ShapeError: if a module's shapes differ.
     """
 
-    def __init__(
-        self, base: Checkpoint, tuned: Checkpoint, take: Take, rule: RankRule, seed: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, pair: ModelPair, take: Take, rule: RankRule, seed: int, dtype: torch.dtype) -> None:
         super().__init__(rule, seed, dtype)
-        if base.family != tuned.family:
-            raise BaseModelError(
-                f"{base.path} is {base.family or 'of an unknown family'} and {tuned.path} is "
-                f"{tuned.family or 'of an unknown family'}; extract needs one model before and after "
-                "tuning"
-            )
-        self.family = _known_family(base)
-        self._base = base
-        self._tuned = tuned
-        self.parts = parts_of_models(self.family, base.shapes, tuned.shapes, (base.path, tuned.path))
+        self.family, self._pair = pair.family, pair
+        self.parts = parts_of_models(pair.family, pair.before, pair.after, pair.names)
         if not self.parts.layers.names:
-            raise BaseModelError(f"{base.path} and {tuned.path} share no module that a LoRA can change")
-        self.shapes = {name: base.shapes[parameter_of(name, base.shapes)] for name in self.parts.taken(take)}
+            raise BaseModelError(f"{pair.names[0]} and {pair.names[1]} share no module that a LoRA can change")
+        self.shapes = {name: pair.before[parameter_of(name, pair.before)] for name in self.parts.taken(take)}
         self.ranks = {name: limit(shape) for name, shape in self.shapes.items()}
 
     def __getitem__(self, name: str) -> Delta:
@@ -234,8 +299,6 @@ class Extracted(_Sketched):
         Raises:
             NonFiniteError: if it is not finite.
         """
-        if not self._base[parameter_of(name, self._base.shapes)].is_floating_point():
-            return 0.0  # positions and the like, which no training changes
         norm2 = float(self._change(name).square().sum())
         if not math.isfinite(norm2):
             raise NonFiniteError(f"the difference of {name} is not finite; one of the models is damaged there")
@@ -251,9 +314,7 @@ class Extracted(_Sketched):
         return (f"{counted} {what}: {listed(unpaired)}",)
 
     def _change(self, name: str) -> torch.Tensor:
-        key = parameter_of(name, self._base.shapes)
-        before = self._base[key].double()
-        return self._tuned[key].double().reshape(before.shape).sub_(before)
+        return self._pair.change(parameter_of(name, self._pair.before))
 
 
 def _known_family(checkpoint: Checkpoint) -> str:

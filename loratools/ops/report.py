@@ -98,6 +98,7 @@ class MergeReport:
         left_out: parts of what was asked for that are not in it.
         whole: the relative error against all that was asked for, what is left out too; None where that is nothing.
         warnings: what to mind about the files that it was made of, a sentence each.
+        weights: of an average over epochs: epoch -> its weight.
     """
 
     path: Path
@@ -116,6 +117,7 @@ class MergeReport:
     left_out: tuple[LeftOut, ...] = ()
     whole: float | None = None
     warnings: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -144,6 +146,7 @@ class MergeReport:
             "cancelled": list(self.cancelled),
             "blocks": {name: block.json() for name, block in self.blocks.items()},
             "warnings": list(self.warnings),
+            **({"weights": dict(self.weights)} if self.weights else {}),
             **({"distance": self.distance.json()} if self.distance else {}),
             **(self._left_out_json() if self.left_out else {}),
         }
@@ -172,6 +175,8 @@ class MergeReport:
         size = f"{self.size / 2**20:.1f} MiB"
         facts = f"{self.path}  {self.modules} modules, rank {self.rank}, {size}, error {self.error:.2e}"
         lines = [facts, table(rows)]
+        if self.weights:
+            lines.append("weights: " + ", ".join(f"{name} {100 * one:.1f} %" for name, one in self.weights.items()))
         if self.left_out:
             parts = ", ".join(part.text() for part in self.left_out)
             lines.append(

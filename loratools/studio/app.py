@@ -29,7 +29,7 @@ from loratools.studio.handlers import (
     stack,
     vectors,
 )
-from loratools.studio.handlers.answers import failed
+from loratools.studio.handlers.answers import failed, json_response
 from loratools.studio.live.socket import live_endpoint, live_service, make_engine
 
 PAGE = Path(__file__).with_name("page") / "dist"
@@ -105,8 +105,9 @@ def _asset(page: Path) -> Endpoint:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    refusal = error if isinstance(error, Refusal) else Refusal(500, str(error))
-    return failed(StudioError(refusal.error, status=refusal.status, remedy=refusal.remedy))
+    if not isinstance(error, Refusal):
+        return failed(error)
+    return json_response(error.failure, error.status)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

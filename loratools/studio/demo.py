@@ -38,6 +38,8 @@ steps:
 def prepare(folder: Path) -> list[Command]:
     """Fill ``folder`` as far as that needs no training; the jobs that are left to do, none where it was made before.
 
+    They are a training, the verdict over its epochs, by which a newcomer chooses one, and a grid of them.
+
     Raises:
         FileError: if it cannot be written.
         OSError: likewise.
@@ -49,14 +51,15 @@ def prepare(folder: Path) -> list[Command]:
     _draw(folder / "pictures")
     if not (folder / "style.yaml").exists():
         write_text(folder / "style.yaml", _RECIPE)
-    if run.epoch(_EPOCHS).exists() and (folder / "epochs" / "grid.json").exists():
+    left = list(_jobs(folder, run))
+    if not left:
         _keep(folder, kept)
-        return []
-    return list(_jobs(folder, run))
+    return left
 
 
 def _jobs(folder: Path, run: RunFolder) -> Iterator[Command]:
-    """A training, and a grid of its epochs."""
+    """What is not there yet."""
+    place, verdict = run.out / _NAME, _verdict(folder)
     if not run.epoch(_EPOCHS).exists():
         argv = ["train", "--base", "pocket", "--images", str(folder / "pictures"), "-o", str(run.out), "--name", _NAME]
         argv += ["--preset", "pocket-style", "--epochs", str(_EPOCHS), "--repeats", str(_REPEATS)]
@@ -68,13 +71,23 @@ def _jobs(folder: Path, run: RunFolder) -> Iterator[Command]:
             folder,
             True,
             go_on=("--resume",),
-            run=run.out / _NAME,
+            run=place,
             stop_file=run.stop,
         )
-    argv = ["grid", str(run.out / _NAME), "--base", "pocket", "--weights", "0:1:0.5", "--seed", "1,2"]
-    argv += [word for prompt in _PROMPTS for word in ("--prompt", prompt)]
+    if not verdict.exists():
+        argv = ["epochs", str(place), "--base", "pocket"]
+        yield Command(
+            "epochs", f"judge the epochs of {_NAME}", tuple(argv), folder, True, results=(verdict,), run=place
+        )
     out = folder / "epochs"
-    yield Command("grid", "epochs x weights", (*argv, "-o", str(out)), folder, True, results=(out,))
+    if not (out / "grid.json").exists():
+        argv = ["grid", str(place), "--base", "pocket", "--weights", "0:1:0.5", "--seed", "1,2"]
+        argv += [word for prompt in _PROMPTS for word in ("--prompt", prompt)]
+        yield Command("grid", "epochs x weights", (*argv, "-o", str(out)), folder, True, results=(out,))
+
+
+def _verdict(folder: Path) -> Path:
+    return folder / _NAME / f"{_NAME}.verdict.json"
 
 
 def _draw(folder: Path) -> None:
@@ -94,7 +107,7 @@ def _draw(folder: Path) -> None:
 
 def _keep(folder: Path, kept: Path) -> None:
     """Copy what was made to this user's cache, for the next folder."""
-    if kept.is_dir():
+    if _verdict(kept).exists():
         return
     with replacing_folder(kept) as fresh:
         for part in ("pictures", _NAME, "epochs"):

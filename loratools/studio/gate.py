@@ -15,7 +15,6 @@ Written as plain ASGI, so that the websocket passes through the same lines as HT
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -23,6 +22,7 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from loratools.studio.api.words import Value, failure
 from loratools.studio.token import Secrets, cookie_name
 
 MOST_BYTES = 2 * 1024 * 1024  # of what the page sends
@@ -35,11 +35,11 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Refusal(Exception):
-    """Why a request does not pass: a status of HTTP, one sentence, and what to do."""
+    """Why a request does not pass: a status of HTTP, and the key of its words with their values."""
 
-    def __init__(self, status: int, error: str, remedy: str | None = None) -> None:
-        super().__init__(error)
-        self.status, self.error, self.remedy = status, error, remedy
+    def __init__(self, status: int, key: str, **values: Value) -> None:
+        self.status, self.failure = status, failure(key, **values)
+        super().__init__(self.failure.error)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Gate:
         headers = _headers(scope)
         host = headers.one("host")
         if host is None or not self.hosts.allow(host):
-            raise Refusal(403, "this address is not one that the server was started for", _host_remedy(self.hosts))
+            raise Refusal(403, "gate.host", port=self.hosts.port)
         path, method = scope["path"], scope.get("method", "GET")
         if scope["type"] == "http" and method in _READING and (path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER)):
             return host
@@ -107,11 +107,11 @@ class Gate:
         if socket or method not in _READING:
             _check_origin(headers.one("origin"), host)
         if headers.one("sec-fetch-site") in ("cross-site", "same-site"):
-            raise Refusal(403, "another page asked for this", "open the address that `loratools studio` printed")
+            raise Refusal(403, "gate.foreign")
         if not socket and method not in _READING:
             _check_body(headers)
         if path != _SESSION and not self._knows(headers):
-            raise Refusal(401, "this page has no session", "open the address that `loratools studio` printed")
+            raise Refusal(401, "gate.session")
         return host
 
     def _knows(self, headers: _Headers) -> bool:
@@ -155,22 +155,22 @@ def _headers(scope: Scope) -> _Headers:
 
 def _check_origin(origin: str | None, host: str) -> None:
     if origin is None or origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
-        raise Refusal(403, "another page asked for this", "open the address that `loratools studio` printed")
+        raise Refusal(403, "gate.foreign")
 
 
 def _check_body(headers: _Headers) -> None:
     kind = (headers.one("content-type") or "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refusal(415, "only JSON is read here")
+        raise Refusal(415, "gate.json")
     length = headers.one("content-length") or "0"
     if not length.isascii() or not length.isdigit():
-        raise Refusal(400, "content-length is no number")
+        raise Refusal(400, "gate.length")
     if int(length) > MOST_BYTES:
         raise _too_much()
 
 
 def _too_much() -> Refusal:
-    return Refusal(413, f"more than {MOST_BYTES // 1024 // 1024} MiB were sent")
+    return Refusal(413, "gate.much", mib=MOST_BYTES // 1024 // 1024)
 
 
 def _limited(receive: Receive) -> Receive:
@@ -216,9 +216,9 @@ def _default_cache(message: Message) -> Iterable[tuple[bytes, bytes]]:
 async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
     if scope["type"] == "websocket":
         await receive()  # the request to connect; closing before accepting is an HTTP 403
-        await send({"type": "websocket.close", "code": _REFUSED, "reason": refusal.error})
+        await send({"type": "websocket.close", "code": _REFUSED, "reason": refusal.failure.error})
         return
-    body = json.dumps({"error": refusal.error, "remedy": refusal.remedy}).encode()
+    body = refusal.failure.model_dump_json().encode()
     await _with_headers(send, "127.0.0.1")(
         {
             "type": "http.response.start",
@@ -227,13 +227,6 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) 
         }
     )
     await send({"type": "http.response.body", "body": body if scope.get("method") != "HEAD" else b""})
-
-
-def _host_remedy(hosts: Hosts) -> str:
-    return (
-        f"open http://127.0.0.1:{hosts.port}; through a tunnel keep the port the same on both sides, behind a proxy "
-        "start with --proxy and the name in the browser's address"
-    )
 
 
 def _split(host: str) -> tuple[str, int | None]:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loratools.errors import FileError, HeldError, StudioError
+from loratools.errors import FileError, HeldError
 from loratools.files import is_locked, locked, write_text
+from loratools.studio.api.words import problem
 from loratools.studio.token import Secrets
 
 STATE = ".loratools-studio"  # a hidden folder in each root: the lock, and in the first one the queue and its logs
@@ -58,7 +59,7 @@ class Roots:
         """
         root = self._by_id.get(root_id)
         if root is None:
-            raise StudioError("no folder of this id is open", status=NOT_FOUND, remedy=_RELOAD)
+            raise problem("root.unknown", status=NOT_FOUND)
         return root
 
     def root_of(self, path: Path) -> Root | None:
@@ -108,11 +109,11 @@ class Roots:
         with self._guard:
             path = self._paths.get(path_id)
         if path is None:
-            raise StudioError("nothing of this id is known", status=NOT_FOUND, remedy=_RELOAD)
+            raise problem("id.unknown", status=NOT_FOUND)
         if self.root_of(path) is None:
-            raise StudioError(f"{path.name} points outside the opened folders", status=NOT_FOUND, remedy=_OPEN)
+            raise problem("file.outside", status=NOT_FOUND, name=path.name)
         if not path.exists():
-            raise StudioError(f"{path.name} is gone from the disk", status=NOT_FOUND, remedy=_RELOAD)
+            raise problem("file.gone", status=NOT_FOUND, name=path.name)
         return path
 
     def picture(self, picture_id: str) -> Path:
@@ -123,7 +124,7 @@ class Roots:
         """
         path = self.path(picture_id)
         if self.picture_id(path) != picture_id:
-            raise StudioError(f"{path.name} has changed", status=NOT_FOUND, remedy=_RELOAD)
+            raise problem("file.changed", status=NOT_FOUND, name=path.name)
         return path
 
     def new_file(self, root_id: str, name: str, suffix: str) -> Path:
@@ -136,15 +137,13 @@ class Roots:
 
     def _known(self, path: Path, kind: str) -> str:
         if self.root_of(path) is None:
-            raise StudioError(f"{path.name} lies outside the opened folders", status=NOT_FOUND, remedy=_OPEN)
+            raise problem("file.outside", status=NOT_FOUND, name=path.name)
         made = self._secrets.id_of(f"{kind}:{path.resolve()}")
         with self._guard:
             self._paths[made] = path
         return made
 
 
-_RELOAD = "reload the page"
-_OPEN = "start `loratools studio FOLDER` with the folder that it is in"
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _LONGEST_NAME = 120
 
@@ -161,13 +160,13 @@ def plain_name(name: str, suffix: str = "") -> str:
     bad = sorted({sign for sign in stem if sign in '<>:"/\\|?*' or ord(sign) < 32})
     if bad:
         signs = " ".join(sign if ord(sign) >= 32 else repr(sign) for sign in bad)
-        raise StudioError(f"a file's name cannot hold {signs}", remedy="use letters, digits, - and _")
+        raise problem("name.signs", signs=signs)
     if not stem or stem.startswith(".") or stem.endswith((".", " ")):
-        raise StudioError(f"'{name}' is no name for a file", remedy="begin and end it with a letter or a digit")
+        raise problem("name.none", name=name)
     if stem.split(".")[0].lower() in _RESERVED:
-        raise StudioError(f"Windows keeps the name '{stem}' for itself", remedy="choose another one")
+        raise problem("name.windows", name=stem)
     if len(stem.encode()) > _LONGEST_NAME:
-        raise StudioError("the name is too long", remedy=f"use at most {_LONGEST_NAME} letters")
+        raise problem("name.long", most=_LONGEST_NAME)
     return stem + suffix
 
 

@@ -12,9 +12,9 @@ from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SCHEMES, NumberedScheme, Scheme, full_scheme
 from loratools.blocks.vector import BlockVector
-from loratools.errors import StudioError
 from loratools.ops.merging.merge_string import TermSpec
 from loratools.studio.api.stacks import Stack, Term
+from loratools.studio.api.words import problem
 from loratools.studio.discover.lora_files import LoraFacts, read_facts
 from loratools.studio.roots import Roots
 
@@ -27,7 +27,7 @@ def merge_string(stack: Stack, roots: Roots) -> str:
         BlockError: for a block that the LoRA's family lacks.
     """
     if not stack.terms:
-        raise StudioError("the stack is empty", remedy="add a LoRA to it")
+        raise problem("stack.empty")
     return ",".join(_spec(term, roots).text() for term in stack.terms)
 
 

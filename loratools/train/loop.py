@@ -7,10 +7,12 @@ byte. A kill after the state loses at most what callbacks do on saving, and a re
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from loratools.errors import DatasetError, FileError, LoratoolsError, TrainingError
 from loratools.train.callbacks.callback import Callback, due
@@ -20,6 +22,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.distributed import Ranks
 from loratools.train.interrupt import Interrupted, StopRequest
 from loratools.train.optim.trainable import Trainable
+from loratools.train.output.saved import Saved
 from loratools.train.output.state import Position
 from loratools.train.output.writer import RunWriter
 from loratools.train.step.precision import Precision
@@ -132,11 +135,11 @@ class TrainingLoop:
         """Write the file of the epoch that is over, call the callbacks and save the state."""
         config, position, number = self._config, self._position, self._position.epoch + 1
         self._check_weights()
-        path, digest = self._writer.folder.epoch(number), ""
+        path, saved = self._writer.folder.epoch(number), Saved("")
         if self._ranks.main:
-            path, digest = self._writer.epoch(number, position.step)
+            path, saved = self._written(number)
         loss = position.total / position.count
-        record = EpochRecord(number, position.step, loss, position.seconds, path, digest)
+        record = EpochRecord(number, position.step, loss, position.seconds, path, saved.digest)
         for callback in self._callbacks:
             callback.on_epoch_end(record)
         position.epoch, position.into, position.total, position.count, position.seconds = number, 0, 0.0, 0, 0.0
@@ -144,11 +147,22 @@ class TrainingLoop:
         self._save()
         if self._ranks.main and on_epoch is not None:
             metrics = {name: value for callback in self._callbacks for name, value in callback.metrics().items()}
+            metrics |= {} if saved.error is None else {"error of the LoRA": saved.error}
             on_epoch(replace(record, metrics=metrics))
         for callback in self._callbacks:
             callback.on_saved(position)
         if number < config.epochs and self._stop.agreed(epoch_ends=True):
             self._interrupt()
+
+    def _written(self, number: int) -> tuple[Path, Saved]:
+        """The epoch's file. If it cannot be written the state is saved first: resuming then writes the file alone."""
+        try:
+            return self._writer.epoch(number, self._position.step)
+        except LoratoolsError:
+            if self._ranks.world == 1:
+                with contextlib.suppress(FileError):  # the first error says more
+                    self._save()
+            raise
 
     def _must_read_after(self, step: int) -> bool:
         """Whether the losses up to ``step`` must be known before the next step runs."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
@@ -21,7 +22,10 @@ from loratools.train.dry_run.check import mistakes
 from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
+from loratools.train.network.full import FullWeights, exact_weights
 from loratools.train.network.network import Network
+from loratools.train.network.start_weights import refuse_coarse
+from loratools.train.network.trained_weights import TrainedWeights
 from loratools.train.optim.optimizers import build_optimizer, has_modes
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.optim.trainable import Trainable
@@ -72,9 +76,12 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
+    check_full(config, base, ranks)
+    exact = exact_weights(base) if config.is_full else {}
     cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
-    trained = setup_trainable(config, base, precision)
+    trained = setup_trainable(config, base, precision, exact)
+    exact.clear()
     dry_run = make_dry_run(
         config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
     )
@@ -154,9 +161,10 @@ def plan_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
     _, of_samples = setup_samples(config, base)
     BaseAdapters(config.base_adapters, base).merge()
     noise_schedule(base.scheduler_config, config)
+    check_full(config, base, Ranks())
     network = setup_network(config, base)
     if not machine.packages:
-        setup_ema(config, build_optimizer(config, parameter_groups(network, config)))
+        setup_ema(config, network, build_optimizer(config, parameter_groups(network, config)))
     computed = machine.precision.compute.itemsize
     report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *of_samples))
     return replace(report, warnings=(*machine.warnings, *report.warnings))
@@ -193,20 +201,57 @@ def setup_samples(config: TrainConfig, base: Base) -> tuple[tuple[SampleRequest,
     return tuple(samples), tuple(notes)
 
 
-def setup_trainable(config: TrainConfig, base: Base, precision: Precision) -> Trainable:
-    """The network, its optimiser, the loss scaling, and the average if the config asks for one."""
-    network = setup_network(config, base)
+def setup_trainable(
+    config: TrainConfig, base: Base, precision: Precision, exact: Mapping[str, Tensor] | None = None
+) -> Trainable:
+    """What is trained, its optimiser, the loss scaling, and the average if the config asks for one.
+
+    Args:
+        exact: of a full training, the base's weights before they were cast; those of ``base`` if None.
+    """
+    network = setup_network(config, base, exact)
     optimizer = build_optimizer(config, parameter_groups(network, config))
-    return Trainable(network, optimizer, precision.scaler(), setup_ema(config, optimizer))
+    return Trainable(network, optimizer, precision.scaler(), setup_ema(config, network, optimizer))
 
 
-def setup_network(config: TrainConfig, base: Base) -> Network:
-    """The layers of every component whose learning rate is above 0; not attached yet."""
-    unet_lr, te_lr = config.learned_rates()
-    return Network(base, config.dim, config.alpha, config.seed, unet=unet_lr > 0, text=te_lr > 0, options=config)
+def setup_network(config: TrainConfig, base: Base, exact: Mapping[str, Tensor] | None = None) -> TrainedWeights:
+    """Of every component whose learning rate is above 0 the layers, or for a full training the weights; not attached.
+
+    Args:
+        exact: as for :func:`setup_trainable`.
+    """
+    if config.is_full:
+        return FullWeights(base, config, exact_weights(base) if exact is None else exact)
+    rates = config.component_rates()
+    return Network(
+        base,
+        config.dim,
+        config.alpha,
+        config.seed,
+        unet=rates["unet"] > 0,
+        text=rates["text_encoder"] > 0,
+        text_2=rates["text_encoder_2"] > 0,
+        options=config,
+    )
 
 
-def setup_ema(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | None:
+def check_full(config: TrainConfig, base: Base, ranks: Ranks) -> None:
+    """What only the base, or the number of processes, says of a full training's settings.
+
+    Raises:
+        BaseModelError: if the base's weights are too coarse to train.
+        TrainingError: for a step within the backward pass on several processes.
+    """
+    if not config.is_full:
+        return
+    refuse_coarse(config.base, offline=config.offline)
+    if config.fused_backward_pass == "on" and ranks.world > 1:
+        raise TrainingError(
+            "fused_backward_pass: on drops gradients before several processes can add theirs; set it to auto or off"
+        )
+
+
+def setup_ema(config: TrainConfig, network: TrainedWeights, optimizer: torch.optim.Optimizer) -> Ema | None:
     """The average that ``ema`` asks for.
 
     Raises:
@@ -216,4 +261,4 @@ def setup_ema(config: TrainConfig, optimizer: torch.optim.Optimizer) -> Ema | No
         return None
     if has_modes(optimizer):
         raise TrainingError(f"{type(optimizer).__name__} saves an average of its own; leave ema out")
-    return Ema([factor for group in optimizer.param_groups for factor in group["params"]], config.ema)
+    return Ema([network.held(each) for group in optimizer.param_groups for each in group["params"]], config.ema)

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from loratools.adapter.files.metadata import guard_overwrite
+from loratools.adapter.files.tuned_model import note_base
+from loratools.dtypes import torch_dtype
 from loratools.errors import TrainingError
 from loratools.files import locked
 from loratools.progress import OnProgress
@@ -21,14 +24,21 @@ from loratools.train.callbacks.progress import bar, progress_bar
 from loratools.train.callbacks.records import EpochRecord, OnEpoch, OnNote, OnStep, StepRecord
 from loratools.train.callbacks.tensorboard import open_tensorboard
 from loratools.train.config.config import TrainConfig
+from loratools.train.config.full import file_kind
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import join, leave
 from loratools.train.dry_run.report import DryRun
 from loratools.train.interrupt import FINISHING, StopRequest
 from loratools.train.loop import LoopParts, TrainingLoop
+from loratools.train.network.full import FullWeights
+from loratools.train.network.network import Network
+from loratools.train.output.adapter_file import AdapterFile
+from loratools.train.output.diffusers_folder import guard_folder
+from loratools.train.output.full_file import FullFile
 from loratools.train.output.header import HeaderFacts, now
 from loratools.train.output.log import NoLog, RunLog
 from loratools.train.output.run_folder import RunFolder
+from loratools.train.output.saved import RunFile
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import RunWriter
 from loratools.train.setup import RunParts, plan_run, setup_run
@@ -81,7 +91,7 @@ def train(
     on_progress: OnProgress | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
-    """Train a LoRA and write ``OUT/NAME-000001.safetensors`` and so on, one for every epoch.
+    """Train a LoRA, or all weights of the base, and write ``OUT/NAME-000001.safetensors`` and so on: a file an epoch.
 
     Data order, captions, noise and timesteps are functions of the seed and of where in the run they are used, so a
     run on a CPU repeats bit for bit, and one that was killed and resumed gives the bytes of one that was not.
@@ -172,6 +182,8 @@ class Trainer:
             if ranks.main:
                 stack.enter_context(locked(self._folder.out / config.name))
                 self._folder.guard(force=config.force)
+                if config.save_end is not None:
+                    guard_end(self._folder, config)
                 self._folder.sweep()
             ranks.wait()
             yield
@@ -182,6 +194,8 @@ class Trainer:
         ranks.wait()  # until every process has read the state
         if state is None and ranks.main:
             self._folder.clear()
+        if isinstance(parts.trained.network, FullWeights) and ranks.main:
+            note_base(self._folder.base, parts.trained.network.start.checkpoint.path)
         tensorboard = open_tensorboard(parts.config, position.step, writes=ranks.main)
         with (
             self._log(state) as log,
@@ -197,9 +211,11 @@ class Trainer:
                 parts.trained,
                 self._inputs(),
                 parts.base_adapters.base_digest,
+                run_file(parts),
                 log,
                 recipe=self._recipe,
                 ancestors=self._ancestors(),
+                end=run_file(parts, end=True) if parts.config.save_end is not None else None,
             )
             device, total = parts.precision.device, parts.dry_run.steps
             with progress_bar(self._progress, device, total=total, done=position.step) as steps_bar:
@@ -245,18 +261,17 @@ class Trainer:
 
     def _inputs(self) -> tuple[dict[str, str], ...]:
         """Name, digest and kind of everything that goes into a file."""
-        parts, init_weights = self._parts, self._parts.trained.network.init_weights
+        parts = self._parts
         return (
             {"name": parts.config.base, "digest": parts.base.digest, "kind": "base"},
             *({"name": str(f.path), "digest": parts.dataset.digest, "kind": "images"} for f in parts.dataset.folders),
             *parts.base_adapters.inputs,
-            *([init_weights.input] if init_weights else []),
+            *parts.trained.network.inputs,
         )
 
     def _ancestors(self) -> dict[str, Mapping[str, Any]]:
         """How the LoRAs that the run builds on were made, by digest."""
-        start = self._parts.trained.network.init_weights
-        return {**self._parts.base_adapters.ancestors, **(start.ancestors if start else {})}
+        return {**self._parts.base_adapters.ancestors, **self._parts.trained.network.ancestors}
 
     def _resumed(self) -> State | None:
         """The state that the config asks to go on from, put into the network and the optimiser."""
@@ -291,6 +306,26 @@ class Trainer:
                 store.fill(shown.update)
                 parts.base.vae.to("cpu")
         return store
+
+
+def run_file(parts: RunParts, *, end: bool = False) -> RunFile:
+    """What an epoch's file is, or that of the end."""
+    config, network = parts.config, parts.trained.network
+    dtype = torch_dtype(config.dtype)
+    if isinstance(network, Network):
+        return AdapterFile(network, parts.base.family, dtype)
+    if not isinstance(network, FullWeights):
+        raise TypeError(f"there is no file of a {type(network).__name__}")
+    kind = file_kind(config.save_end or config.save) if end else file_kind(config.save)
+    return FullFile(kind, network, dtype, parts.base, parts.base.digest)
+
+
+def guard_end(folder: RunFolder, config: TrainConfig) -> None:
+    """Raise FileError before any work is done if the place of the end's file is someone else's."""
+    if config.save_end == "diffusers":
+        guard_folder(folder.end(folder=True), folder.owner, config.force)
+    else:
+        guard_overwrite(folder.end(folder=False), folder.owner, config.force)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from loratools.tune.problem.prompts import Split
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import Stopped
-from loratools.tune.search.answer import FINAL_CAUTIONS, answers, chosen_answer
+from loratools.tune.search.answer import FINAL, answers, chosen_answer
 from loratools.tune.search.finalists import Finalists
 from loratools.tune.search.model import Model
 from loratools.tune.search.strategy import Ask, Strategy, as_tuple
@@ -91,7 +91,7 @@ class Choosing:
         kinds = ("whole", "ladder", "check")
         known = [point for one in history.generations if one.kind in kinds for point in one.points]
         chosen = [chosen_answer(np.array(known), model, space)] if history.count("check") else []
-        chosen += answers(model, history, space, self._random(history), FINAL_CAUTIONS)
+        chosen += answers(model, history, space, self._random(history), FINAL)
         unchecked = chosen[:1]
         plain = space.start * strength
         finalists = Finalists(self.shots.fresh)
@@ -110,7 +110,7 @@ class Choosing:
             finalists = finalists.joined(drawn, points)
             goals = self.goals(finalists.values[0], finalists.base)
             stricter = finalists.stricter(model, goals)
-            chosen = answers(stricter, history, space, self._random(history), FINAL_CAUTIONS)
+            chosen = answers(stricter, history, space, self._random(history), FINAL)
         if not len(finalists):
             unseen = [] if history.count("check") else unchecked
             return chosen_answer(np.array([*known, plain, *unseen]), model, space), 0

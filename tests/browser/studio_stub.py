@@ -33,6 +33,7 @@ from loratools.blocks.scheme import SD1_17
 from loratools.studio.api import jobs as j
 from loratools.studio.api import models as m
 from loratools.studio.api import stacks as s
+from loratools.studio.api.words import Failure, plain, words
 
 DIST = Path(__file__).parents[2] / "loratools" / "studio" / "page" / "dist"
 EPOCHS, WEIGHTS, PROMPTS, SEEDS = 8, (0.0, 0.25, 0.5, 0.75, 1.0), ("a girl, smile", "a castle by the sea"), range(1, 14)
@@ -45,7 +46,7 @@ class Stub:
 
     delay: float = 0.005
     refuse_socket: bool = False
-    failing: dict[str, m.Failure] = field(default_factory=dict)  # path -> what it answers instead
+    failing: dict[str, Failure] = field(default_factory=dict)  # path -> what it answers instead
     asked: list[tuple[str, Any]] = field(default_factory=list)  # (path, JSON) of every POST
     draws: list[dict[str, Any]] = field(default_factory=list)
     acks: list[dict[str, Any]] = field(default_factory=list)
@@ -98,7 +99,8 @@ def job(number: int, **more: Any) -> j.Job:
         "position": number,
         "can": ["pause", "stop", "stop-after-epoch"],
     }
-    return j.Job(**{**fields, **more})
+    own = {**fields, **more}
+    return j.Job(**{**own, "says": plain(own["title"])})
 
 
 def _group(name: str) -> str:
@@ -167,8 +169,8 @@ SENTENCE = "epoch 6: 7 and 8 are as good within noise, 9 copies 014.png (5 of 32
 
 
 EVIDENCE = s.Evidence(
-    sentence="40 pictures were drawn",
-    rows=[("hands (lower is better)", "0.31 ± 0.02", "0.18 ± 0.02")],
+    sentence=words("evidence.sentence", searched=40, held=24),
+    rows=[s.EvidenceRow(measure="hands", better="lower", before="0.31 ± 0.02", after="0.18 ± 0.02")],
     vector={**dict.fromkeys(SD1_17.names, 1.0), "IN07": 0.4},
     amount=None,
     picture=None,
@@ -181,9 +183,13 @@ def _run() -> m.RunDetail:
     verdict = m.Verdict(
         epoch=6,
         sentence=SENTENCE,
-        reasons=["epoch 6 holds at 0.9", "closest to the held-out pictures: 0.71 ± 0.02, base 0.44 ± 0.02"],
+        says=[
+            words("verdict.as good", epochs="7-8"),
+            words("verdict.defects", epochs="1-2, 4", figure="hands"),
+            words("verdict.no gain", figure="style"),
+        ],
         epochs=[
-            m.VerdictEpoch(epoch=n, figures={"closeness": (0.4 + 0.05 * n, 0.02), "obedience": (0.9, None)})
+            m.VerdictEpoch(epoch=n, figures={"style": (0.4 + 0.05 * n, 0.02), "tags": (0.9, None)}, note=plain(""))
             for n in range(1, EPOCHS + 1)
         ],
     )

@@ -15,7 +15,7 @@ from tests.browser.chrome import Page
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from loratools.studio.api import models as m
+from loratools.studio.api.words import Failure, plain
 from tests.browser.studio_stub import EPOCHS, Stub, job, serve, stack_color
 
 CHOOSE = """code => { const select = [...document.querySelectorAll('select')].find(one =>
@@ -179,7 +179,7 @@ def test_a_vector_goes_in_as_text_and_a_fault_is_said_beside_it(page: Page, stub
     page.js("document.querySelector('#vector').value = 'GP1'")
     page.key("Enter")
     page.wait(f"document.querySelector(\"{fader('IN01')}\").ariaValueNow === '0.5'")
-    stub.failing["/api/vector"] = m.Failure(error="a vector has 17 numbers, not 16", remedy="add one")
+    stub.failing["/api/vector"] = Failure(error="a vector has 17 numbers, not 16", remedy="add one")
     page.js("document.querySelector('#vector').focus()")
     page.js("document.querySelector('#vector').value = '1,2'")
     page.key("Enter")
@@ -292,7 +292,7 @@ def test_while_the_demo_is_made_its_progress_stands_where_the_epochs_will_be(
 
 
 def test_a_refused_page_says_where_the_address_is(page: Page, stub: Stub, address: str) -> None:
-    stub.failing["/api/state"] = m.Failure(error="this browser has no key", remedy="open the printed address")
+    stub.failing["/api/state"] = Failure(error="this browser has no key", remedy="open the printed address")
     page.visit(address + "#/blocks")
     page.js("location.reload()")
     page.wait("document.querySelector('.refused') !== null")
@@ -303,7 +303,7 @@ def test_a_refused_page_says_where_the_address_is(page: Page, stub: Stub, addres
 def test_a_full_disk_is_one_line_with_its_remedy_and_nothing_is_lost(page: Page, stub: Stub) -> None:
     take_epoch(page)
     page.drag(fader("OUT03"), 0, 40)
-    stub.failing["/api/write"] = m.Failure(error="the disk is full: 1 MB is left", remedy="make room and save again")
+    stub.failing["/api/write"] = Failure(error="the disk is full: 1 MB is left", remedy="make room and save again")
     page.click("#save")
     page.wait("document.querySelector('#save-dialog .failure') !== null")
     assert "disk is full" in text(page, "#save-dialog") and "make room" in text(page, "#save-dialog")
@@ -371,7 +371,7 @@ def test_the_queue_shows_logs_and_stops_a_job(page: Page, stub: Stub) -> None:
     button = "[...document.querySelectorAll('.job .button')].find(one => one.innerText === 'Stop after this epoch')"
     page.js(f"{button}.click()")
     until(lambda: ("/api/jobs/job1", {"do": "stop-after-epoch"}) in stub.asked)
-    stub.tell_job(job(1, state="failed", error="the worker died; start it again", can=["remove"], ended=1.8e9))
+    stub.tell_job(job(1, state="failed", error=plain("the worker died; start it again"), can=["remove"], ended=1.8e9))
     page.wait("document.querySelector('.job .failure')?.innerText.includes('worker died')")
 
 

@@ -79,6 +79,11 @@ def test_soup_and_fractions(loras: Path) -> None:
     for number in (6, 7):
         save_lora(loras / f"run/ink-{number:06d}.safetensors", number)
     assert call("soup", "run@6-7", "-o", "e.safetensors", "--dtype", "fp32").exit_code == 0
+    ema = json_of("soup", "run", "--ema", "--sigma-rel", "0.2", "-o", "a.safetensors")
+    assert sum(ema["weights"].values()) == pytest.approx(1) and list(ema["weights"]) == ["run@6", "run@7"]
+    assert "weights: run@6" in call("soup", "run", "--gamma", "1", "-o", "g.safetensors").stdout
+    narrow = call("soup", "run@6-7", "--sigma-rel", "0.4", "-o", "x.safetensors")
+    assert narrow.exit_code == 1 and "at most 0.289" in narrow.stderr
     mean = sum(read(loras / f"run/ink-00000{n}.safetensors")[next(iter(MODULES))].dense() for n in (6, 7)) / 2
     assert torch.allclose(read("e.safetensors")[next(iter(MODULES))].dense(), torch.as_tensor(mean), atol=1e-6)
 
@@ -113,6 +118,27 @@ def test_other_ways_to_merge(loras: Path) -> None:
         ("--into", "x", "--rank", "3"),
     ):
         assert call("merge", "a:1", "-o", "x.safetensors", *words).exit_code == 2
+
+
+def test_edit_header(loras: Path) -> None:
+    before = read("a.safetensors").digest
+    value = json_of(
+        "edit-header", "a.safetensors", "--title", "Ink", "--trigger", "one", "--trigger", "two", "--tags", "s"
+    )
+    assert value["digest"] == before == read("a.safetensors").digest and value["written"]
+    texts = read("a.safetensors").metadata
+    assert texts["modelspec.title"] == "Ink" and texts["modelspec.trigger_phrase"] == "one, two"
+    assert json_of("inspect", "a.safetensors")["metadata"]["sshs_model_hash"] == before
+    other = call(
+        "edit-header", "a.safetensors", "--set", "ss_clip_skip=2", "--remove", "modelspec.tags", "-o", "n.safetensors"
+    )
+    assert other.exit_code == 0 and "ss_clip_skip" in other.stdout and "tensors as they were" in other.stdout
+    assert "modelspec.tags" in read("a.safetensors").metadata and "modelspec.tags" not in read("n.safetensors").metadata
+    refused = call("edit-header", "a.safetensors", "--title", "x", "-o", "b.safetensors")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert call("edit-header", "a.safetensors", "--set", "ss_x").exit_code == 2
+    nothing = call("edit-header", "a.safetensors")
+    assert nothing.exit_code == 1 and "nothing to change" in nothing.stderr
 
 
 def test_flags_and_choices_of_merge_are_the_registrys() -> None:

@@ -42,12 +42,12 @@ def test_a_folder_a_base_or_a_picture_is_no_config(run: Callable[..., Result], t
 
 def test_all_of_sd_scripts_flags_are_answered_at_once(run: Callable[..., Result]) -> None:
     words = "--pretrained_model_name_or_path x --train_data_dir=y --network_dim 8 --xformers --unet_lr 1 --epoch 2"
-    result = run(*words.split(), "--shuffle_caption", "--whatever")
+    result = run(*words.split(), "--shuffle_caption", "--zzzzzz")
     assert result.exit_code == 2
     assert (
         "no such option: --pretrained_model_name_or_path (write --base), --train_data_dir (write --images), "
         "--network_dim (write --dim), --xformers (leave it out; it is so anyway, or has no meaning here), --unet_lr "
-        "(write --unet-lr), --epoch (did you mean '--epochs'?), --shuffle_caption (write --shuffle-tags), --whatever;"
+        "(write --unet-lr), --epoch (did you mean '--epochs'?), --shuffle_caption (write --shuffle-tags), --zzzzzz;"
     ) in result.output
 
 

@@ -80,7 +80,7 @@ def commands() -> dict[tuple[str, ...], click.Command]:
 
 
 def options_of(words: tuple[str, ...]) -> set[str]:
-    command = commands().get(words[:2]) or commands()[words[:1]]
+    command = next(found for end in (3, 2, 1) if (found := commands().get(words[:end])) is not None)
     context = click.Context(command)
     return {opt for param in command.get_params(context) for opt in (*param.opts, *param.secondary_opts)}
 

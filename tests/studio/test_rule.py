@@ -123,7 +123,8 @@ def test_a_search_says_what_it_measured(here: Served, tmp_path: Path) -> None:
     }
     (folder / "tune.json").write_text(json.dumps(told))
     answer = here.client.get(address).json()
-    assert answer["rows"] == [["hands (lower is better)", "0.5 ± 0.01", "0.5"]]
+    assert answer["rows"] == [{"measure": "hands", "better": "lower", "before": "0.5 ± 0.01", "after": "0.5"}]
+    assert answer["sentence"]["values"] == {"searched": 40, "held": 8}
     assert (answer["vector"], answer["picture"], answer["notes"]) == ({"IN01": 0.5}, None, ["kept"])
     (folder / "tune.json").write_text(json.dumps({**told, "measures": 3}))
     assert "not as a search writes it" in here.client.get(address).json()["error"]

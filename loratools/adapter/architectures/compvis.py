@@ -5,13 +5,14 @@ The tables pair canonical path beginnings with original ones, so that weights, b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from loratools.adapter.architectures.family import UNet
 from loratools.adapter.architectures.known_families import family_of
-from loratools.adapter.architectures.unet import RESNET, SINGLES
+from loratools.adapter.architectures.unet import RESNET, SINGLES, original_path
+from loratools.errors import FormatError
 
 UNET = "model.diffusion_model."
 # family -> the original prefix of each text encoder, in the order of the family's encoders
@@ -49,6 +50,46 @@ def views_of(key: str, family: str) -> tuple[ParameterView, ...]:
                 return open_clip_views(rest, f"{encoder.component}.")
             return (ParameterView(f"{encoder.component}.{with_text_model(rest)}"),)
     return ()
+
+
+def original_keys(names: Iterable[str], family: str) -> dict[str, tuple[ParameterView, ...]]:
+    """The keys under which a single-file checkpoint holds canonical parameters, each with what its tensor holds.
+
+    Raises:
+        FormatError: if the family is none of single-file checkpoints.
+    """
+    net = family_of(family).network
+    if family not in TEXT or not isinstance(net, UNet):
+        raise FormatError(f"{family_of(family).title} has no single-file checkpoints of CompVis' names")
+    prefixes = dict(zip((e.component for e in family_of(family).text), TEXT[family], strict=True))
+    keys: dict[str, list[ParameterView]] = {}
+    for name in names:
+        component, _, path = name.partition(".")
+        if component == "unet":
+            module, _, kind = path.rpartition(".")
+            keys[f"{UNET}{original_path(net, module)}.{kind}"] = [ParameterView(name)]
+        elif prefixes[component].endswith(".model."):
+            key, third, transposed = _open_clip_key(path)
+            keys.setdefault(f"{prefixes[component]}{key}", []).append(ParameterView(name, third, transposed))
+        else:
+            keys[f"{prefixes[component]}{path}"] = [ParameterView(name)]
+    return {key: tuple(sorted(views, key=lambda view: view.third or 0)) for key, views in keys.items()}
+
+
+def _open_clip_key(path: str) -> tuple[str, int | None, bool]:
+    """OpenCLIP's key of a transformers path, which third of its rows that is, and whether it is the transpose."""
+    if path == "text_projection.weight":
+        return "text_projection", None, True
+    outside = {ours: theirs for theirs, ours in _OPEN_CLIP.items()}
+    if path in outside:
+        return outside[path], None, False
+    layer, _, rest = path.removeprefix("text_model.encoder.layers.").partition(".")
+    module, _, kind = rest.rpartition(".")
+    stem = f"transformer.resblocks.{layer}."
+    if module.startswith("self_attn.") and module != "self_attn.out_proj":
+        return f"{stem}attn.in_proj_{kind}", "qkv".index(module.removeprefix("self_attn.")[0]), False
+    inside = {ours: theirs for theirs, ours in _OPEN_CLIP_LAYER.items()}
+    return f"{stem}{inside[module]}.{kind}", None, False
 
 
 def with_text_model(path: str) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from loratools.adapter.architectures.compvis import TEXT, UNET, ParameterView, views_of, with_text_model
 from loratools.adapter.foreign_file import PICKLE, what_it_is
 from loratools.adapter.header import Header, read_header
-from loratools.dtypes import torch_dtype_of
+from loratools.dtypes import any_stored_name, torch_dtype_of
 from loratools.errors import BaseModelError, FileError, FormatError
 from loratools.module_path import normal_path
 
@@ -31,11 +31,12 @@ _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _LORA_MARKS = ("lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "hada_w", "lokr_w")
 
 
-class _TensorFile(Protocol):
-    """One file's tensors."""
+class StoredTensors(Protocol):
+    """One file's tensors: shapes, types as safetensors names them, and values, by the file's own keys."""
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
 
     def read(self, key: str) -> Tensor: ...
 
@@ -66,7 +67,7 @@ class Checkpoint(Mapping[str, Tensor]):
         self,
         path: Path,
         family: str | None,
-        files: Iterable[_TensorFile],
+        files: Iterable[StoredTensors],
         locations: Mapping[str, ParameterLocation],
         metadata: Mapping[str, str],
     ) -> None:
@@ -124,6 +125,15 @@ class Checkpoint(Mapping[str, Tensor]):
                 held.setdefault(location.key, []).append(location.view)
         return held
 
+    def stored(self, file: Path) -> StoredTensors:
+        """One of the files, by its own keys."""
+        return self._files[file]
+
+    def dtype(self, name: str) -> str:
+        """safetensors' name of the type that a parameter is stored in."""
+        location = self.locations[name]
+        return self._files[location.file].dtypes[location.key]
+
     def _shape(self, location: ParameterLocation) -> tuple[int, ...]:
         shape = self._files[location.file].shapes[location.key]
         if location.view.third is not None:
@@ -162,7 +172,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(source, family or _family_of_width(shapes), [file], locations, metadata)
 
 
-def _file_locations(file: _TensorFile, family: str | None) -> dict[str, ParameterLocation]:
+def _file_locations(file: StoredTensors, family: str | None) -> dict[str, ParameterLocation]:
     if family is None:
         prefix = _component_of(file.shapes)
         return {
@@ -195,7 +205,7 @@ def _component_of(keys: Iterable[str]) -> str:
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    files: list[_TensorFile] = []
+    files: list[StoredTensors] = []
     locations: dict[str, ParameterLocation] = {}
     for component in COMPONENTS:
         for path in _weights(folder / component):
@@ -224,6 +234,18 @@ def _family_of_width(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return None
 
 
+def open_weights(folder: Path) -> list[StoredTensors]:
+    """The weight files of one component's folder.
+
+    Raises:
+        BaseModelError: if it has none.
+    """
+    found = _weights(folder)
+    if not found:
+        raise BaseModelError(f"{folder} holds no weights; give the whole Diffusers folder of the model")
+    return [_open_file(path) for path in found]
+
+
 def _weights(folder: Path) -> list[Path]:
     """A component's weight files: safetensors before pickles, the plain ones before variants such as ``.fp16.``."""
     for ending in (".safetensors", ".bin"):
@@ -248,6 +270,7 @@ class _Safetensors:
         self.path = path
         self.header: Header = read_header(path)
         self.shapes: Mapping[str, tuple[int, ...]] = {key: info.shape for key, info in self.header.tensors.items()}
+        self.dtypes: Mapping[str, str] = {key: info.dtype for key, info in self.header.tensors.items()}
 
     def read(self, key: str) -> Tensor:
         info = self.header.tensors[key]
@@ -275,6 +298,7 @@ class _Pickle:
         self.path = path
         self._tensors = read_pickle(path)
         self.shapes: Mapping[str, tuple[int, ...]] = {key: tuple(t.shape) for key, t in self._tensors.items()}
+        self.dtypes: Mapping[str, str] = {key: any_stored_name(t.dtype) for key, t in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:
         return self._tensors[key].clone()

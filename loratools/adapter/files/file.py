@@ -18,11 +18,13 @@ from loratools.adapter.algebra.fused_rows import FusedWeight, count_rows, rows_o
 from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limit, same_matrix
 from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
+from loratools.adapter.files.checkpoint import view_of
 from loratools.adapter.files.decode import Decoded, Group, Piece, decode, peft_path
 from loratools.adapter.files.lora_file import LoraFile, open_lora_file
 from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.peft import stated_alpha
 from loratools.adapter.files.save import Written, write
+from loratools.adapter.files.tuned_model import TUNED, TunedGroup, base_of, decode_tuned, is_tuned, weight_before
 from loratools.adapter.header import header
 from loratools.digests import file_digest
 from loratools.dtypes import torch_dtype_of
@@ -49,7 +51,8 @@ class Adapter(Mapping[str, Delta]):
         metadata: the header's free text, as it stands.
         shapes: module -> shape of its difference.
         ranks: module -> columns of its ``up``.
-        kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias`` or ``dora``.
+        kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias`` or ``dora``; in a whole
+            checkpoint of a full training ``tuned``.
         alphas: module -> the stored alpha; modules without one (alpha = rank) are absent.
         carried: tensors that no table knows, by their own names; only where the reader was asked to allow them.
     """
@@ -82,6 +85,8 @@ class Adapter(Mapping[str, Delta]):
             ShapeError: if a DoRA's base weight is of another shape.
         """
         piece = self._pieces[name]
+        if isinstance(piece.group, TunedGroup):
+            return self._tuned(piece.group, dtype)
         if piece.bias:
             return self._bias(name, piece, dtype)
         group = piece.group
@@ -169,6 +174,17 @@ class Adapter(Mapping[str, Delta]):
     def stem(self, name: str) -> str:
         """How the file itself spells a module."""
         return self._pieces[name].group.stem
+
+    def _tuned(self, group: TunedGroup, dtype: torch.dtype) -> Delta:
+        """What a parameter of a whole checkpoint differs by from the base that it was trained on."""
+        if self._base is None:
+            self._base = base_of(self.path)
+        before = weight_before(self._base, self.path, group.view.name).to(dtype)
+        with self._open() as stream:
+            stored = self._tensor(stream, group.keys[TUNED], dtype)
+        before = before.to(torch_dtype_of(self._header.tensors[group.keys[TUNED]].dtype) or dtype).to(dtype)
+        change = view_of(stored, group.view).reshape(before.shape) - before
+        return Vector(change) if change.dim() == 1 else Dense(change)
 
     def _scale(self, name: str, group: Group) -> float:
         rank = scale_rank(group.kind, {role: self._header.tensors[key].shape for role, key in group.keys.items()})
@@ -305,6 +321,8 @@ def open_adapter(
 ) -> Adapter:
     """As :func:`read`, but a DoRA without a base is refused only when such a module is looked up: for describing it."""
     source = open_lora_file(path, drop)
+    if is_tuned(source.header):
+        return Adapter(source, decode_tuned(source.path, source.header), base)
     return Adapter(source, _decoded(source, allow_unknown=allow_unknown), base)
 
 
@@ -331,4 +349,4 @@ def needs_base_message(adapter: Adapter) -> str:
 def _is_dense(piece: Piece) -> bool:
     if piece.kind == "lokr":
         return piece.group.rank >= limit(piece.group.shape)
-    return piece.kind in ("diff", "norm", "bias", "dora")
+    return piece.kind in ("diff", "norm", "bias", "dora", TUNED)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loratools.cli.app import Group
+from loratools.cli.app import Group, fail_usage
 from loratools.cli.blocks import files, fix, tune
+from loratools.cli.each import batch_of, each_option, run_each
 from loratools.cli.options import json_option, key_options, print_json
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def list_(presets: str | None, as_json: bool) -> None:
 @click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl", "flux"]), help="The model family it is meant for.")
 @click.option("--lora", type=click.Path(), help="A LoRA file: show its share of each block before and after.")
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
+@each_option
 @click.option("--png", type=click.Path(), help="Draw the vector to this picture.")
 @click.option("--seed", type=int, help="Of the random letters R and U.")
 @key_options
@@ -91,6 +93,7 @@ def show(
     family: str | None,
     lora: str | None,
     lora_dirs: tuple[str, ...],
+    folders: tuple[str, ...],
     png: str | None,
     seed: int | None,
     allow_unknown: bool,
@@ -106,9 +109,16 @@ def show(
       loratools blocks show GP1
       loratools blocks show "IN=0.5,MID=1,OUT04-OUT08=0.3,TE=0"
       loratools blocks show GP1,OUT03=0.8 --lora style.safetensors --png gp1.png
+      loratools blocks show GP1 --each loras
     """
     from loratools.blocks.explain import explain
 
+    if folders or (lora is not None and batch_of([lora], ()) is not None):
+        if png is not None:
+            fail_usage("--png draws one vector; leave it out with several files")
+        names, keys = [lora] if lora else [], (allow_unknown, drop)
+        _show_each(batch_of(names, folders, "--lora") or (), vector, (presets, family, seed), keys, as_json)
+        return
     parts: Mapping[str, BlockShare] | None = None
     if lora is None:
         tag = _read(vector, presets, family, seed)
@@ -145,6 +155,28 @@ def show(
     if tag.name is not None:
         click.echo(f"the tag's strength multiplies all of it: text encoder {tag.te:g}, network {tag.unet:g}")
     click.echo(f"\n{block_vector.text()}" + (f"\n{png}" if png else ""))
+
+
+def _show_each(
+    batch: tuple[Path, ...],
+    vector: str,
+    reading: tuple[str | None, str | None, int | None],
+    keys: tuple[bool, tuple[str, ...]],
+    as_json: bool,
+) -> None:
+    """What VECTOR does to each of several files, a line a file."""
+    from loratools.adapter.files.file import read
+    from loratools.library.batches import show_each
+    from loratools.ops.analysis.block_shares import weigh_blocks
+
+    presets, family, seed = reading
+
+    def parts(path: Path) -> tuple[str, Mapping[str, BlockShare], float]:
+        adapter = read(path, None, *keys)
+        tag = _read(vector, presets, family or adapter.family, seed)
+        return adapter.family, *weigh_blocks(adapter, tag.vector, te=tag.te, unet=tag.unet)
+
+    run_each(lambda on_progress: show_each(batch, parts, on_progress), len(batch), as_json)
 
 
 @command.command("convert")

@@ -343,11 +343,12 @@ def _bar(shows: bool) -> Iterator[OnProgress | None]:
     from loratools.progress import tqdm_bar
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures [{elapsed}{postfix}]"
-    with tqdm_bar(total=1, leave=False, bar_format=form) as shown:
+    with tqdm_bar(total=1, leave=False, unit="picture", bar_format=form) as shown:
 
         def on_progress(progress: Any) -> None:
             shown.total, shown.n = progress.total, progress.done
             shown.set_description(progress.stage, refresh=False)
+            shown.seconds_left = progress.seconds_left  # of all stages, and no more than the budget
             if progress.seconds_left is not None:
                 left = round(progress.seconds_left)
                 shown.set_postfix_str(f"about {left // 60}:{left % 60:02d} left", refresh=False)

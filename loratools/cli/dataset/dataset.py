@@ -5,8 +5,11 @@ from __future__ import annotations
 import click
 
 from loratools.cli.app import Group
+from loratools.cli.dataset.balance import balance
 from loratools.cli.dataset.edit import edit
 from loratools.cli.dataset.import_sidecars import import_
+from loratools.cli.dataset.look import look
+from loratools.cli.dataset.prepare import prepare
 from loratools.cli.dataset.tag import tag
 
 
@@ -20,9 +23,10 @@ def command() -> None:
       loratools dataset prepare downloads -o pictures
       loratools dataset tag pictures --tagger SmilingWolf/wd-swinv2-tagger-v3
       loratools dataset edit pictures prune --junk --overlaps
+      loratools dataset balance pictures -o training
     """
 
 
-_SUBCOMMANDS: tuple[click.Command, ...] = (import_, tag, edit)
+_SUBCOMMANDS: tuple[click.Command, ...] = (look, import_, prepare, tag, edit, balance)
 for _more in _SUBCOMMANDS:
     command.add_command(_more)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from loratools.cli.app import Command
+from loratools.cli.each import batch_of, each_option, run_each
 from loratools.cli.options import (
     DTYPES,
     base_option,
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 @click.command("convert", cls=Command)
-@click.argument("source", metavar="FILE|FOLDER")
-@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@click.argument("sources", nargs=-1, metavar="FILE|FOLDER")
+@each_option
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write; of several, a folder.")
 @click.option(
     "--to",
     "style",
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 @json_option
 @force_option
 def command(
-    source: str,
+    sources: tuple[str, ...],
+    folders: tuple[str, ...],
     out: str,
     style: Literal["kohya", "diffusers", "comfy", "original"],
     dtype: Dtype | None,
@@ -55,8 +58,16 @@ def command(
     \b
       loratools convert style.safetensors -o style_diffusers.safetensors --to diffusers
       loratools convert my_peft_folder -o style.safetensors --to kohya
+      loratools convert --each loras -o loras_diffusers --to diffusers
     """
+    from loratools.library.batches import convert_each
     from loratools.library.operations import convert
 
-    made = convert(source, out, to=style, dtype=dtype, base=base, allow_unknown=allow_unknown, drop=drop, force=force)
+    given: dict[str, Any] = {"to": style, "dtype": dtype, "base": base, "allow_unknown": allow_unknown}
+    given |= {"drop": drop, "force": force}
+    batch = batch_of(sources, folders, "FILE|FOLDER")
+    if batch is not None:
+        run_each(lambda on_progress: convert_each(batch, out, given, on_progress), len(batch), as_json)
+        return
+    made = convert(sources[0], out, **given)
     print_json(made.json()) if as_json else click.echo(made.text())

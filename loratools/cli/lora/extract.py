@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loratools.cli.app import Command
+from loratools.cli.each import batch_of, each_option, run_each
 from loratools.cli.options import json_option, key_options, print_report, store_options
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 @click.command("extract", cls=Command)
 @click.option("--base", type=click.Path(), help="The model before tuning; leave it out for a full-difference adapter.")
-@click.option("--tuned", required=True, type=click.Path(), help="The model after tuning.")
-@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@click.option("--tuned", type=click.Path(), help="The model after tuning.")
+@each_option
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write; of several, a folder.")
 @click.option("--rank", metavar="RULE", required=True, help="A number, error=0.1, energy=0.99, size=36MiB or exact.")
 @click.option("--conv", is_flag=True, help="Convolutions and the network's other layers too.")
 @click.option("--norms", is_flag=True, help="Normalisations too, as full differences.")
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 @store_options
 def command(
     base: str | None,
-    tuned: str,
+    tuned: str | None,
+    folders: tuple[str, ...],
     out: str,
     rank: str,
     conv: bool,
@@ -49,21 +52,15 @@ def command(
 
     \b
       loratools extract --base sd15.safetensors --tuned mine.safetensors -o mine_lora.safetensors --rank 64
+      loratools extract --base sd15.safetensors --each tuned_models -o loras --rank 64
     """
+    from loratools.library.batches import extract_each
     from loratools.library.operations import extract
 
-    report = extract(
-        tuned,
-        out,
-        rank=rank,
-        base=base,
-        conv=conv,
-        norms=norms,
-        biases=biases,
-        seed=seed,
-        allow_unknown=allow_unknown,
-        drop=drop,
-        dtype=dtype,
-        force=force,
-    )
-    print_report(report, as_json)
+    given: dict[str, Any] = {"rank": rank, "base": base, "conv": conv, "norms": norms, "biases": biases, "seed": seed}
+    given |= {"allow_unknown": allow_unknown, "drop": drop, "dtype": dtype, "force": force}
+    batch = batch_of([tuned] if tuned else [], folders, "--tuned")
+    if batch is not None:
+        run_each(lambda on_progress: extract_each(batch, out, given, on_progress), len(batch), as_json)
+        return
+    print_report(extract(str(tuned), out, **given), as_json)

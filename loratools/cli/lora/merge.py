@@ -97,16 +97,21 @@ class MergeFlags:
     help="How one LoRA is made of several: see below.",
 )
 @click.option(
-    "--density", type=float, help="ties, knots, dare (0.5), breadcrumbs (0.9): the part of the entries that is kept."
+    "--density", type=float, help="ties, knots (0.5), dare, breadcrumbs (0.9): the part of the entries that is kept."
 )
-@click.option("--gamma", type=float, help="breadcrumbs: the part that is dropped as the largest.  [default: 0.01]")
+@click.option("--gamma", type=float, help="breadcrumbs: the part that is dropped as the largest.  [default: 0.001]")
 @click.option("--seed", type=int, help="dare: of the random draw.  [default: 0]")
 @click.option(
     "--floor", type=float, help="iso-c: singular values under this part of the largest are left out.  [default: 0.001]"
 )
 @click.option("--keep", type=float, help="tsv-m: the part of each LoRA's directions that takes part.  [default: 1]")
 @click.option("--match-norm", is_flag=True, help="Bring the LoRAs to equal norm in each block before the weights.")
-@click.option("--into", type=click.Path(), metavar="BASE", help="Add the result to this .safetensors checkpoint.")
+@click.option(
+    "--into",
+    type=click.Path(),
+    metavar="BASE",
+    help="Add the result to this model: a .safetensors file, a Diffusers folder, pocket.",
+)
 @click.option(
     "--compat",
     type=click.Choice(["supermerger", "supermerger-strength", "lbw"]),
@@ -157,7 +162,7 @@ def command(flags: MergeFlags) -> None:
       exact        the sum, as a UI adds LoRAs: always first
       ties         several of one kind wash one another out: signs elected
       dare         many at full weight: thinned at random (--seed)
-      breadcrumbs  pictures burn or rustle: huge and tiny entries dropped
+      breadcrumbs  pictures burn or rustle: loudest and faintest dropped
       slerp        a mean of two that is as strong as they are
       karcher      the same of three and more
       knots        as ties, in directions that all share

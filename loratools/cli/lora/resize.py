@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loratools.cli.app import Command
+from loratools.cli.each import batch_of, each_option, run_each
 from loratools.cli.options import (
     base_option,
     json_option,
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
 
 
 @click.command("resize", cls=Command)
-@click.argument("file", metavar="IN")
-@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
+@click.argument("files", nargs=-1, metavar="IN...")
+@each_option
+@click.option("-o", "--out", required=True, type=click.Path(), help="The file to write; of several, a folder.")
 @rank_option
 @base_option
 @key_options
 @json_option
 @store_options
 def command(
-    file: str,
+    files: tuple[str, ...],
+    folders: tuple[str, ...],
     out: str,
     rank: str,
     base: str | None,
@@ -47,8 +50,16 @@ def command(
     \b
       loratools resize style.safetensors -o small.safetensors --rank error=0.05
       loratools resize style.safetensors -o small.safetensors --rank size=18MiB
+      loratools resize --each loras -o small --rank 16
     """
+    from loratools.library.batches import resize_each
     from loratools.library.operations import resize
 
-    report = resize(file, out, rank=rank, base=base, allow_unknown=allow_unknown, drop=drop, dtype=dtype, force=force)
+    given: dict[str, Any] = {"rank": rank, "base": base, "allow_unknown": allow_unknown, "drop": drop}
+    given |= {"dtype": dtype, "force": force}
+    batch = batch_of(files, folders)
+    if batch is not None:
+        run_each(lambda on_progress: resize_each(batch, out, given, on_progress), len(batch), as_json)
+        return
+    report = resize(files[0], out, **given)
     print_json(report.json()) if as_json else click.echo(report.text())

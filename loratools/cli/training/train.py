@@ -36,6 +36,13 @@ _GROUPS = {  # heading of the help -> options, in order
         "--clip-skip",
         "--network-weights",
     ),
+    "All weights in the place of a LoRA (DreamBooth, fine-tuning)": (
+        "--full",
+        "--save",
+        "--save-end",
+        "--stop-text-encoder",
+        "--weights",
+    ),
     "Captions": ("--shuffle-tags", "--keep-tokens", "--allow-uncaptioned"),
     "Files": ("--out", "--name", "--dtype", "--resume", "--force"),
     "The machine": ("--device", "--processes", "--launch", "--mixed-precision", "--seed", "--offline"),
@@ -78,7 +85,7 @@ class _Grouped(Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from loratools.train.config.config import TrainConfig
 
-        shown = {name for option in self.params for name in (option.name, option.opts[-1].lstrip("-"))}
+        shown = {option.opts[-1].lstrip("-") for option in self.params}
         keys = [name for name in TrainConfig.model_fields if name not in shown and name.replace("_", "-") not in shown]
         with formatter.section("Keys for a CONFIG or --set that are no options (docs/training.md tells what they do)"):
             formatter.write_text(", ".join(sorted(keys)))
@@ -102,7 +109,8 @@ class _Grouped(Command):
     "--preset",
     metavar="NAME",
     help="One guide's numbers for a subject: style-004, character-002, "
-    "character-003, object, pose or scene. What you set yourself comes before it.",
+    "character-003, object, pose or scene; with --full dreambooth-001 or finetune-sdxl. What you set yourself comes "
+    "before it.",
 )
 @click.option(
     "--vae", type=click.Path(), help="Another VAE than the base's own: a file, a Diffusers folder or a hub id."
@@ -156,6 +164,32 @@ class _Grouped(Command):
     "--noise-offset", type=float, help="Above 0 lets very dark and bright pictures be learnt; style-004 has 0.1."
 )
 @click.option("--clip-skip", type=int, help="2 for anime bases of NovelAI's family, else 1.  [default: 1]")
+@click.option(
+    "--full",
+    is_flag=True,
+    default=None,
+    help="Train all weights of the base. Start from --preset dreambooth-001 or finetune-sdxl.",
+)
+@click.option(
+    "--save",
+    metavar="KIND",
+    help="What an epoch's file is: checkpoint, delta (the difference to the base), lora:64 or lora:error=0.05.  "
+    "[default: checkpoint]",
+)
+@click.option(
+    "--save-end", metavar="KIND", help="One file more after the last epoch: as --save, or diffusers for a folder."
+)
+@click.option(
+    "--stop-text-encoder",
+    "stop_text_encoder_training",
+    metavar="SHARE",
+    help="Leave the text encoder as it is after this share of the run (0.4, 40%) or so many steps. LoRAs too.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["fp32", "bf16"]),
+    help="What the weights are held in; bf16 is half the memory.  [default: fp32]",
+)
 @click.option("--batch-size", type=int, help="Pictures a step: more are faster and need more memory.  [default: 1]")
 @click.option(
     "--repeats", type=int, help="Times an epoch shows each picture, where its folder's name does not say.  [default: 1]"
@@ -207,7 +241,7 @@ def command(
     launch: str | None,
     **given: Any,
 ) -> None:
-    """Train a LoRA on your pictures, and keep a file of every epoch to choose from.
+    """Train a LoRA on your pictures, or with --full all of the base, and keep a file of every epoch to choose from.
 
     The least it needs is a base model and a folder of pictures with tags. Look at a --dry-run first, then train, then
     see the epochs side by side with `loratools grid`. docs/training.md goes through all of it.
@@ -229,6 +263,7 @@ def command(
     check_launch(processes, launch)
     overrides = {**_settings(settings), **{key: value for key, value in given.items() if value is not None}}
     overrides |= {"images": list(images)} if images else {}
+    overrides |= {"network_type": "full"} if overrides.pop("full", None) else {}
     if not configs and not (overrides.get("images") and overrides.get("base")):
         fail_usage("give a CONFIG, or --base and --images")
     for path in configs:

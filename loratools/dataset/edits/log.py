@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from loratools.dataset.edits.operations import AnyOperation, operation_from_json, operation_json
 from loratools.dataset.edits.subject import TagCounts
+from loratools.dataset.tags.names import stable_name
 from loratools.errors import DatasetError, OptionError
 from loratools.files import write_bytes, write_text
 
@@ -209,6 +210,23 @@ class OperationLog:
                 else:
                     left.pop(name, None)
         return left
+
+    def captions_after(self, captions: Mapping[str, str], since: int) -> dict[str, str]:
+        """What the entries after the one called ``since`` made of captions, by file: edits, replays and undos."""
+        names = {stable_name(file): file for file in captions}
+        current = dict(captions)
+        for entry in self.entries():
+            if entry.id <= since:
+                continue
+            snapshot = self.snapshot(entry.undoes or entry.id)
+            old, new = snapshot.before, snapshot.after
+            if entry.undoes:
+                old, new = new, old
+            for name, text in new.items():
+                file = names.get(name)
+                if file is not None and current[file] == old[name]:
+                    current[file] = text
+        return current
 
     def _snapshot(self, entry_id: int) -> Path:
         return self._snapshots / f"{entry_id:04d}.json.gz"

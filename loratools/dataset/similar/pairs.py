@@ -24,6 +24,8 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _ALIKE = 1.25  # sum of the two correlations, of 2, from which on a pair is looked at closely
 _SAME_RATIO = 0.045  # most that the logarithms of two ratios differ
 _RESAMPLED = 11.0  # most that a tile of a copy differs, root mean square of 255
+_NOISY = 24.0  # the same of a copy that differs everywhere,
+_EVEN = 1.7  # which is where no tile differs more than so many times as much as three in four do
 _UNCHANGED = 10.0  # most that a tile of a variant differs that was not changed
 _SHOWS = 8.0  # standard deviation of grey from which on a tile shows something
 _VARIANT = 0.39  # share of such tiles that are unchanged in a variant
@@ -124,7 +126,7 @@ class _Tiles:
         one, other = self.means[first], self.means[second]
         unchanged: _Values = self.share(np.abs(one - other) < _UNCHANGED, first, second) >= _VARIANT
         gain = np.clip(other.mean(axis=1) / np.maximum(one.mean(axis=1), 1), 1 - _GAIN, 1 + _GAIN)[:, None]
-        copied: _Values = np.abs(one * gain - other).max(axis=1) < 2 * _RESAMPLED
+        copied: _Values = np.abs(one * gain - other).max(axis=1) < 2 * _NOISY
         return unchanged | copied
 
     def share(self, unchanged: _Values, first: _Values, second: _Values) -> _Values:
@@ -141,12 +143,20 @@ def _judged(stack: _Values, tiles: _Tiles, first: _Values, second: _Values) -> I
     flat_one, flat_other = one.reshape(len(one), -1), other.reshape(len(other), -1)
     gain = (flat_one * flat_other).sum(axis=1) / np.maximum((flat_one**2).sum(axis=1), 1)
     gain = np.clip(gain, 1 - _GAIN, 1 + _GAIN)[:, None, None, None]
-    copied = _differences(np.minimum(one * gain, 255), other).max(axis=1) <= _RESAMPLED
+    copied = _copied(_differences(np.minimum(one * gain, 255), other))
     share = tiles.share(_differences(one, other) < _UNCHANGED, first, second)
     for index in np.nonzero(copied | (share >= _VARIANT))[0]:
         kind: Kind = "duplicate" if copied[index] else "variant"
         score = 1.0 if copied[index] else float(share[index])
         yield Pair(int(first[index]), int(second[index]), kind, round(score, 3))
+
+
+def _copied(differences: _Values) -> _Values:
+    """Whether tiles differ as little as a copy's do: hardly, or everywhere alike, as a small JPEG does."""
+    most = differences.max(axis=1)
+    even = (most <= _NOISY) & (most <= _EVEN * (np.percentile(differences, 75, axis=1) + 3))
+    copied: _Values = (most <= _RESAMPLED) | even
+    return copied
 
 
 def _differences(one: _Values, other: _Values) -> _Values:

@@ -178,6 +178,32 @@ def tag_folder(
     )
 
 
+def tag_pictures(
+    folder: DatasetFolder,
+    pictures: Sequence[Picture],
+    request: TagRequest,
+    on_progress: OnProgress | None = None,
+) -> tuple[list[Picture], TagReport]:
+    """Pictures with a tagger's tags and a captioner's sentences, of which nothing is written but probabilities.
+
+    Args:
+        folder: where the pictures lie, and their probabilities are kept.
+    Raises:
+        FileError, FormatError, UnavailableError, OptionError, DatasetError: if that cannot be had.
+    """
+    chosen = [picture for picture in pictures if _is_chosen(picture, request, set())]
+    tagged, report = chosen, TagReport(len(chosen), 0)
+    if request.wants_tags:
+        tagged, report = _tagged(folder, chosen, set(), request, on_progress)
+    if request.sentences is not None:
+        tagged, count, notes = add_sentences(folder, tagged, request.sentences, request.existing, on_progress)
+        report = replace(report, sentences=count, notes=(*report.notes, *notes))
+    by_file = {picture.file: picture for picture in tagged}
+    result = [by_file.get(picture.file, picture) for picture in pictures]
+    changed = sum(one.caption() != two.caption() for one, two in zip(pictures, result, strict=True))
+    return result, replace(report, captions=changed, kept=len(pictures) - len(chosen))
+
+
 def _is_chosen(picture: Picture, request: TagRequest, ours: set[str]) -> bool:
     """Whether a picture's caption may be written."""
     if request.existing != "keep" or picture.file in ours:

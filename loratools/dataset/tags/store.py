@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -123,8 +123,11 @@ class DatasetFolder:
             pictures[picture.file] = picture
         return pictures
 
-    def write(self, pictures: Iterable[Picture]) -> tuple[str, ...]:
+    def write(self, pictures: Iterable[Picture], forget: Collection[str] = ()) -> tuple[str, ...]:
         """Write captions that differ from what is there, and the record; what the record has of other pictures stays.
+
+        Args:
+            forget: files that the record drops: pictures that were moved or taken out.
 
         Returns:
             A sentence for each picture that could not be written as asked; the others are.
@@ -134,7 +137,8 @@ class DatasetFolder:
         """
         pictures = list(pictures)
         notes = self.write_captions(pictures)
-        known = self.recorded() | {picture.file: picture for picture in pictures}
+        known = {file: picture for file, picture in self.recorded().items() if file not in forget}
+        known |= {picture.file: picture for picture in pictures}
         self._write_record(known)
         return notes
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from loratools import files
-from loratools.adapter.algebra.lowrank import finite
+from loratools.adapter.algebra.lowrank import Delta, finite
 from loratools.adapter.architectures.compvis import ParameterView
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
+from loratools.adapter.files.write_model import write_checkpoint
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
@@ -72,27 +73,35 @@ def merge_into(
 ) -> IntoReport:
     """Write the checkpoint ``base`` with ``source`` added to its weights, whole or not at all.
 
-    Dtypes stay; tensors that no module changes, and every header entry, stay byte for byte; the header gains how the
-    file was made.
+    A Diffusers folder becomes one file with the original keys, as A1111 and ComfyUI read it. Dtypes stay; tensors that
+    no module changes, and every header entry, stay byte for byte; the header gains how the file was made.
 
     Raises:
-        BaseModelError: if ``base`` is no single safetensors checkpoint, or lacks a module that ``source`` changes.
+        BaseModelError: if ``base`` is no safetensors checkpoint or whole Diffusers folder, or lacks a module that
+            ``source`` changes.
         ShapeError: if a module's shape is not the weight's.
         NonFiniteError: if a changed weight does not fit its dtype.
         FileError: if ``out`` may not be overwritten or written.
     """
     model, target = Path(base), Path(out)
-    if model.is_dir() or model.suffix.lower() != ".safetensors":
+    if not model.is_dir() and model.suffix.lower() != ".safetensors":
         raise BaseModelError(
-            f"{model} cannot be merged into: a single .safetensors checkpoint is needed here; convert it first"
+            f"{model} cannot be merged into: a .safetensors checkpoint or a Diffusers folder is needed here; convert "
+            "it first"
         )
     guard_overwrite(target, provenance.owner, force)
     checkpoint = open_checkpoint(model)
     _check(checkpoint, source)
-    stream = _Stream(checkpoint, source, read_header(model))
-    with files.replacing(target) as part, open(part, "wb") as to:
-        stream.write(to, provenance)
-    written = stream.written
+    if model.is_dir():
+        summed = _Summed(checkpoint, source)
+        title = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": target.stem}
+        write_checkpoint(checkpoint, target, summed, dtype=None, metadata=title, provenance=provenance, force=force)
+        written = summed.written
+    else:
+        stream = _Stream(checkpoint, source, read_header(model))
+        with files.replacing(target) as part, open(part, "wb") as to:
+            stream.write(to, provenance)
+        written = stream.written
     groups = grouped(written, source.family)
     blocks = {block: sum((written[name] for name in names), CastError()) for block, names in groups.items()}
     return IntoReport(target, len(written), target.stat().st_size, sum(written.values(), CastError()), blocks)
@@ -137,6 +146,29 @@ def _changing(source: LazyResult) -> list[str]:
 def weight_name(name: str) -> str:
     """The parameter that a module's difference is added to; a name that already is a parameter's stays."""
     return name if name.endswith((".weight", ".bias")) else f"{name}.weight"
+
+
+class _Summed(Mapping[str, Tensor]):
+    """A checkpoint's changed parameters with the difference added, each rounded to its own type."""
+
+    def __init__(self, checkpoint: Checkpoint, source: LazyResult) -> None:
+        self._checkpoint, self._source = checkpoint, source
+        self._modules = {str(checkpoint.own_name(weight_name(name))): name for name in _changing(source)}
+        self.written: dict[str, CastError] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight, module = self._checkpoint[name].clone(), self._modules[name]
+        self.written[module] = add_to(weight, self._source[module], module, self._checkpoint.path)
+        return weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __len__(self) -> int:
+        return len(self._modules)
 
 
 class _Stream:
@@ -187,24 +219,31 @@ class _Stream:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
         written = {
-            self._modules[view.name]: self._add(view_of(stored, view), self._modules[view.name])
+            (module := self._modules[view.name]): add_to(
+                view_of(stored, view), self._source[module], module, self._path
+            )
             for view in self._views(key)
         }
         return info, bytes(data), written
 
-    def _add(self, weight: Tensor, module: str) -> CastError:
-        """Add a module's difference to a view of the stored tensor, in float32 (float64 for a float64 weight)."""
-        precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        change = self._source[module].dense(precise).reshape(weight.shape)
-        wanted = weight.to(precise) + change
-        weight.copy_(wanted)
-        if not finite(weight.to(precise)):
-            raise NonFiniteError(
-                f"{self._path}: {module} does not fit into {weight.dtype} with the LoRA added (or is "
-                "not finite); use smaller weights"
-            )
-        missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
-        return CastError(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
+
+def add_to(weight: Tensor, delta: Delta, module: str, path: Path) -> CastError:
+    """Add a module's difference to ``weight`` in place, in float32 (float64 for a float64 weight); what rounding cost.
+
+    Raises:
+        NonFiniteError: if the sum does not fit into the weight's type.
+    """
+    precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    change = delta.dense(precise).reshape(weight.shape)
+    wanted = weight.to(precise) + change
+    weight.copy_(wanted)
+    if not finite(weight.to(precise)):
+        raise NonFiniteError(
+            f"{path}: {module} does not fit into {weight.dtype} with the LoRA added (or is "
+            "not finite); use smaller weights"
+        )
+    missed = torch.linalg.vector_norm((weight.to(precise) - wanted).double())
+    return CastError(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
 
 
 def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:

@@ -48,10 +48,17 @@ def plan_stack_batches(jobs: Sequence[Job], batch: int, *, keep_order: bool = Fa
     return groups if keep_order else nearest_first(groups)
 
 
-def mixed_batches(groups: Sequence[StackBatch], batch: int) -> list[StackBatch]:
+def mixed_batches(groups: Sequence[StackBatch], batch: int, *, first_alone: bool = False) -> list[StackBatch]:
     """The same pictures, one batch a group, each picture of a batch under its own stack; neighbours are under similar
-    stacks."""
-    return [StackBatch(None, (part,)) for part in _batches([job for group in groups for job in group.jobs], batch)]
+    stacks.
+
+    Args:
+        first_alone: whether the first picture of several batches is one of its own, for somebody who waits for it.
+    """
+    jobs = [job for group in groups for job in group.jobs]
+    alone = jobs[:1] if first_alone and len(jobs) > batch else []
+    parts = [tuple(alone)] if alone else []
+    return [StackBatch(None, (part,)) for part in [*parts, *_batches(jobs[len(alone) :], batch)]]
 
 
 def _batches(jobs: Sequence[Job], most: int) -> list[tuple[Job, ...]]:

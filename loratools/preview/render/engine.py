@@ -135,13 +135,13 @@ class Engine:
         """
         wanted = wanted or All()
         self._denoiser.on_step, self._denoiser.repeats = on_step, hold
+        lacking = [job for job in jobs if wanted.lacks([job])]
+        self._unet.choose(lacking)
         groups = self._plan(jobs, keep_order)
-        lacking = [job for group in groups for job in group.jobs if wanted.lacks([job])]
         if lacking and self._memory.save(partial(self._need, lacking), _widest(groups)):
             self._follow_savings()
             groups = self._plan(jobs, keep_order)
         self._mixed.measure(groups, wanted)
-        self._unet.choose(lacking)
         if lacking:
             self._memory.announce(partial(self._need, lacking), _widest(groups))
         try:
@@ -168,7 +168,7 @@ class Engine:
 
     def _plan(self, jobs: Sequence[Job], keep_order: bool = False) -> list[StackBatch]:
         groups = plan_stack_batches(jobs, self.options.batch, keep_order=keep_order)
-        return self._mixed.plan(groups, self._memory.most, offloads=self._memory.offloads)
+        return self._mixed.plan(groups, self._memory.most, offloads=self._memory.offloads, compiles=self._unet.compiles)
 
     @contextlib.contextmanager
     def _ahead(self, wanted: Wanted, hold: bool) -> Iterator[Callable[[Sequence[StackBatch]], Sequence[StackBatch]]]:

@@ -39,19 +39,23 @@ class MixedBatches:
         self._widths: dict[Hashable, int] = {}  # pictures of the widest mixed batch, by their shape
         self._pieces: deque[Callable[[], None]] = deque()  # steps of preparing the next group
 
-    def plan(self, groups: list[StackBatch], most: int, offloads: bool) -> list[StackBatch]:
+    def plan(self, groups: list[StackBatch], most: int, *, offloads: bool, compiles: bool) -> list[StackBatch]:
         """``groups`` as they are, or their pictures in mixed batches where that is wanted or faster.
+
+        A graph of one picture is captured in a moment, so that the first one comes alone where graphs are replayed;
+        with compiled blocks every width would be compiled.
 
         Args:
             most: pictures that fit a batch.
             offloads: whether models are moved off the device between steps, which rules mixing out.
+            compiles: whether the UNet's blocks are compiled.
         """
         before, self.active = self.active, not offloads and self._mixes(groups, most)
         if before != self.active and self._graphs is not None:
             self._graphs.drop()  # they hold, or lack, the branches
         if not self.active:
             return groups
-        mixed = mixed_batches(groups, self._options.batch)
+        mixed = mixed_batches(groups, self._options.batch, first_alone=self._graphs is not None and not compiles)
         self._lora.register([own[0].stack.unet_part for own in by_stack(group.jobs)] for group in mixed)
         return mixed
 
@@ -83,9 +87,9 @@ class MixedBatches:
         """``jobs``, the last one repeated up to the width of the widest mixed batch.
 
         All batches of a shape then replay one graph; another width would be captured, and its activations kept,
-        separately.
+        separately. That is worth it for a picture alone, for which a whole batch would take several times as long.
         """
-        width = min(most, self._widths.get(jobs[0].shape, 0))
+        width = 1 if len(jobs) == 1 else min(most, self._widths.get(jobs[0].shape, 0))
         return [*jobs, *[jobs[-1]] * (width - len(jobs))]
 
     def prepare_next(self, group: StackBatch | None, wanted: Wanted) -> None:
@@ -117,7 +121,9 @@ class MixedBatches:
         if not self.active or self._branches is None:
             return contextlib.nullcontext()
         owners = guidance.row_owners(len(jobs))
-        if self._branches.reserve(len(owners)) and self._graphs is not None:
+        widest = max(self._widths.values(), default=0)  # a narrower batch that comes first has buffers for it too
+        rows = max(len(owners), len(owners) // len(jobs) * widest)
+        if self._branches.reserve(rows) and self._graphs is not None:
             self._graphs.drop()
         self._branches.fill([_adapters(job) for job in jobs], owners)
         return self._branches.attached()

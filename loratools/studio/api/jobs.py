@@ -8,6 +8,7 @@ from pydantic import Field
 
 from loratools.studio.api.base import Wire
 from loratools.studio.api.models import Finite, Id, JobAction, JobState
+from loratools.studio.api.words import Words
 
 
 class Progress(Wire):
@@ -21,12 +22,14 @@ class Progress(Wire):
 
 
 class Job(Wire):
-    """A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids).
-    ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``)."""
+    """A job of the queue; times in seconds since 1970. ``says`` is the title in words that the page has. ``results``
+    are ids of what it wrote (LoRAs, runs, grids); of a job that judges epochs that of their run, too. ``asks``: it is
+    paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``)."""
 
     id: str
     kind: str
     title: str
+    says: Words
     state: JobState
     heavy: bool
     progress: Progress
@@ -35,7 +38,7 @@ class Job(Wire):
     created: float
     started: float | None
     ended: float | None
-    error: str | None
+    error: Words | None
     results: list[str]
     position: int
     can: list[JobAction]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from loratools.studio.api.base import Wire
 from loratools.studio.api.stacks import PictureSettings, Stack
+from loratools.studio.api.words import Failure, Words
 
 Stream = Annotated[int, Field(ge=0, lt=2**16)]
 Sequence = Annotated[int, Field(ge=0, lt=2**32)]
@@ -61,21 +62,28 @@ class Drawing(Wire):
     steps: int
 
 
-class Failed(Wire):
+class Failed(Failure):
     """A picture that cannot be drawn."""
 
     type: Literal["failed"] = "failed"
     stream: int
     seq: int
-    error: str
-    remedy: str | None = None
+
+    @staticmethod
+    def of(failure: Failure, stream: int, seq: int) -> Failed:
+        """A failure, as that of a stream's picture."""
+        return Failed(**failure.model_dump(), stream=stream, seq=seq)
 
 
-class Note(Wire):
+class Note(Words):
     """Something that a person should know, such as a smaller preview for want of memory."""
 
     type: Literal["note"] = "note"
-    text: str
+
+    @staticmethod
+    def of(said: Words) -> Note:
+        """Words, as a message."""
+        return Note(**said.model_dump())
 
 
 class Event(Wire):

@@ -12,18 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from loratools.studio.api.base import Wire
+from loratools.studio.api.words import Words
 
 Id = Annotated[str, Field(min_length=1, max_length=120)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 JobState = Literal["waiting", "running", "paused", "stopping", "done", "failed", "stopped"]
 JobAction = Literal["pause", "resume", "stop", "stop-after-epoch", "up", "down", "remove"]
-
-
-class Failure(Wire):
-    """Every answer of status 4xx and 5xx."""
-
-    error: str
-    remedy: str | None = None
 
 
 class Session(Wire):
@@ -152,17 +146,18 @@ class VerdictEpoch(Wire):
 
     epoch: int
     figures: dict[str, tuple[float | None, float | None]]
-    note: str = ""
+    note: Words
 
 
 class Verdict(Wire):
-    """Which epoch ``NAME.verdict.json`` recommends, why, and whether it holds for the files as they are now."""
+    """Which epoch ``NAME.verdict.json`` recommends, its English ``sentence``, why in words that the page ``says``, and
+    whether it is ``stale`` for the files as they are now."""
 
     epoch: int
     sentence: str
-    reasons: list[str]
+    says: list[Words]
     epochs: list[VerdictEpoch]
-    stale: str = ""
+    stale: Words | None = None
 
 
 class RunDetail(Run):
@@ -174,7 +169,7 @@ class RunDetail(Run):
     rate: float | None
     samples: list[Sample]
     verdict: Verdict | None
-    problem: str | None = None
+    problem: Words | None = None
 
 
 class RunDo(Wire):

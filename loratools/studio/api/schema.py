@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from loratools.studio.api import jobs, messages, models, stacks
+from loratools.studio.api import jobs, messages, models, stacks, words
 from loratools.studio.api.base import Wire
 
 
@@ -22,7 +22,7 @@ def schema() -> dict[str, Any]:
     """One schema, whose ``$defs`` are all models by their names; what is answered has all of its fields."""
     classes = [
         value
-        for module in (models, stacks, jobs, messages)
+        for module in (words, models, stacks, jobs, messages)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Wire) and value.__module__ == module.__name__
     ]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from loratools.studio.api.base import Wire
 from loratools.studio.api.models import Finite, Id, Pair, Scheme
+from loratools.studio.api.words import Words
 
 
 class VectorRequest(Wire):
@@ -163,16 +164,25 @@ class SymptomRequest(Wire):
     options: SymptomOptions = SymptomOptions()
 
 
+class EvidenceRow(Wire):
+    """A measure before and after, as text with the standard error; ``better`` is ``higher`` or ``lower``."""
+
+    measure: str
+    better: str
+    before: str
+    after: str
+
+
 class Evidence(Wire):
     """``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen.
 
-    ``rows``: measure, before, after, as text with the standard error. ``vector``: of the searched LoRA; ``amount``:
+    ``vector``: of the searched LoRA; ``amount``:
     what the strength of the one that is taken away is multiplied by, None where it stays.
     ``picture``: both, side by side.
     """
 
-    sentence: str
-    rows: list[tuple[str, str, str]]
+    sentence: Words
+    rows: list[EvidenceRow]
     vector: dict[str, float] | None
     amount: float | None
     picture: Id | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.routing import Route
 
 from loratools.errors import FileError, LoratoolsError, StudioError
 from loratools.studio.api.base import Wire
-from loratools.studio.api.models import Failure
+from loratools.studio.api.words import Failure, failure, failure_of
 from loratools.studio.context import Studio
 
 Answer = Wire | list[Any] | Response
@@ -45,7 +46,7 @@ def post(path: str, body: Any, handler: Callable[[Studio, Request, Any], Answer]
 
 
 async def answered(handler: Callable[..., Answer], *given: Any) -> Response:
-    """What ``handler`` answers, run on a thread; a mistake as :class:`.models.Failure`."""
+    """What ``handler`` answers, run on a thread; a mistake as :class:`.words.Failure`."""
     try:
         answer = await run_in_threadpool(handler, *given)
     except (LoratoolsError, OSError) as error:
@@ -62,19 +63,20 @@ def json_response(answer: Wire | list[Any], status: int = 200) -> Response:
 def failed(error: Exception) -> Response:
     """An error as one sentence and what to do about it, with the status that fits."""
     if isinstance(error, StudioError):
-        return json_response(Failure(error=error.short, remedy=error.remedy), error.status)
+        return json_response(failure_of(error), error.status)
     if isinstance(error, FileError):
         return json_response(Failure(error=str(error)), _CONFLICT)
     if isinstance(error, LoratoolsError):
         return json_response(Failure(error=str(error)), _INVALID)
     if isinstance(error, OSError):
-        return json_response(Failure(error=_disk(error)), _BROKEN)
-    text = f"this is a mistake in loratools: {type(error).__name__}"
-    return json_response(Failure(error=text, remedy="look at the terminal that it was started in"), _BROKEN)
+        return json_response(_disk(error), _BROKEN)
+    return json_response(failure("mistake", kind=type(error).__name__), _BROKEN)
 
 
-def _disk(error: OSError) -> str:
-    return f"the disk says: {error.strerror or type(error).__name__}"
+def _disk(error: OSError) -> Failure:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return failure("disk.full")
+    return failure("disk", error=error.strerror or type(error).__name__)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from loratools.errors import StudioError
-from loratools.studio.api.stacks import Evidence
+from loratools.studio.api.stacks import Evidence, EvidenceRow
+from loratools.studio.api.words import problem, words
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import get
 
@@ -23,23 +23,25 @@ def evidence(studio: Studio, request: Request) -> Evidence:
     record = studio.queue.job(request.path_params["id"])
     folder = next((Path(path) for path in record.results if (Path(path) / _FILE).is_file()), None)
     if folder is None:
-        raise StudioError("this job has measured nothing yet", status=_MISSING, remedy="wait until it is done")
+        raise problem("evidence.none", status=_MISSING)
     try:
         told: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         rows = [
-            (f"{name} ({better} is better)", _text(told["before"].get(name)), _text(told["after"].get(name)))
+            EvidenceRow(
+                measure=name,
+                better=better,
+                before=_text(told["before"].get(name)),
+                after=_text(told["after"].get(name)),
+            )
             for name, better in told["measures"].items()
         ]
         held, search = told["held_out"], told["search"]
-        sentence = (
-            f"{search['pictures']} pictures were drawn to search; the figures are from {held['pictures']} others that "
-            "the search never saw"
-        )
+        sentence = words("evidence.sentence", searched=search["pictures"], held=held["pictures"])
         vector, notes = {str(block): float(weight) for block, weight in told["vector"].items()}, list(told["notes"])
         sheet = folder / told["sheet"]
         amount = told["amount"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StudioError(f"{folder.name}/{_FILE} is not as a search writes it", remedy="search again") from error
+        raise problem("evidence.unreadable", file=f"{folder.name}/{_FILE}") from error
     picture = studio.roots.picture_id(sheet) if sheet.is_file() else None
     return Evidence(sentence=sentence, rows=rows, vector=vector, amount=amount, picture=picture, notes=notes)
 

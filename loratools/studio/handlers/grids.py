@@ -37,6 +37,7 @@ from loratools.studio.api.models import (
     VoteAnswer,
     VoteRequest,
 )
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import get, post
 
@@ -78,7 +79,7 @@ def vote(studio: Studio, request: Request, body: VoteRequest) -> VoteAnswer:
     record = read_grid(folder)
     keys = {picture.key for picture in record.pictures}
     if body.left == body.right or not {body.left, body.right} <= keys:
-        raise StudioError("a vote needs two different pictures of the grid")
+        raise problem("vote.same")
     with _writing, locked(folder / "votes"):
         content = _read(folder, record)
         when = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -108,7 +109,7 @@ def mark(studio: Studio, request: Request, body: MarkRequest) -> MarkAnswer:
 def _folder(studio: Studio, grid_id: str) -> Path:
     folder = studio.roots.path(grid_id)
     if not (folder / "grid.json").is_file():
-        raise StudioError(f"{folder.name} holds no grid", status=404, remedy="reload the page")
+        raise problem("grid.none", status=404, name=folder.name)
     return folder
 
 
@@ -122,7 +123,7 @@ def _in_grid(studio: Studio, path: Path) -> tuple[Path, GridRecord, Picture]:
             picture = next((own for own in record.pictures if folder / own.file == path), None)
             if picture is not None:
                 return folder, record, picture
-    raise StudioError(f"{path.name} is of no grid, so that its stars have no place", status=404)
+    raise problem("stars.none", status=404, name=path.name)
 
 
 def _grid(studio: Studio, folder: Path, record: GridRecord) -> Grid:

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from loratools.errors import StudioError
 from loratools.recipe.schema.recipe import read_recipe
 from loratools.studio.api.jobs import EpochsJob, GridJob, RecipeJob, ResumeJob, TrainJob
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.discover.snapshot import FoundRun
 from loratools.studio.handlers.recipes import find_recipe
@@ -56,12 +56,12 @@ def train(studio: Studio, body: TrainJob) -> Command:
     out = root.path / name
     for key in body.more:
         if not _SETTING.fullmatch(key) or key in _OWN or (isinstance(body.more[key], str) and key not in _WORDS):
-            raise StudioError(f"'{key}' is no setting that can be given here", remedy="set it in a CONFIG or a recipe")
+            raise problem("setting.unknown", setting=key)
     base = base_of(body.base, studio.roots)
     settings: dict[str, Any] = {"base": base, "images": [str(images)], "out": str(out), "name": name}
     _check_settings({**settings, **body.more})
     if RunFolder(out, name).log.exists():
-        raise StudioError(f"there is a run {name} already", status=409, remedy="choose another name")
+        raise problem("run.exists", status=409, name=name)
     argv = ["train", "--base", base, "--images", str(images), "-o", str(out), "--name", name, *device(studio)]
     for key, value in body.more.items():
         argv += ["--set", f"{key}={_yaml(value)}"]
@@ -77,9 +77,9 @@ def resume(studio: Studio, body: ResumeJob) -> Command:
     """
     found = find_run(studio, body.run)
     if found.log is None or not found.log.settings:
-        raise StudioError(f"{found.place.name} has no log of loratools, so it cannot go on", remedy="train it anew")
+        raise problem("run.nolog", name=found.place.name)
     if found.running:
-        raise StudioError(f"{found.place.name} is running", status=409)
+        raise problem("run.running", status=409, name=found.place.name)
     settings = {key: value for key, value in found.log.settings.items() if value is not None}
     cwd = _where(studio, found, settings)
     content = _dump({**settings, "out": str(found.place.parent), "name": found.place.name})
@@ -120,7 +120,8 @@ def epochs(studio: Studio, body: EpochsJob) -> Command:
     argv += device(studio)
     title = f"judge the epochs of {found.place.name}"
     verdict = found.place.with_name(f"{found.place.name}.verdict.json")
-    return Command("epochs", title, tuple(argv), _root(studio, found.place), True, results=(verdict,), files=files)
+    cwd = _root(studio, found.place)
+    return Command("epochs", title, tuple(argv), cwd, True, results=(verdict,), run=found.place, files=files)
 
 
 def recipe(studio: Studio, body: RecipeJob) -> Command:
@@ -132,7 +133,7 @@ def recipe(studio: Studio, body: RecipeJob) -> Command:
     path = find_recipe(studio, body.recipe)
     read, _ = read_recipe(path)
     if body.only is not None and body.only not in read.steps:
-        raise StudioError(f"{path.name} has no step '{body.only}'; it has {', '.join(read.steps)}")
+        raise problem("recipe.step", name=path.name, step=body.only, steps=", ".join(read.steps))
     root = _root(studio, path)
     out = root / "runs" / path.stem
     argv = ["run", str(path), *(["--only", body.only] if body.only else []), "-o", str(out), *device(studio)]
@@ -184,10 +185,7 @@ def _where(studio: Studio, found: FoundRun, settings: dict[str, Any]) -> Path:
     for candidate in candidates:
         if all((candidate / folder).is_dir() for folder in folders):
             return candidate
-    raise StudioError(
-        f"the pictures of {found.place.name} ({', '.join(folders)}) are not found from the opened folders",
-        remedy="open the folder that the run was started in: loratools studio FOLDER",
-    )
+    raise problem("run.pictures", name=found.place.name, folders=", ".join(folders))
 
 
 def _root(studio: Studio, path: Path) -> Path:
@@ -213,7 +211,7 @@ def plain_prompt(text: str, cwd: Path) -> str:
     prompt = " ".join(text.split())
     with contextlib.suppress(OSError, ValueError):  # longer than a name may be, or with a zero byte
         if prompt.lower().endswith(".txt") or (cwd / Path(prompt).expanduser()).exists():
-            raise StudioError("this prompt is the name of a file or folder", remedy="write it in other words")
+            raise problem("prompt.file")
     return prompt
 
 

@@ -16,9 +16,9 @@ from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import NumberedScheme, shortest_scheme
 from loratools.blocks.scheme import Scheme as BlockScheme
 from loratools.blocks.symptoms import symptoms
-from loratools.errors import StudioError
 from loratools.studio.api.models import BaseInfo, Block, Lora, LoraDetail, Root, Scheme, State
 from loratools.studio.api.stacks import Catalog, Preset, Symptom
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.device import device
 from loratools.studio.discover.snapshot import FoundBase, FoundLora
@@ -106,7 +106,7 @@ def find_lora(studio: Studio, lora_id: str) -> FoundLora:
     path = studio.roots.path(lora_id)
     found = next((own for own in studio.index.now.loras if own.path == path), None)
     if found is None:
-        raise StudioError(f"{path.name} is no LoRA file that can be read", status=404, remedy="reload the page")
+        raise problem("lora.unreadable", status=404, name=path.name)
     return found
 
 

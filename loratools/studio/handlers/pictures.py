@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from loratools.errors import FileError, StudioError
 from loratools.files import write_bytes
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import get
 
@@ -54,7 +55,7 @@ def picture_type(path: Path) -> str:
             return kind
     if head[:4] == b"RIFF" and head[8:] == b"WEBP":
         return "image/webp"
-    raise StudioError(f"{path.name} is no PNG, JPEG or WebP picture", status=_NOT_A_PICTURE)
+    raise problem("picture.type", status=_NOT_A_PICTURE, name=path.name)
 
 
 def _small(studio: Studio, path: Path, size: int) -> bytes:
@@ -79,14 +80,12 @@ def _shrunk(path: Path, size: int) -> bytes:
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as opened:
             if opened.width * opened.height > _MOST_PIXELS:
-                raise StudioError(
-                    f"{path.name} has {opened.width} x {opened.height} pixels, too many to be shown small"
-                )
+                raise problem("picture.large", name=path.name, width=opened.width, height=opened.height)
             opened.draft("RGB", (size, size))
             shown = opened.convert("RGBA" if "A" in opened.getbands() else "RGB")
             shown.thumbnail((size, size))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StudioError(f"{path.name} cannot be read as a picture", status=_NOT_A_PICTURE) from error
+        raise problem("picture.unreadable", status=_NOT_A_PICTURE, name=path.name) from error
     stream = io.BytesIO()
     shown.save(stream, "WEBP", quality=_QUALITY)
     return stream.getvalue()

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from loratools.blocks.presets import load_presets
-from loratools.errors import LoratoolsError, StudioError
+from loratools.errors import LoratoolsError
 from loratools.recipe.edit.log import RecipeFile, load_log
 from loratools.recipe.edit.undo import undo
 from loratools.recipe.schema.recipe import Recipe as RecipeModel
 from loratools.recipe.schema.recipe import parse_recipe
 from loratools.studio.api.models import Nothing, Recipe, RecipeDetail, RecipeStep
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.discover.walk import Stamp
 from loratools.studio.handlers.answers import get, post
@@ -47,7 +48,7 @@ def find_recipe(studio: Studio, recipe_id: str) -> Path:
     """
     path = studio.roots.path(recipe_id)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise StudioError(f"{path.name} is no recipe", status=404, remedy="reload the page")
+        raise problem("recipe.none", status=404, name=path.name)
     return path
 
 

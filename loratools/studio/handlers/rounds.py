@@ -10,9 +10,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.routing import Route
 
-from loratools.errors import StudioError
 from loratools.studio.api.models import Pair
 from loratools.studio.api.stacks import Round, RoundVote
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import get, post
 from loratools.tune.asking.round_page import Cell, RoundPage
@@ -31,7 +31,7 @@ def answer(studio: Studio, request: Request, body: RoundVote) -> Round:
     """Keep a choice, and show the next pair."""
     page = _newest(studio, request)
     if (body.left, body.right) not in page.pairs():
-        raise StudioError("this pair is not of the newest round", status=_CONFLICT, remedy="open the pairs again")
+        raise problem("round.pair", status=_CONFLICT)
     votes = page.votes()
     before = votes.pairs if votes is not None else ()
     kept = [(own.left, own.right, own.points) for own in before if {own.left, own.right} != {body.left, body.right}]
@@ -44,7 +44,7 @@ def _newest(studio: Studio, request: Request) -> RoundPage:
     pages = [RoundPage(own) for path in record.results for own in (Path(path) / _FOLDER).glob("round-*")]
     written = [page for page in pages if page.written and _number(page).isdigit()]
     if not written:
-        raise StudioError("this job asks nothing", status=_MISSING)
+        raise problem("round.none", status=_MISSING)
     return max(written, key=lambda page: int(_number(page)))
 
 

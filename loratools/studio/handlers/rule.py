@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loratools.blocks.symptoms import ROLES, CombinedSteps, Symptom, combine_steps, find_symptom
-from loratools.errors import StudioError
+from loratools.blocks.symptoms import ROLES, CombinedSteps, combine_steps, find_symptom
 from loratools.studio.api.stacks import Stack, Started, SymptomRequest, Term
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.jobs.commands import command_text
 from loratools.studio.stacks import merge_string, weights_of
@@ -27,10 +27,10 @@ def apply_rule(studio: Studio, body: SymptomRequest) -> Started:
     """
     stack = body.stack or Stack(terms=[], base="pocket")
     if not stack.terms:
-        raise StudioError("the stack is empty", remedy="add a LoRA to it")
+        raise problem("stack.empty")
     symptom, size = find_symptom(body.symptom), STEP if body.options.step is None else body.options.step
     if size <= 0:
-        raise StudioError(f"a step of {size:g} moves nothing", remedy="use a positive number such as 0.1")
+        raise problem("rule.step", size=f"{size:g}")
     places = _places(stack.terms)
     weights = {role: weights_of(stack.terms[at], studio.roots) for role, at in places.items()}
     for turn in range(body.options.turn, max(len(symptom.steps), body.options.turn + 1)):
@@ -41,7 +41,7 @@ def apply_rule(studio: Studio, body: SymptomRequest) -> Started:
         moved = {role: _moved(role, own, plan, size) for role, own in weights.items()}
         if moved != weights or plan.strength != 1:
             return _answer(studio, _changed(stack, places, moved, plan.strength), step.say, turn + 1)
-    raise _exhausted(symptom)
+    raise problem("rule.exhausted")
 
 
 def _places(terms: Sequence[Term]) -> dict[str, int]:
@@ -61,10 +61,7 @@ def _moved(role: str, weights: Weights, plan: CombinedSteps, size: float) -> dic
         if whose != role:
             continue
         if block not in after:
-            raise StudioError(
-                f"the rules speak of the blocks of SD1, and this LoRA has no {block}",
-                remedy="search for a vector instead",
-            )
+            raise problem("rule.block", block=block)
         after[block] = max(0.0, round(after[block] + by * size, _DIGITS))
     return after
 
@@ -87,10 +84,3 @@ def _answer(studio: Studio, stack: Stack, note: str, turn: int) -> Started:
     root = studio.roots.roots[0].path
     command = command_text(("merge", merge_string(stack, studio.roots), "-o", "repaired.safetensors"), root)
     return Started(command=command, step="", job=None, note=note, stack=stack, turn=turn)
-
-
-def _exhausted(symptom: Symptom) -> StudioError:
-    return StudioError(
-        f"the rules for {symptom.name} have nothing more to try here",
-        remedy="search for a vector, or look at the pictures of another epoch",
-    )

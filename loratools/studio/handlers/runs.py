@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 from starlette.routing import Route
 
-from loratools.adapter.files.epoch_files import Epoch
 from loratools.adapter.header import read_header
 from loratools.base.infotext import parameters, read_png
-from loratools.errors import LoratoolsError, StudioError
-from loratools.studio.api.models import Done, Point, Run, RunDetail, RunDo, RunEpoch, Sample, Verdict, VerdictEpoch
+from loratools.errors import LoratoolsError
+from loratools.studio.api.models import Done, Point, Run, RunDetail, RunDo, RunEpoch, Sample
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.discover.snapshot import FoundRun
 from loratools.studio.handlers.answers import get, post
-from loratools.train.output.recorded_verdict import RecordedVerdict, read_verdict
+from loratools.studio.handlers.verdict import verdict_of
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.stop_file import EPOCH, STEP, ask_to_stop
 
@@ -37,7 +35,7 @@ def runs(studio: Studio, request: Request) -> list[Run]:
 def run(studio: Studio, request: Request) -> RunDetail:
     """One run with its curves, pictures and verdict."""
     found = find_run(studio, request.path_params["id"])
-    verdict, problem = _verdict(found)
+    verdict, wrong = verdict_of(found)
     log = found.log
     return RunDetail(
         **_run(studio, found),
@@ -47,7 +45,7 @@ def run(studio: Studio, request: Request) -> RunDetail:
         rate=log.rate if log else None,
         samples=list(_samples(studio, found)),
         verdict=verdict,
-        problem=problem,
+        problem=wrong,
     )
 
 
@@ -59,7 +57,7 @@ def find_run(studio: Studio, run_id: str) -> FoundRun:
     """
     found = next((own for own in studio.index.now.runs if studio.roots.id_of(own.place, "run") == run_id), None)
     if found is None:
-        raise StudioError("no run of this id is known", status=404, remedy="reload the page")
+        raise problem("run.unknown", status=404)
     return found
 
 
@@ -123,59 +121,11 @@ def _prompt(path: Path) -> str:
         return ""
 
 
-def _verdict(found: FoundRun) -> tuple[Verdict | None, str | None]:
-    """The verdict beside the run; else what is wrong with it."""
-    files = [Epoch(number, path) for number, path in found.epochs.items()]
-    if not files:
-        return None, None
-    try:
-        recorded = read_verdict(files)
-        if recorded is None:
-            return None, None
-        content = json.loads(recorded.path.read_text(encoding="utf-8"))
-        return _shown(recorded, content, _stale(recorded, files)), None
-    except (LoratoolsError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, str(error) if isinstance(error, LoratoolsError) else f"the verdict cannot be read: {error}"
-
-
-def _stale(recorded: RecordedVerdict, files: Sequence[Epoch]) -> str:
-    """Why the verdict does not hold any more; the files are only hashed again when one has changed."""
-    stamps = tuple((own.number, str(own.path), own.path.stat().st_mtime_ns) for own in files)
-    return _stale_of(str(recorded.path), recorded.path.stat().st_mtime_ns, stamps)
-
-
-@lru_cache(maxsize=64)
-def _stale_of(verdict: str, changed: int, stamps: tuple[tuple[int, str, int], ...]) -> str:
-    files = [Epoch(number, Path(path)) for number, path, _ in stamps]
-    recorded = read_verdict(files)
-    return recorded.stale(files) if recorded is not None else f"{verdict} is gone"
-
-
-def _shown(recorded: RecordedVerdict, content: Mapping[str, Any], stale: str) -> Verdict:
-    chosen: Mapping[str, Any] = next((own for own in content["epochs"] if own["epoch"] == recorded.epoch), {})
-    return Verdict(
-        epoch=recorded.epoch,
-        sentence=recorded.sentence,
-        reasons=[text for text in (chosen.get("reason"), *content.get("warnings", ())) if text],
-        epochs=[
-            VerdictEpoch(
-                epoch=own["epoch"],
-                figures={
-                    name: (value.get("mean"), value.get("standard_error")) for name, value in own["figures"].items()
-                },
-                note=own.get("reason") or "",
-            )
-            for own in content["epochs"]
-        ],
-        stale=stale,
-    )
-
-
 def stop(studio: Studio, request: Request, body: RunDo) -> Done:
     """Ask a run to stop after its step or its epoch, whoever started it; its state is saved."""
     found = find_run(studio, request.path_params["id"])
     if not found.running:
-        raise StudioError(f"{found.place.name} is not running", status=409, remedy="reload the page")
+        raise problem("run.idle", status=409, name=found.place.name)
     ask_to_stop(RunFolder(found.place.parent, found.place.name).stop, STEP if body.do == "stop" else EPOCH)
     return Done()
 

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from loratools.errors import StudioError
 from loratools.studio.api.models import Done, Session
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import json_response, post
 from loratools.studio.token import cookie_name
@@ -18,11 +18,7 @@ _WRONG = 401
 def begin(studio: Studio, request: Request, body: Session) -> Response:
     """Set the cookie, which scripts cannot read and other sites do not send."""
     if not studio.secrets.is_token(body.token):
-        raise StudioError(
-            "this address is of another start of the server",
-            status=_WRONG,
-            remedy="open the address that `loratools studio` printed last",
-        )
+        raise problem("session.other", status=_WRONG)
     answer = json_response(Done())
     answer.set_cookie(
         cookie_name(studio.port),

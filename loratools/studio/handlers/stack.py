@@ -24,6 +24,7 @@ from loratools.studio.api.stacks import (
     SymptomRequest,
     WriteRequest,
 )
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import post
 from loratools.studio.handlers.job_commands import device, plain_prompt
@@ -65,7 +66,7 @@ def _merge(studio: Studio, stack: Stack, to: FileTarget) -> Command:
     root = studio.roots.root(to.root)
     out = studio.roots.new_file(to.root, to.name, _SUFFIX)
     if out.exists() and not to.force:
-        raise StudioError(f"{out.name} exists", status=_CONFLICT, remedy="choose another name, or overwrite it")
+        raise problem("file.exists", status=_CONFLICT, name=out.name)
     text = merge_string(stack, studio.roots)
     argv = ["merge", text, "-o", str(out), "--dtype", to.dtype]
     argv += ["--rank", to.rank] if to.rank != "exact" else []

@@ -20,7 +20,7 @@ class Command:
         go_on: arguments that are added when it was stopped and goes on.
         step: the recipe's step, as YAML; empty where a recipe has none.
         results: files and folders that it writes; two jobs that write one are never run at once.
-        run: ``OUT/NAME`` of a training.
+        run: ``OUT/NAME`` of a training, or of the run whose epochs are judged.
         stop_file: asks a training to stop.
         recipe: that it reads, which is run as it was when the job was added.
         files: that the job keeps in its own folder: name -> content.

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from loratools.errors import LoratoolsError, StudioError
+from loratools.errors import LoratoolsError
 from loratools.files import sha256
 from loratools.studio.api.jobs import JobLog, Progress
 from loratools.studio.api.models import JobAction, JobState
+from loratools.studio.api.words import english, problem
 from loratools.studio.jobs.commands import HERE, Command
 from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, read_json
 from loratools.studio.jobs.job_log import LogReader
@@ -29,6 +30,7 @@ from loratools.studio.jobs.record import ACTIVE, JobRecord
 from loratools.studio.jobs.spawn import spawn
 from loratools.studio.jobs.store import JobStore
 
+_GONE = "job.gone"
 _LOOK = 0.3  # seconds between two looks at the jobs that run
 _LIGHT = 2  # light jobs at once
 _GRACE = 60.0  # seconds in which a process that another server started has to say that it has begun
@@ -84,7 +86,7 @@ class JobQueue:
         """
         record = self._store.get(job_id)
         if record is None:
-            raise StudioError("there is no such job", status=404, remedy="reload the page")
+            raise problem("job.unknown", status=404)
         return record
 
     def place(self, record: JobRecord) -> int:
@@ -152,16 +154,15 @@ class JobQueue:
         with self._guard:
             record = self.job(job_id)
             if action not in record.actions():
-                raise StudioError(
-                    f"a job that is {record.state} cannot be asked to {action.replace('-', ' ')}", status=409
-                )
+                raise problem("job.cannot", status=409)
             record = self._done(record, action)
         self._wake.set()
         return record
 
     def job_of_run(self, place: Path) -> str | None:
         """The job that trains the run ``OUT/NAME`` now."""
-        return next((own.id for own in self._store.open() if own.run == str(place) and own.state in ACTIVE), None)
+        training = (own for own in self._store.open() if own.stop_file and own.state in ACTIVE)
+        return next((own.id for own in training if own.run == str(place)), None)
 
     def look(self) -> None:
         """Take in what became of the jobs that run, and start those that may."""
@@ -207,7 +208,8 @@ class JobQueue:
         if record.times:
             argv = (*argv, *(own for own in record.go_on if own not in argv))
         folder.write(FrozenCommand(argv, str(cwd), record.stop_file))
-        self._put(replace(record, state="running", started=time.time(), ended=None, error=None, times=record.times + 1))
+        begun = replace(record, state="running", started=time.time(), ended=None, error=None, error_key="")
+        self._put(replace(begun, times=record.times + 1))
         try:
             self._processes[record.id] = spawn(folder, cwd)
         except OSError as error:
@@ -255,8 +257,8 @@ class JobQueue:
         elif record.state == "stopping":
             self._end(record, record.goal or "stopped", None)
         else:
-            why = folder.last_error() or "its process is gone: it was killed, or the machine ran out of memory"
-            self._end(record, "failed", why)
+            own = folder.last_error()
+            self._end(replace(record, error_key="" if own else _GONE), "failed", own or english()[_GONE])
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
         if code in _ASKED and any(waits_for_answers(Path(path)) for path in record.results):
@@ -285,7 +287,7 @@ class JobQueue:
             case "pause":
                 record = replace(record, state="paused")
             case "resume":
-                record = replace(record, state="waiting", goal="", error=None, ended=None, asks=False)
+                record = replace(record, state="waiting", goal="", error=None, error_key="", ended=None, asks=False)
             case "up" | "down":
                 record = self._moved(record, -1 if action == "up" else 1)
             case _:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from loratools.studio.api.jobs import Job, Progress
 from loratools.studio.api.models import JobAction, JobState
+from loratools.studio.api.words import Words, english, plain, words
 
 ACTIVE = ("running", "stopping")
 Goal = Literal["", "paused", "stopped"]
@@ -26,8 +28,9 @@ class JobRecord:
         times: how often it was started.
         stops: how often it was asked to stop since it was started.
         results: paths that it writes.
-        run: ``OUT/NAME`` of a training.
+        run: ``OUT/NAME`` of a training, or of the run whose epochs are judged.
         asks: whether it is paused until a person has answered.
+        error_key: that of the error's words; empty where they are the command's own.
     """
 
     id: str
@@ -53,6 +56,7 @@ class JobRecord:
     recipe: str = ""
     recipe_digest: str = ""
     asks: bool = False
+    error_key: str = ""
 
     def actions(self) -> list[JobAction]:
         """What a person may do with it now."""
@@ -72,6 +76,7 @@ class JobRecord:
             id=self.id,
             kind=self.kind,
             title=self.title,
+            says=self._title(),
             state=self.state,
             heavy=self.heavy,
             progress=progress,
@@ -80,12 +85,23 @@ class JobRecord:
             created=self.created,
             started=self.started,
             ended=self.ended,
-            error=self.error,
+            error=self._failure(),
             results=results,
             position=position,
             can=self.actions(),
             asks=self.asks and self.state == "paused",
         )
+
+    def _title(self) -> Words:
+        """The title in words that have a key: what is done, to what it writes."""
+        key = f"job.title.{self.kind}"
+        name = next((Path(own).name for own in (self.run, self.recipe, *self.results) if own), "")
+        return words(key, name=name) if name and key in english() else plain(self.title)
+
+    def _failure(self) -> Words | None:
+        if self.error is None:
+            return None
+        return words(self.error_key) if self.error_key else plain(self.error)
 
     def row(self) -> dict[str, Any]:
         """As the table's columns."""
@@ -96,7 +112,8 @@ class JobRecord:
     def of_row(row: dict[str, Any]) -> JobRecord:
         """From the table's columns."""
         lists = {name: tuple(json.loads(row[name])) for name in _LISTS}
-        return replace(JobRecord(**{**row, **lists}), heavy=bool(row["heavy"]), asks=bool(row["asks"]))
+        flags = {"heavy": bool(row["heavy"]), "asks": bool(row["asks"]), "error_key": row["error_key"] or ""}
+        return JobRecord(**{**row, **lists, **flags})
 
 
 _LISTS = ("argv", "go_on", "results")

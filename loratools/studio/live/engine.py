@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from loratools.studio.api.messages import Drawing, Failed, Note
+from loratools.studio.api.words import Failure, Words, failure, words
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.kept_frames import KeptFrames
 from loratools.studio.live.schedule import Job, Schedule
@@ -33,7 +34,7 @@ class Engine(ABC):
         self._pages: dict[int, Answers] = {}
         self._numbers = itertools.count(1)
         self._told = 0.0
-        self._paused: Failed | None = None
+        self._paused: Failure | None = None
 
     def connect(self, answers: Answers) -> Page:
         """A page's connection; close it when the page is gone."""
@@ -42,13 +43,13 @@ class Engine(ABC):
             self._pages[page.number] = answers
         return page
 
-    def pause(self, error: str, remedy: str | None = None) -> None:
+    def pause(self, reason: Failure) -> None:
         """Free the device for other work; until :meth:`resume` every wish fails with this reason."""
         with self._guard:
-            self._paused = Failed(stream=0, seq=0, error=error, remedy=remedy)
+            self._paused = reason
             running = self._schedule.running
             for job in [*self._schedule.drop_waiting(), *([running] if running is not None else [])]:
-                self._refuse(job, error, remedy)
+                self._refuse(job, reason)
                 job.unwanted = True
             self._release()
 
@@ -57,11 +58,11 @@ class Engine(ABC):
         with self._guard:
             if self._paused is not None:
                 self._paused = None
-                self._say("pictures are drawn again")
+                self._say(words("live.again"))
 
     def close(self) -> None:
         """Stop drawing, and free everything."""
-        self.pause("the studio is ending")
+        self.pause(failure("live.ending"))
 
     @abstractmethod
     def _begin(self, job: Job) -> None:
@@ -79,7 +80,7 @@ class Engine(ABC):
         job = Job(page, stream, seq, wish, wish.key())
         with self._guard:
             if self._paused is not None:
-                self._refuse(job, self._paused.error, self._paused.remedy)
+                self._refuse(job, self._paused)
                 return
             kept = self._kept.get(job.key)
             if kept is not None:
@@ -103,7 +104,7 @@ class Engine(ABC):
             self._pages.pop(page, None)
             self._stop_if(self._schedule.forget(page))
 
-    def _ended(self, result: Frame | Failed | None) -> None:
+    def _ended(self, result: Frame | Failure | None) -> None:
         """The running job came to a frame, failed, or was stopped (None); the next one begins."""
         with self._guard:
             job = self._schedule.stop() if result is None else self._schedule.finish()
@@ -112,7 +113,7 @@ class Engine(ABC):
                     self._kept.put(job.key, result)
                 self._answer(job, result)
             elif result is not None:
-                self._refuse(job, result.error, result.remedy)
+                self._refuse(job, result)
             self._next()
 
     def _progress(self, done: int, steps: int) -> None:
@@ -127,14 +128,14 @@ class Engine(ABC):
                 self._told = now
                 self._answer(job, Drawing(stream=job.stream, seq=job.seq, step=done, steps=steps))
 
-    def _say(self, text: str) -> None:
+    def _say(self, said: Words) -> None:
         """Tell every page something."""
         with self._guard:
             for answers in list(self._pages.values()):
-                answers(0, 0, Note(text=text))
+                answers(0, 0, Note.of(said))
 
-    def _refuse(self, job: Job, error: str, remedy: str | None) -> None:
-        self._answer(job, Failed(stream=job.stream, seq=job.seq, error=error, remedy=remedy))
+    def _refuse(self, job: Job, reason: Failure) -> None:
+        self._answer(job, Failed.of(reason, job.stream, job.seq))
 
     def _answer(self, job: Job, answer: Answer) -> None:
         answers = self._pages.get(job.page)

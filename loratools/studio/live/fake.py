@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Mapping
 
-from loratools.studio.api.messages import Failed
+from loratools.studio.api.words import Failure
 from loratools.studio.live.engine import Engine
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.schedule import Job
@@ -61,7 +61,7 @@ class FakeEngine(Engine):
         wait = threading.Event()
         while (job := self._jobs.get()) is not None:
             steps = _QUICK_STEPS if job.quick else _STEPS
-            result: Frame | Failed | None = None
+            result: Frame | Failure | None = None
             for step in range(1, steps + 1):
                 wait.wait(self._seconds / _QUICK_STEPS)
                 if job.number in self._stopped:
@@ -73,9 +73,9 @@ class FakeEngine(Engine):
             self._ended(result)
 
 
-def _made(job: Job) -> Frame | Failed:
+def _made(job: Job) -> Frame | Failure:
     if _BROKEN in job.wish.sampling.prompt.split():
-        return Failed(stream=job.stream, seq=job.seq, error="this prompt is one that fails", remedy="use another")
+        return Failure(error="this prompt is one that fails", remedy="use another")
     return picture(job.wish)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from loratools.studio.api.words import failure
 from loratools.studio.context import Studio
 from loratools.studio.device import device
 from loratools.studio.jobs.record import ACTIVE, JobRecord
@@ -21,10 +22,7 @@ async def give_way(studio: Studio, engine: Engine, room: int = ROOM) -> None:
     while True:
         job = await asyncio.to_thread(_heavy_job, studio)
         if job is not None and not paused:
-            engine.pause(
-                f"'{job.title}' has the GPU, whose memory is too small for both",
-                "pictures come back when it ends; or stop it in the queue",
-            )
+            engine.pause(failure("live.busy", job=job.title))
         elif job is None and paused:
             engine.resume()
         paused, last = job is not None, await _next_change(studio, last)

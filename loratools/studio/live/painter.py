@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from loratools.base.model import Base
 from loratools.base.picture_size import check_size
 from loratools.blocks.webui_tag import take_tags
-from loratools.errors import BaseModelError, MemoryShortError, PromptError, StudioError
+from loratools.errors import BaseModelError, MemoryShortError, PromptError
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.engine import Engine
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import ModelRequest
 from loratools.preview.session import Session
+from loratools.studio.api.words import Words, plain, problem, words
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.ladder import GPU_LIMITS, LIMITS, Ladder, smaller
 from loratools.studio.live.painter_options import PainterOptions
@@ -59,7 +60,7 @@ class Painter:
         say: called with a sentence for the person at the page.
     """
 
-    def __init__(self, options: PainterOptions, say: Callable[[str], None]) -> None:
+    def __init__(self, options: PainterOptions, say: Callable[[Words], None]) -> None:
         self._options, self._say = options, say
         self._files, self._session = OpenFiles(), Session()
         self._loaded: tuple[str, _Loaded] | None = None
@@ -117,12 +118,9 @@ class Painter:
             except (MemoryShortError, torch.OutOfMemoryError) as error:
                 size = smaller(settings.size, 2, loaded.base.vae_scale_factor)
                 if min(size) < _FEWEST_PIXELS:
-                    raise StudioError(
-                        f"not even a small picture fits the memory of {loaded.base.device}",
-                        remedy="end other programs that use the GPU, or start the studio with --device cpu",
-                    ) from error
+                    raise problem("live.nomemory", device=str(loaded.base.device)) from error
                 settings = replace(settings, size=size)
-            self._say(f"memory ran out at {_text(asked)}, so pictures are drawn at {_text(size)}")
+            self._say(words("live.memory", asked=_text(asked), given=_text(size)))
             loaded = self._renewed()
 
     @staticmethod
@@ -138,23 +136,27 @@ class Painter:
         if self._loaded is not None and self._loaded[0] == name and self._loaded[1].state == state:
             return self._loaded[1]
         if self._loaded is not None and self._loaded[0] == name and state:
-            self._say("the base model changed on the disk and is loaded again")
+            self._say(words("live.changed"))
         elif name != POCKET:
-            self._say(f"loading the base model {Path(name).name}")
+            self._say(words("live.loading", name=Path(name).name))
         self._forget_engine()
         self._limit()
         try:
             asked = ModelRequest(name, device=self._options.device, dtype=self._options.dtype)
             base = self._session.load_unet(name, asked)
         except BaseModelError as error:
-            raise StudioError(str(error), remedy="choose another base model, or put its files back") from error
+            raise problem("live.base", error=str(error)) from error
         limits = GPU_LIMITS if base.device.type == "cuda" else LIMITS
         loaded = _Loaded(base, state, self._engine(base), Ladder(limits))
         self._loaded = name, loaded
         return loaded
 
     def _engine(self, base: Base) -> Engine:
-        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._say, announce=False)
+        return Engine(base, EngineOptions(batch=1, mixed=False, prompts=_PROMPTS), say=self._note, announce=False)
+
+    def _note(self, text: str) -> None:
+        """What the engine has to say."""
+        self._say(plain(text))
 
     def _renewed(self) -> _Loaded:
         """The loaded base with a new engine, after the old one ran out of memory and let all of it go."""

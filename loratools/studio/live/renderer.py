@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from loratools.studio.api.messages import Failed
+from loratools.studio.api.words import failure, words
 from loratools.studio.live import worker
 from loratools.studio.live.engine import Engine
 from loratools.studio.live.painter_options import PainterOptions
@@ -19,7 +19,6 @@ from loratools.studio.live.schedule import Job
 _TRIES = 2  # processes that may die with one wish
 _IN_A_ROW = 3  # processes that may die without one frame between them
 _PATIENCE = 5.0  # seconds that a process may take to end
-_MEMORY = "close other programs, or choose a smaller size; then change a value to draw again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +100,13 @@ class Renderer(Engine):
 
     def _take(self, message: worker.FromProcess) -> None:
         if isinstance(message, worker.Said):
-            self._say(message.text)
+            self._say(message.words)
         elif message.run != self._run or self._schedule.running is None:
             return
         elif isinstance(message, worker.Step):
             self._progress(message.done, message.steps)
-        elif message.error is not None:
-            self._ended(Failed(stream=0, seq=0, error=message.error, remedy=message.remedy))
+        elif message.failure is not None:
+            self._ended(message.failure)
         else:
             self._dead_in_a_row = 0 if message.frame is not None else self._dead_in_a_row
             self._ended(message.frame)
@@ -119,19 +118,19 @@ class Renderer(Engine):
         if self._dead_in_a_row >= _IN_A_ROW:
             self._dead_in_a_row = 0
             if job is not None:
-                self._refuse(job, f"the drawing process ended again and again ({how})", _MEMORY)
+                self._refuse(job, failure("live.often", how=how))
                 job.unwanted = True
             for waiting in self._schedule.drop_waiting():
-                self._refuse(waiting, f"the drawing process ended again and again ({how})", _MEMORY)
+                self._refuse(waiting, failure("live.often", how=how))
             if job is not None:
                 self._ended(None)
             return
         if job is None:
             return
-        self._say(f"the drawing process ended ({how}) and is started again")
+        self._say(words("live.restarted", how=how))
         job.deaths += 1
         if job.deaths >= _TRIES:
-            self._ended(Failed(stream=0, seq=0, error=f"the drawing process ended twice ({how})", remedy=_MEMORY))
+            self._ended(failure("live.twice", how=how))
         else:
             self._ended(None)
 

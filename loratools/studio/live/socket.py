@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from loratools.errors import StudioError
 from loratools.studio.api.messages import Ack, Cancel, ClientMessage, Draw, Failed, Note
+from loratools.studio.api.words import failure_of, words
 from loratools.studio.context import Options, Studio
 from loratools.studio.live.connection import LiveConnection
 from loratools.studio.live.engine import Engine
@@ -26,7 +27,7 @@ from loratools.studio.live.renderer import Renderer
 from loratools.studio.live.wishes import wish_of
 
 _MESSAGES: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
-_UNREADABLE = Note(text="a message that cannot be read was ignored").model_dump_json()
+_UNREADABLE = Note.of(words("live.unreadable")).model_dump_json()
 
 
 def make_engine(options: Options) -> Engine:
@@ -78,7 +79,7 @@ async def _draw(studio: Studio, connection: LiveConnection, message: Draw) -> No
     try:
         await connection.draw(message.stream, message.seq, wish_of(message, studio.roots))
     except StudioError as error:
-        failed = Failed(stream=message.stream, seq=message.seq, error=error.short, remedy=error.remedy)
+        failed = Failed.of(failure_of(error), message.stream, message.seq)
         connection.refuse(failed.model_dump_json(), ("failed", message.stream))
 
 

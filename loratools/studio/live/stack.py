@@ -18,6 +18,7 @@ from loratools.ops.merging.combine import combine
 from loratools.ops.merging.stored import StoredMerge
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, content_keys_of
+from loratools.studio.api.words import problem
 from loratools.studio.live.wish import PictureWish, State, TermWish, file_state
 
 _KEPT = 32  # opened files
@@ -38,7 +39,7 @@ class OpenFiles:
         state = file_state(path)
         if not state:
             self._open.pop(path, None)
-            raise StudioError(f"{path.name} is gone from the disk", remedy="put it back, or take it out of the stack")
+            raise problem("live.gone", name=path.name)
         known = self._open.get(path)
         if known is None or known[0] != state:
             self._open[path] = known = state, read(path)

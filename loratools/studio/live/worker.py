@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from loratools.errors import LoratoolsError, StudioError
+from loratools.studio.api.words import Failure, Words, failure, failure_of
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.wish import PictureWish
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 # Threads of a CPU that wait for each other sleep instead of spinning; torch reads this when it is imported. Beside
 # other programs on two cores a picture of the pocket base takes 0.5 s in place of 2 to 6; its numbers are the same.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-_FAULT = "the lines in the terminal say more; the drawing process is started again"
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Ended:
-    """From the process: the attempt's frame; or what is wrong, with a remedy; or neither, where it was stopped."""
+    """From the process: the attempt's frame; or what is wrong; or neither, where it was stopped."""
 
     run: int
     frame: Frame | None = None
-    error: str | None = None
-    remedy: str | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
 class Said:
     """From the process: a sentence for the person at the page."""
 
-    text: str
+    words: Words
 
 
 ToProcess = Draw | Stop
@@ -105,7 +104,7 @@ def main(connection: Connection, options: PainterOptions) -> None:
     inbox = _Inbox(connection)
     from loratools.studio.live.painter import Painter
 
-    painter = Painter(options, lambda text: connection.send(Said(text)))
+    painter = Painter(options, lambda words: connection.send(Said(words)))
     while True:
         draw = inbox.draws.get()
         try:
@@ -113,7 +112,8 @@ def main(connection: Connection, options: PainterOptions) -> None:
         except Exception as error:  # whatever it was, a fresh process is sounder than this one
             traceback.print_exc()
             reason = (str(error).strip().splitlines() or [""])[0]
-            connection.send(Ended(draw.run, error=f"drawing failed ({type(error).__name__}: {reason})", remedy=_FAULT))
+            kind = type(error).__name__
+            connection.send(Ended(draw.run, failure=failure("live.fault", kind=kind, reason=reason)))
             raise SystemExit(1) from error
 
 
@@ -132,6 +132,6 @@ def _drawn(painter: Painter, draw: Draw, inbox: _Inbox, connection: Connection) 
     except Stopped:
         return Ended(draw.run)
     except StudioError as error:
-        return Ended(draw.run, error=error.short, remedy=error.remedy)
+        return Ended(draw.run, failure=failure_of(error))
     except (LoratoolsError, OSError) as error:
-        return Ended(draw.run, error=str(error))
+        return Ended(draw.run, failure=Failure(error=str(error)))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import loratools
-from loratools.errors import LoratoolsError, StudioError
+from loratools.errors import LoratoolsError
+from loratools.studio.api.words import problem
 
 _IDLE = 120.0  # seconds after which the process, and the memory it has, goes
 _PATIENCE = 120.0  # seconds for one answer
@@ -42,7 +43,7 @@ class Measurer:
             number = self._newest
         with self._asking:
             if self._newest - number > _WAITING:
-                raise StudioError("newer questions are waiting", status=_BUSY)
+                raise problem("norms.busy", status=_BUSY)
             if self._timer is not None:
                 self._timer.cancel()
             answer = self._ask({"stack": stack, "other": other})
@@ -61,7 +62,7 @@ class Measurer:
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._running()
         if process.stdin is None or process.stdout is None:  # both are pipes
-            raise StudioError("norms cannot be computed now", status=_BUSY)
+            raise problem("norms.none", status=_BUSY)
         timer = threading.Timer(_PATIENCE, process.kill)
         timer.start()
         try:
@@ -74,7 +75,7 @@ class Measurer:
             timer.cancel()
         if not line:
             self._end()
-            raise StudioError("the process that computes norms ended", status=_BUSY, remedy="try again")
+            raise problem("norms.ended", status=_BUSY)
         content = json.loads(line)
         return content if isinstance(content, dict) else {}
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from loratools.dtypes import Dtype
 from loratools.files import windows_path
 from loratools.train.config.data import CACHE_SETTINGS, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
+from loratools.train.config.full import FULL_SETTINGS, PER_WEIGHT, FullConfig
 from loratools.train.config.monitoring import MONITORING_SETTINGS, MonitoringConfig
 from loratools.train.config.network import NetworkConfig, Rank
 from loratools.train.config.objective import ObjectiveConfig
@@ -60,6 +61,7 @@ class _Strict(BaseModel):
 class TrainConfig(
     DataConfig,
     NetworkConfig,
+    FullConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PerformanceConfig,
@@ -89,7 +91,8 @@ class TrainConfig(
     name: str = Field(default="", description="what the files are called; the images' folder if left out")
     preset: str = Field(
         default="default",
-        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style",
+        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style; "
+        "of a full training full, dreambooth-001 or finetune-sdxl",
     )
     comment: str | None = Field(default=None, description="free text for the files' headers")
     modelspec: Mapping[ModelSpecField, str] = Field(
@@ -173,6 +176,7 @@ class TrainConfig(
     def _consistent(self) -> TrainConfig:
         if self.learned_rates() == (0, 0):
             raise conflict("unet_lr", "unet_lr and te_lr are both 0, so there is nothing to train; raise one of them")
+        self._check_full_or_not()
         self.check_rank("dim", self.dim)
         if self.graph == "on" and self.drops and self.gradient_checkpointing:
             raise conflict(
@@ -200,6 +204,54 @@ class TrainConfig(
             )
         return self
 
+    def _check_full_or_not(self) -> None:
+        """What is of a full training alone, and what cannot go together in one."""
+        if not self.is_full:
+            fields = FullConfig.model_fields
+            if given := [name for name in sorted(FULL_SETTINGS) if getattr(self, name) != fields[name].default]:
+                raise conflict(given[0], f"{given[0]} is for network_type full; leave it out of a LoRA's training")
+            return
+        if self.weights == "bf16" and self.mixed_precision not in (None, "bf16"):
+            raise conflict(
+                "weights", f"weights: bf16 computes in bf16, not {self.mixed_precision}; leave mixed_precision out"
+            )
+        if self.weights == "bf16" and not self.steps_each_weight:
+            raise conflict(
+                "optimizer",
+                f"{self.optimizer} cannot move bf16 weights one by one; use Adafactor, AdamW8bit, Lion or "
+                "AdamW, or weights: fp32",
+            )
+        if self.fused_backward_pass == "on" and (reason := self.why_not_fused()):
+            raise conflict("fused_backward_pass", reason)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights are trained."""
+        return self.network_type == "full"
+
+    @property
+    def steps_each_weight(self) -> bool:
+        """Whether the optimiser can step one weight at a time."""
+        return self.optimizer.lower().rpartition(".")[2] in PER_WEIGHT
+
+    def why_not_fused(self) -> str:
+        """Why the optimiser cannot step within the backward pass; nothing where it can."""
+        if not self.steps_each_weight:
+            return f"{self.optimizer} needs all gradients at once; use Adafactor, AdamW8bit, Lion or AdamW"
+        if self.gradient_accumulation > 1:
+            return "gradient_accumulation keeps gradients; set it to 1 (a larger batch_size does the same)"
+        if self.mixed_precision == "fp16":
+            return "the loss scaling of fp16 needs all gradients at once; use mixed_precision: bf16 or no"
+        return ""
+
+    def steps_in_backward(self, processes: int = 1) -> bool:
+        """Whether the optimiser steps within the backward pass; ``auto`` does where it costs no second pass."""
+        if not self.is_full or self.fused_backward_pass == "off":
+            return False
+        if self.fused_backward_pass == "on":
+            return True
+        return not self.why_not_fused() and self.max_grad_norm == 0 and processes == 1
+
     def data_sets(self) -> tuple[DataSet, ...]:
         """The run's data sets with the run's own settings filled in; a ``resolution`` of None is the base's."""
         parts = []
@@ -218,5 +270,7 @@ class TrainConfig(
         return float(self.dim if self.alpha is None else self.alpha)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that changes the result, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+        """Every setting that changes the result, as plain JSON values; of a LoRA none of a full training's."""
+        without = set(WITHOUT_EFFECT) | (set() if self.is_full else FULL_SETTINGS)
+        without |= {"te2_lr"} if self.te2_lr is None else set()
+        return self.model_dump(mode="json", exclude=without)

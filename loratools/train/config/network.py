@@ -20,6 +20,28 @@ Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # by block: ``{IN: 8, OUT03-OUT05: 32, M00/attn: 16}``, or one number a block in a scheme's order
 ByBlock = str | None
 
+# what only adapter layers have
+OF_ADAPTERS = (
+    "conv_dim",
+    "conv_alpha",
+    "block_dims",
+    "block_alphas",
+    "conv_block_dims",
+    "conv_block_alphas",
+    "network_dropout",
+    "rank_dropout",
+    "module_dropout",
+    "dora",
+    "rslora",
+    "loraplus_lr_ratio",
+    "loraplus_unet_lr_ratio",
+    "loraplus_text_encoder_lr_ratio",
+    "scale_weight_norms",
+    "network_weights",
+    "dim_from_weights",
+    "base_adapters",
+)
+
 
 class NetworkConfig(BaseModel):
     """What is trained, beside ``dim`` and ``alpha``, which every module has where nothing else is said.
@@ -28,8 +50,10 @@ class NetworkConfig(BaseModel):
     By block is by name, group, range or elemental rule (see docs/blocks.md); ``BASE`` is the text encoders.
     """
 
-    network_type: Literal["lora", "loha", "lokr"] = Field(
-        default="lora", description="lora, or LyCORIS' loha (elementwise product of two) and lokr (Kronecker product)"
+    network_type: Literal["lora", "loha", "lokr", "full"] = Field(
+        default="lora",
+        description="lora, or LyCORIS' loha (elementwise product of two) and lokr (Kronecker product); full: all "
+        "weights of the base are trained, as DreamBooth does",
     )
     lokr_factor: Annotated[int, Field(ge=-1, le=4096)] = Field(
         default=-1, description="greatest size of the smaller of LoKr's two matrices; -1: as square as can be"
@@ -121,7 +145,9 @@ class NetworkConfig(BaseModel):
                 "module_dropout cannot be used with dora, whose magnitude would stay; use rank_dropout",
             )
         self.check_rank("conv_dim", self.conv_dim)
-        if self.network_type != "lora":
+        if self.network_type == "full":
+            self._check_full()
+        elif self.network_type != "lora":
             self._check_other_type()
         if self.lokr_factor == 0 or (self.lokr_factor != -1 and self.network_type != "lokr"):
             raise conflict(
@@ -145,6 +171,18 @@ class NetworkConfig(BaseModel):
         if rank is not None and rank > MOST_RANK and self.network_type != "lokr":
             whole = "only LoKr takes more, which stands for whole matrices there"
             raise conflict(setting, f"it must be {MOST_RANK} or less (it is {rank}); {whole}")
+
+    def _check_full(self) -> None:
+        """What is said of adapter layers has no meaning where there are none."""
+        fields = NetworkConfig.model_fields
+        if given := [name for name in OF_ADAPTERS if getattr(self, name) != fields[name].default]:
+            more = {
+                "base_adapters": "add them to the base first, with `loratools merge ... --into BASE`",
+                "network_weights": "a full training begins from a checkpoint, which is its base",
+            }
+            raise conflict(
+                given[0], f"{given[0]} is for a LoRA; {more.get(given[0], 'leave it out of a full training')}"
+            )
 
     def _check_other_type(self) -> None:
         """What is said of two factors has no meaning for more of them."""
@@ -188,7 +226,8 @@ class NetworkConfig(BaseModel):
                  "block_lr", "rank_dropout", "module_dropout", "dora", "rslora", "loraplus_lr_ratio",
                  "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")  # fmt: skip
         fields = type(self).model_fields
-        algorithm = {} if self.network_type == "lora" else {"algo": self.network_type, "factor": str(self.lokr_factor)}
+        plain = self.network_type in ("lora", "full")
+        algorithm = {} if plain else {"algo": self.network_type, "factor": str(self.lokr_factor)}
         return algorithm | {
             name: str(getattr(self, name)) for name in names if getattr(self, name) != fields[name].default
         }

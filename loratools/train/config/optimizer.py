@@ -56,6 +56,9 @@ class OptimizerConfig(BaseModel):
     te_lr: Rate | None = Field(
         default=None, description="of the text encoder; 0 leaves it untrained; `learning_rate` if left out"
     )
+    te2_lr: Rate | None = Field(
+        default=None, description="of SDXL's second text encoder; 0 leaves it untrained; `te_lr` if left out"
+    )
     optimizer: str = Field(
         default="AdamW", description="AdamW, AdamW8bit, Prodigy, Lion and others; see docs/training.md"
     )
@@ -116,10 +119,15 @@ class OptimizerConfig(BaseModel):
         return self
 
     def learned_rates(self) -> tuple[float, float]:
-        """``(unet, text encoder)`` learning rates; 0 for a part that is not trained."""
-        rates = (self.unet_lr, self.te_lr)
-        unet, text = (self.learning_rate if rate is None else rate for rate in rates)
-        return unet, text
+        """``(unet, text encoder)`` learning rates; 0 for a part that is not trained. The text encoder's is that of the
+        first of SDXL's two, or the second's where the first has none."""
+        rates = self.component_rates()
+        return rates["unet"], rates["text_encoder"] or (rates["text_encoder_2"] if self.te2_lr is not None else 0.0)
+
+    def component_rates(self) -> dict[str, float]:
+        """The learning rate of ``unet``, ``text_encoder`` and ``text_encoder_2``; 0 for one that is not trained."""
+        unet, text = (self.learning_rate if rate is None else rate for rate in (self.unet_lr, self.te_lr))
+        return {"unet": unet, "text_encoder": text, "text_encoder_2": text if self.te2_lr is None else self.te2_lr}
 
 
 def parse_lr_rules(text: str) -> list[tuple[float, float]]:

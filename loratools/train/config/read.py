@@ -21,6 +21,7 @@ from loratools.yamlio import Document, Place, read_yaml
 if TYPE_CHECKING:
     from loratools.train.sd_scripts.config_file import SdScriptsConfig
 
+DEFAULT, FULL = "default", "full"  # the presets of a LoRA and of a full training where none is named
 PRESETS = Path(__file__).with_name("presets.yaml")
 _SCRIPTS = (".sh", ".bat", ".cmd", ".ps1", ".py", ".ipynb")
 _GIVE = "give it in the config or as `{}=`"
@@ -130,7 +131,8 @@ def _made(over: Mapping[str, Any], under: Mapping[str, Any], origin: _Origin) ->
     """``over``, of which nothing is None, over ``under`` over the preset's settings, checked; its paths are looked for
     beside the files that ``under`` is from."""
     given = {**_without(under, over), **over}
-    merged = {**_preset(given.get("preset", "default"), origin), **given}
+    given = _of_full_training(given, origin)
+    merged = {**_preset(given.get("preset", DEFAULT), origin), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
             raise origin.error((), _MISSING[key] if origin.of_trainer else f"'{key}' is missing; {_GIVE.format(key)}")
@@ -144,6 +146,37 @@ def _made(over: Mapping[str, Any], under: Mapping[str, Any], origin: _Origin) ->
         return config
     of_file = locate(config, origin.folders, [name for name in INPUTS if name not in over])
     return locate(of_file, [Path(), *origin.folders], [name for name in INPUTS if name in over])
+
+
+def _of_full_training(given: Mapping[str, Any], origin: _Origin) -> dict[str, Any]:
+    """``given`` with the preset of a full training where it asks for one and for no preset.
+
+    Raises:
+        RecipeError: for a LoRA's preset, whose rates no base bears, or a LoRA's rank.
+    """
+    known, name = presets(), given.get("preset", DEFAULT)
+    preset = known.get(name) if isinstance(name, str) else None
+    of_preset = preset is not None and preset.settings.get("network_type") == "full"
+    if given.get("network_type") not in (None, "full") and of_preset:
+        message = (
+            f"the preset {name} is for a full training, and network_type says {given['network_type']}; leave one out"
+        )
+        raise origin.error(("preset",), message)
+    if given.get("network_type") != "full" and not of_preset:
+        return dict(given)
+    for key in ("dim", "alpha"):
+        if given.get(key) is not None:
+            message = (
+                f"'{key}' is a LoRA's, and all weights are trained here; leave it out, or write save: lora:32 for files"
+            )
+            raise origin.error((key,), message)
+    if of_preset or preset is None:
+        return dict(given)
+    if name != DEFAULT:
+        full = ", ".join(each for each, one in known.items() if one.settings.get("network_type") == "full")
+        message = f"the preset {name} has a LoRA's numbers, at which a full training ruins its base; there are {full}"
+        raise origin.error(("preset",), message)
+    return {**given, "preset": FULL}
 
 
 def _check_folders(config: TrainConfig, origin: _Origin) -> None:

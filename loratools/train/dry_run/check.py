@@ -12,6 +12,7 @@ from loratools.train.callbacks.sample_prompts import check_prompts
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import FILES_OF_FOLDER
 from loratools.train.config.paths import subsets_by_place
+from loratools.train.network.block_rates import sd_scripts_rates
 from loratools.train.network.targets import BY_BLOCK, block_vector
 from loratools.train.optim.optimizers import check_arguments, check_rates, optimizer_class
 from loratools.yamlio import Place
@@ -41,7 +42,8 @@ def _checks(config: TrainConfig, family: str | None) -> Iterator[tuple[Place, Ca
     yield ("optimizer_args",), partial(check_arguments, config)
     yield ("optimizer",), partial(check_rates, config, [rate for rate in reversed(config.learned_rates()) if rate])
     for setting in BY_BLOCK:
-        if (text := getattr(config, setting)) is not None:
+        text = getattr(config, setting)
+        if text is not None and not (config.is_full and sd_scripts_rates(text)):  # which the family alone decides
             yield (setting,), partial(block_vector, setting, text, family)
     if config.sample_sampler is not None:
         yield ("sample_sampler",), partial(find_sampler, config.sample_sampler)

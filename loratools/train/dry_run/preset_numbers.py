@@ -30,7 +30,9 @@ def preset_source(config: TrainConfig) -> str:
 
 def _others(config: TrainConfig) -> Iterator[str]:
     """The settings that the preset has with another number, each with the config's."""
-    settings = presets()[config.preset].settings
+    settings = dict(presets()[config.preset].settings)
+    if (settings.get("network_type") == "full") != config.is_full:
+        settings = {}  # made without a config file, of settings that fit no preset
     preset = TrainConfig.model_validate({"base": config.base, "images": "x", **settings})
     for name in settings:
         value = getattr(config, name)

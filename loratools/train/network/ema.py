@@ -1,4 +1,4 @@
-"""An exponential moving average of the factors, which is saved in place of the factors when a run asks for it."""
+"""An exponential moving average of the trained weights, which is saved in their place when a run asks for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Ema:
-    """Exponential moving average of ``factors``: mean <- mean + (1 - d) (factor - mean) after every step.
+    """Exponential moving average of ``factors``: mean <- mean + (1 - d) (factor - mean) after every step, in float32.
 
     d is ``min(decay, (1 + step) / (10 + step))``, so that the first steps, whose factors are still near 0, soon
     fade (as in TensorFlow's ExponentialMovingAverage with its step count).
@@ -18,13 +18,13 @@ class Ema:
 
     def __init__(self, factors: Sequence[Tensor], decay: float) -> None:
         self._factors, self._decay = list(factors), decay
-        self._means = [factor.detach().clone() for factor in factors]
+        self._means = [factor.detach().to(torch.float32, copy=True) for factor in factors]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Update the averages after optimiser step ``step`` (from 1); does not wait for the device."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._means, self._factors, 1 - decay)
+        torch._foreach_lerp_(self._means, [factor.detach().float() for factor in self._factors], 1 - decay)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,9 +1,10 @@
-"""The network of a run: adapter layers that replace modules of the base while it is trained."""
+"""The network of a LoRA's run: adapter layers that replace modules of the base while it is trained."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from loratools.base.model import Base
 from loratools.base.patching.patch import live_modules
 from loratools.errors import NonFiniteError, TrainingError
 from loratools.train import seeds
+from loratools.train.config.config import TrainConfig
 from loratools.train.config.network import NetworkConfig
 from loratools.train.network.dora import DoraConv, DoraLinear
 from loratools.train.network.init_weights import InitWeights
@@ -31,11 +33,12 @@ from loratools.train.network.layers import (
 )
 from loratools.train.network.lycoris import LohaConv, LohaLinear, Lokr, LokrConv, LokrLinear
 from loratools.train.network.targets import Target, find_targets
+from loratools.train.network.trained_weights import TrainedParameter, TrainedWeights
 
 __all__ = ["LoraConv", "LoraLinear", "Network"]
 
 
-class Network:
+class Network(TrainedWeights):
     """The adapter layers of one run, by canonical module name.
 
     Args:
@@ -43,7 +46,7 @@ class Network:
         rank, alpha: of every module for which ``options`` have nothing else; alpha None means the module's rank.
         seed: of the initial ``down`` factors; each module has a generator of its own, so that its initial values do not
             depend on which others there are.
-        unet, text: which parts to train.
+        unet, text: which parts to train; ``text_2`` is SDXL's second encoder, which is like the first if None.
         options: everything else about the network.
     Raises:
         TrainingError: if there is nothing to train, or the file to start from does not fit.
@@ -59,11 +62,13 @@ class Network:
         *,
         unet: bool = True,
         text: bool = True,
+        text_2: bool | None = None,
         options: NetworkConfig | None = None,
     ) -> None:
         options = options or NetworkConfig()
         self._family, self._live, self._parents = base.family, live_modules(base), _parents(base)
-        components = [*(["unet"] if unet else []), *(["text_encoder", "text_encoder_2"] if text else [])]
+        wanted = {"unet": unet, "text_encoder": text, "text_encoder_2": text if text_2 is None else text_2}
+        components = [component for component, trained in wanted.items() if trained]
         self.init_weights = (
             None if options.network_weights is None else InitWeights(options.network_weights, base.family)
         )
@@ -76,6 +81,15 @@ class Network:
         if self.init_weights is not None:
             for name in self.init_weights.names:
                 self.init_weights.load_into(name, self.layers[name])
+
+    def parameters(self, config: TrainConfig) -> Iterator[TrainedParameter]:
+        """Every trained factor, with its block's factor on the rate, times LoRA+'s for ``up``."""
+        for name, layer in self.layers.items():
+            target, component = self.targets[name], name.partition(".")[0]
+            if target.trained:
+                plus = config.plus_ratio(component)
+                for side, parameter in layer.factors().items():
+                    yield TrainedParameter(parameter, component, target.rate * (plus if side == "up" else 1.0))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -163,10 +177,22 @@ class Network:
                 for side, factor in layer.factors().items():
                     factor.copy_(state[f"{name}.{side}"])
 
-    def finite(self) -> bool:
-        """Whether every factor is finite; one synchronisation with the device."""
-        factors = [factor for layer in self.layers.values() for factor in layer.factors().values()]
-        return bool(torch.stack([factor.detach().isfinite().all() for factor in factors]).all())
+    def weights_changed(self) -> None:
+        """Nothing: the layers compute with their factors themselves."""
+
+    def tensors(self) -> list[Tensor]:
+        """Every factor, trained or kept."""
+        return [factor for layer in self.layers.values() for factor in layer.factors().values()]
+
+    @property
+    def inputs(self) -> list[dict[str, str]]:
+        """The file of ``network_weights``, if there is one."""
+        return [self.init_weights.input] if self.init_weights else []
+
+    @property
+    def ancestors(self) -> Mapping[str, Mapping[str, Any]]:
+        """How that file was made."""
+        return self.init_weights.ancestors if self.init_weights else {}
 
     def limit_norms(self, most: float) -> None:
         """Scale every trained difference down to the Frobenius norm ``most``; reads nothing on the host."""

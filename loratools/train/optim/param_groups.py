@@ -1,4 +1,4 @@
-"""The optimiser's parameter groups: one for every learning rate that a network has."""
+"""The optimiser's parameter groups: one for every learning rate that the trained weights have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from loratools.train.config.config import TrainConfig
-from loratools.train.network.network import Network
+from loratools.train.network.trained_weights import TrainedWeights
 
 
-def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(network: TrainedWeights, config: TrainConfig) -> list[dict[str, Any]]:
     """Groups with their ``params``, ``lr`` and ``base_lr``, text encoders first.
 
     ``part`` is ``unet`` or ``text_encoder``. A group's ``name`` is its part, for the group at the part's own rate (or
@@ -22,10 +22,10 @@ def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, An
     groups = []
     for part, rate in (("text_encoder", te_lr), ("unet", unet_lr)):
         by_factor: dict[float, list[nn.Parameter]] = defaultdict(list)
-        for factor, parameter in _factors(network, config, part):
+        for factor, parameter in _factors(network, config, part, rate) if rate else ():
             by_factor[factor].append(parameter)
         plain = 1.0 if 1.0 in by_factor else next(iter(by_factor), 1.0)
-        for factor, parameters in by_factor.items() if rate else ():
+        for factor, parameters in by_factor.items():
             name = part if factor == plain else f"{part} x {factor:g}"
             groups.append(
                 {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "name": name, "part": part}
@@ -33,11 +33,12 @@ def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, An
     return groups
 
 
-def _factors(network: Network, config: TrainConfig, part: str) -> Iterator[tuple[float, nn.Parameter]]:
-    """Every trained parameter of a part, with the factor on its rate: its block's, times LoRA+'s for ``up``."""
-    plus = config.plus_ratio(part)
-    for name, layer in network.layers.items():
-        target = network.targets[name]
-        if name.startswith(part) and target.trained:
-            for side, parameter in layer.factors().items():
-                yield target.rate * (plus if side == "up" else 1.0), parameter
+def _factors(
+    network: TrainedWeights, config: TrainConfig, part: str, rate: float
+) -> Iterator[tuple[float, nn.Parameter]]:
+    """Every trained parameter of a part, with the factor on the part's rate: its own, times its text encoder's."""
+    rates = config.component_rates()
+    for trained in network.parameters(config):
+        if trained.component.startswith(part):
+            own = rates[trained.component]
+            yield trained.factor * (1.0 if own == rate else own / rate), trained.parameter

@@ -1,4 +1,4 @@
-"""What the steps of a run change: the factors, their optimiser, the loss scale and their average."""
+"""What the steps of a run change: the trained weights, their optimiser, the loss scale and their average."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from loratools.train.network.ema import Ema
-from loratools.train.network.network import Network
+from loratools.train.network.trained_weights import TrainedWeights
 from loratools.train.optim.optimizers import optimizer_modes
 
 
@@ -18,12 +18,12 @@ class Trainable:
     """Everything that a step changes, and that a state therefore holds.
 
     Attributes:
-        optimizer: over the network's factors; each group has a ``base_lr``, a ``name`` and a ``part``.
+        optimizer: over the network's parameters; each group has a ``base_lr``, a ``name`` and a ``part``.
         scaler: of the loss, for fp16; disabled otherwise.
-        ema: the factors' moving average, where the config asks for one.
+        ema: the weights' moving average, where the config asks for one.
     """
 
-    network: Network
+    network: TrainedWeights
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: Ema | None = None
@@ -36,5 +36,9 @@ class Trainable:
         they were, bit for bit.
         """
         averaged = self.ema.applied() if self.ema is not None else contextlib.nullcontext()
-        with self.network.without_dropout(), optimizer_modes(self.optimizer), averaged:
-            yield
+        try:
+            with self.network.without_dropout(), optimizer_modes(self.optimizer), averaged:
+                self.network.weights_changed()
+                yield
+        finally:
+            self.network.weights_changed()

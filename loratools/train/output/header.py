@@ -111,6 +111,12 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
 
 def _network(facts: HeaderFacts) -> dict[str, object]:
     arguments = facts.config.network_args()
+    if facts.config.is_full:
+        return {
+            "max_token_length": None if facts.config.max_token_length == 75 else facts.config.max_token_length,
+            "full_bf16": facts.config.weights == "bf16",
+            **({"block_lr": facts.config.block_lr} if facts.config.block_lr else {}),
+        }
     return {
         "network_module": "networks.lora" if facts.config.network_type == "lora" else "lycoris.kohya",
         "network_dim": facts.config.dim,

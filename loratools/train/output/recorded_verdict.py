@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from loratools.adapter.files.epoch_files import Epoch, epochs
 from loratools.adapter.header import read_header
@@ -18,6 +19,24 @@ from loratools.errors import FormatError
 from loratools.files import sha256
 
 FORMAT = "loratools verdict 1"
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """Why a verdict does not hold any more: the recommended epoch is ``gone``, one is ``new``, or one is an ``other``
+    file now."""
+
+    kind: Literal["gone", "new", "other"]
+    epoch: int
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "gone":
+                return f"epoch {self.epoch}, which it recommends, is gone"
+            case "new":
+                return f"epoch {self.epoch} is new"
+            case "other":
+                return f"epoch {self.epoch} is another file now"
 
 
 @dataclass(frozen=True)
@@ -35,19 +54,23 @@ class RecordedVerdict:
     digests: Mapping[int, str]
 
     def stale(self, files: Sequence[Epoch]) -> str:
-        """Why it does not hold for a run's epochs as they are now; empty if it does.
+        """:meth:`staleness` as a clause; empty if it holds."""
+        return str(self.staleness(files) or "")
+
+    def staleness(self, files: Sequence[Epoch]) -> Staleness | None:
+        """Why it does not hold for a run's epochs as they are now; None if it does.
 
         Epochs may have been deleted since, but the recommended one; one that is new or another file may be better.
         """
         numbers = {epoch.number for epoch in files}
         if self.epoch not in numbers:
-            return f"epoch {self.epoch}, which it recommends, is gone"
+            return Staleness("gone", self.epoch)
         for epoch in files:
             if epoch.number not in self.digests:
-                return f"epoch {epoch.number} is new"
+                return Staleness("new", epoch.number)
             if epoch_digest(epoch) != self.digests[epoch.number]:
-                return f"epoch {epoch.number} is another file now"
-        return ""
+                return Staleness("other", epoch.number)
+        return None
 
 
 def verdict_path(files: Sequence[Epoch]) -> Path:

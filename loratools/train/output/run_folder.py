@@ -10,6 +10,7 @@ from glob import escape
 from pathlib import Path
 
 from loratools.adapter.files.metadata import guard_overwrite
+from loratools.adapter.files.tuned_model import noted_at
 from loratools.errors import FileError
 from loratools.files import sweep
 
@@ -39,6 +40,11 @@ class RunFolder:
         return self.out / f"{self.name}-state" / "state.pt"
 
     @property
+    def base(self) -> Path:
+        """Where the base of a full training lies, for reading its checkpoints as what they differ by."""
+        return noted_at(self.epoch(1))
+
+    @property
     def stop(self) -> Path:
         """Asks the run to stop once it is there; see :mod:`loratools.train.stop_file`."""
         return self.out / f"{self.name}-state" / "stop"
@@ -51,6 +57,10 @@ class RunFolder:
     def epoch(self, number: int) -> Path:
         """``NAME-000001.safetensors``."""
         return self.out / f"{self.name}-{number:06d}.safetensors"
+
+    def end(self, *, folder: bool) -> Path:
+        """``NAME-last.safetensors``, the file of the end beside the epochs' files; or the Diffusers folder."""
+        return self.out / (f"{self.name}-last" if folder else f"{self.name}-last.safetensors")
 
     def epochs(self) -> list[Path]:
         """The numbered files that exist, in order."""

@@ -29,7 +29,8 @@ from torch import Tensor
 from loratools.errors import TrainingError
 from loratools.train.distributed import Ranks
 from loratools.train.step.batch import Inputs, Micro, Outcome
-from loratools.train.step.cuda_graph import copy_into, shape_key, steps_on_device
+from loratools.train.step.cuda_graph import copy_into, shape_key
+from loratools.train.step.update import Update
 
 _WARM = 2  # eager steps of the first shape, for lazy initialisation and cuDNN's choice; one of every other shape
 _REPAID = 12  # replays of a shape from which a capture (about two eager steps and an instantiation) is repaid
@@ -48,35 +49,36 @@ class Executor:
     """Runs optimiser steps, as graphs where a capture is worth its time and eagerly elsewhere; both compute the same.
 
     Args:
-        work: draws, forward and backward of one micro-batch; adds to the factors' gradients.
-        scaler: of the loss, for fp16; disabled otherwise.
-        optimizer: its groups hold every factor; see :func:`loratools.train.step.cuda_graph.device_rates`.
-        clip: greatest norm of the gradient, 0 for none.
+        work: draws, forward and backward of one micro-batch; adds to the parameters' gradients.
+        update: the optimiser's step; see :func:`loratools.train.step.cuda_graph.device_rates`.
         mode: ``auto``, ``on`` or ``off``; graphs need a CUDA device whatever is asked for.
-        after: called after every optimiser step, as a part of it; it may read nothing on the host.
     """
 
     def __init__(
         self,
         work: Work,
-        scaler: torch.amp.GradScaler,
-        optimizer: torch.optim.Optimizer,
+        update: Update,
         device: torch.device,
         ranks: Ranks,
         *,
-        clip: float,
         accumulates: bool,
         mode: Literal["auto", "on", "off"],
-        after: Callable[[], None] | None = None,
     ) -> None:
-        self._work, self._scaler, self._optimizer, self._ranks = work, scaler, optimizer, ranks
-        self._clip, self._mode = clip, mode if device.type == "cuda" else "off"
-        self._after = after
+        self._work, self._update, self._ranks = work, update, ranks
+        self._mode = mode if device.type == "cuda" else "off"
+        if update.in_backward and not update.on_device and self._mode != "off":
+            if mode == "on":
+                kind = type(update.optimizer).__name__
+                raise TrainingError(
+                    f"{kind}'s step reads numbers on the host, so it cannot be part of a graph; "
+                    "set graph: off, or fused_backward_pass: off"
+                )
+            self._mode = "off"
         self._device = device
         self._generator = torch.Generator(device)
-        self._factors = [factor for group in optimizer.param_groups for factor in group["params"]]
+        self._factors = update.parameters
         alone = not accumulates and ranks.world == 1
-        self._whole = alone and (self._mode == "off" or steps_on_device(optimizer, scaler))
+        self._whole = alone and (self._mode == "off" or update.on_device or update.in_backward)
         self._flat = None if self._whole else self._flat_gradients()
         self._graphs: dict[Hashable, _Captured] = {}
         self._finish_graph: torch.cuda.CUDAGraph | None = None
@@ -115,6 +117,7 @@ class Executor:
             self._ranks.sum(self._flat)
             loss = self._flat[-1].clone()
         if not self._whole:
+            self._seed(micros[-1][1].seed)  # also where this process had no row, so that all round alike
             self._finish_once()
         none = torch.zeros(0, device=self._device)
         timesteps = torch.cat([none.long(), *(part.timesteps for part in parts)])
@@ -138,30 +141,21 @@ class Executor:
     def _body(self, inputs: Inputs, micro: Micro) -> Outcome:
         outcome = self._work(inputs, micro, self._generator)
         if self._whole:
-            self._finish()
+            self._update.finish()
             for factor in self._factors:
                 factor.grad = None  # backward then hands over its own tensors, which saves an addition each
         return outcome
 
-    def _finish(self) -> None:
-        self._scaler.unscale_(self._optimizer)
-        if self._clip:
-            torch.nn.utils.clip_grad_norm_(self._factors, self._clip)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        if self._after is not None:
-            self._after()
-
     def _finish_once(self) -> None:
         """The optimiser's step outside the micro-batches' graphs: its own graph from its second time on."""
-        capturable = self._mode != "off" and self._flat is not None and steps_on_device(self._optimizer, self._scaler)
+        capturable = self._mode != "off" and self._flat is not None and self._update.on_device
         if not capturable or not self._graphs:
-            self._finish()
+            self._update.finish()
             return
         if self._finish_graph is None:
             self._finish_graph = torch.cuda.CUDAGraph()
             with self._capturing(self._finish_graph):
-                self._finish()
+                self._update.finish()
         self._finish_graph.replay()
 
     def _capture(self, inputs: Inputs, micro: Micro) -> _Captured | None:
@@ -174,7 +168,7 @@ class Executor:
                 outcome = self._body(static, micro)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            if self._mode == "on" or self._scaler.is_enabled():  # a scaler cannot take half a step back
+            if self._mode == "on" or self._update.scaler.is_enabled():  # a scaler cannot take half a step back
                 raise TrainingError(f"the step cannot be captured as a graph ({reason}); set graph: off") from error
             warnings.warn(f"steps run eagerly, since one cannot be captured as a graph ({reason})", stacklevel=2)
             self._mode = "off"

@@ -32,6 +32,7 @@ from loratools.train.step.executor import Executor
 from loratools.train.step.precision import Precision
 from loratools.train.step.step import DenoisingStep
 from loratools.train.step.text_states import CaptionEncoder
+from loratools.train.step.update import make_update
 
 _NO_MOMENTS = Moments(torch.empty(0), torch.empty(0))
 
@@ -117,16 +118,21 @@ class StepRunner:
         device_rates(self._optimizer, device)
         # recomputed dropout restores generators on the host, which no graph can hold
         redrawn = config.drops and config.gradient_checkpointing
-        self.executor = Executor(
-            partial(parts.step.run, scaler=parts.trained.scaler),
-            parts.trained.scaler,
+        update = make_update(
+            parts.trained.network,
             self._optimizer,
+            parts.trained.scaler,
+            clip=config.max_grad_norm,
+            in_backward=config.steps_in_backward(parts.ranks.world),
+            after=parts.step.limit_norms(),
+        )
+        self.executor = Executor(
+            partial(parts.step.run, scaler=parts.trained.scaler, passes=update.passes),
+            update,
             device,
             parts.ranks,
-            clip=config.max_grad_norm,
             accumulates=config.gradient_accumulation > 1,
             mode="off" if redrawn else config.graph,
-            after=parts.step.limit_norms(),
         )
 
     def epoch(

@@ -5,7 +5,8 @@ So a step is a fixed graph of device work: what a captured CUDA graph or ``torch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning
 from loratools.train.config.config import TrainConfig
-from loratools.train.network.network import Network
+from loratools.train.network.trained_weights import TrainedWeights
 from loratools.train.step import objective
 from loratools.train.step.batch import Inputs, Micro, Outcome
 from loratools.train.step.objective import Draws, NoiseSchedule
@@ -25,28 +26,42 @@ class DenoisingStep:
     """Draws, forward and backward over the attached network.
 
     Args:
-        base: whose UNet and text encoders run (frozen).
-        network: attached layers; only they get gradients.
+        base: whose UNet and text encoders run.
+        network: what is trained, attached to the base; only that gets gradients.
         schedule: the base's noise schedule, on the device.
     """
 
     def __init__(
-        self, base: Base, network: Network, schedule: NoiseSchedule, config: TrainConfig, precision: Precision
+        self, base: Base, network: TrainedWeights, schedule: NoiseSchedule, config: TrainConfig, precision: Precision
     ) -> None:
         self._base, self._network, self.schedule = base, network, schedule
         self._config, self._precision = config, precision
 
-    def run(self, inputs: Inputs, micro: Micro, generator: torch.Generator, scaler: torch.amp.GradScaler) -> Outcome:
-        """Draw, compute the losses and add to the factors' gradients; ``scaler`` scales the loss, for fp16.
+    def run(
+        self,
+        inputs: Inputs,
+        micro: Micro,
+        generator: torch.Generator,
+        scaler: torch.amp.GradScaler,
+        passes: Sequence[Callable[[], contextlib.AbstractContextManager[object]]] = (contextlib.nullcontext,),
+    ) -> Outcome:
+        """Draw, compute the losses and add to the parameters' gradients.
 
         Noise and timesteps are drawn for all ``micro.total`` rows, so that a row's do not depend on the processes.
+
+        Args:
+            scaler: scales the loss, for fp16.
+            passes: what each forward and backward pass over the same draws runs in; see
+                :class:`loratools.train.step.update.Update`.
         """
         shape = (micro.total, *inputs.mean.shape[1:])
         drawn = objective.draw(shape, self.schedule.timesteps, self._config, generator)
         own = drawn.rows(micro.first, micro.last)
-        losses = self.losses(inputs, own)
-        loss = losses.mean() * micro.share
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for within in passes:
+            with within():
+                losses = self.losses(inputs, own)
+                loss = losses.mean() * micro.share
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return Outcome(loss.detach(), losses.detach(), own.timesteps)
 
     def losses(self, batch: Inputs, draws: Draws) -> Tensor:

@@ -37,7 +37,7 @@ import numpy as np
 
 from loratools.measures.estimate import Estimate
 from loratools.tune.epochs.figures import Figure, Ranking, clearly, leader
-from loratools.tune.epochs.reasons import Reason, Why, sentence
+from loratools.tune.epochs.reasons import BaseDefect, Doubt, Reason, RunWarning, Why, sentence
 
 FALSE_COPIES = 0.01  # of pictures that copy nothing are marked as copies all the same
 _LEVEL = 0.05  # chance that an epoch that copies nothing is ruled out as a copier, of all epochs together
@@ -115,14 +115,14 @@ class Decision:
     """The recommended epoch's number, the sentence, every epoch's reason by number, and warnings about the run.
 
     Attributes:
-        notes: sentences on what no choice of an epoch changes.
+        notes: on what no choice of an epoch changes.
     """
 
     epoch: int
     sentence: str
     reasons: Mapping[int, Reason]
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[RunWarning, ...] = ()
+    notes: tuple[BaseDefect, ...] = ()
 
 
 def decide(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Decision:
@@ -141,15 +141,15 @@ class _Rule:
     thresholds: Thresholds
     left: list[int]
     reasons: dict[int, Reason] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[RunWarning] = field(default_factory=list)
 
     def rule_out(self) -> None:
         """Steps 1 to 4."""
         own = self.evidence
-        self._guard(self._broken(), "every epoch breaks in the 0.9 test; train at a lower rate", _Holds(own.tested))
-        self._guard(self._copying(), "every epoch copies training pictures; train shorter, or on more of them", None)
-        self._guard(self._disobeying(), "no epoch follows the prompt as the base does", own.obedience)
-        self._guard(self._repeating(), "every epoch draws nearly one picture for all seeds", own.diversity)
+        self._guard(self._broken(), "all break", _Holds(own.tested))
+        self._guard(self._copying(), "all copy", None)
+        self._guard(self._disobeying(), "none obeys", own.obedience)
+        self._guard(self._repeating(), "all repeat", own.diversity)
 
     def compare(self) -> None:
         """Steps 5 to 8."""
@@ -177,7 +177,7 @@ class _Rule:
         text = sentence(numbers[chosen], reasons, self.warnings)
         return Decision(numbers[chosen], text, reasons, tuple(self.warnings), self._of_base(chosen))
 
-    def _of_base(self, chosen: int) -> tuple[str, ...]:
+    def _of_base(self, chosen: int) -> tuple[BaseDefect, ...]:
         """The defects that the base itself shows: half of the ``chosen`` epoch's and more."""
         notes = []
         for figure in self.evidence.defects:
@@ -186,18 +186,14 @@ class _Rule:
                 continue
             least = max(_LEAST * float(np.nanstd(figure.values)), self.thresholds.as_good * base.standard_error)
             if base.mean > least and base.mean >= _BASES * own.mean:
-                number = self.evidence.numbers[chosen]
-                notes.append(
-                    f"the base itself shows this: {figure.name} is {base.text()} in its own pictures and {own.text()} "
-                    f"in those of epoch {number}; no epoch mends the base's part"
-                )
+                notes.append(BaseDefect(figure.name, base, own, self.evidence.numbers[chosen]))
         return tuple(notes)
 
-    def _guard(self, failing: Mapping[int, Reason], all_fail: str, ranking: Ranking | None) -> None:
+    def _guard(self, failing: Mapping[int, Reason], all_fail: Doubt, ranking: Ranking | None) -> None:
         """Rule out the ``failing`` epochs; if these are all, only those that are worse than the best by ``ranking``."""
         failed = {index: reason for index, reason in failing.items() if index in self.left}
         if failed and len(failed) == len(self.left):
-            self.warnings.append(all_fail)
+            self.warnings.append(RunWarning(all_fail))
             worse = self._worse(ranking) if ranking is not None else {}
             failed = {index: reason for index, reason in failed.items() if index in worse}
         self._drop(failed)
@@ -280,7 +276,7 @@ class _Rule:
         """Warn where not even the closest epoch is closer than the base beyond noise."""
         loss = figure.loss_from_base(leader(figure, self.left))
         if loss is not None and not clearly(Estimate(-loss.mean, loss.standard_error, loss.n), len(self.left)):
-            self.warnings.append(f"no epoch is clearly better than the base in {figure.name}; train longer")
+            self.warnings.append(RunWarning("no gain", figure.name))
 
     def _drop(self, dropped: Mapping[int, Reason]) -> None:
         self.reasons.update(dropped)

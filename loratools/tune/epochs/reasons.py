@@ -41,7 +41,49 @@ class Reason:
     difference: Estimate | None = None
 
 
-def sentence(chosen: int, reasons: Mapping[int, Reason], warnings: Sequence[str] = ()) -> str:
+Doubt = Literal["all break", "all copy", "none obeys", "all repeat", "no gain"]
+_DOUBTS: Mapping[Doubt, str] = {
+    "all break": "every epoch breaks in the 0.9 test; train at a lower rate",
+    "all copy": "every epoch copies training pictures; train shorter, or on more of them",
+    "none obeys": "no epoch follows the prompt as the base does",
+    "all repeat": "every epoch draws nearly one picture for all seeds",
+    "no gain": "no epoch is clearly better than the base in {figure}; train longer",
+}
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """What is wrong with all epochs of a run, of which one is recommended all the same; ``figure`` says by what."""
+
+    kind: Doubt
+    figure: str = ""
+
+    def __str__(self) -> str:
+        return _DOUBTS[self.kind].format(figure=self.figure)
+
+
+@dataclass(frozen=True)
+class BaseDefect:
+    """A defect that the base's own pictures show as well, so that no epoch mends all of it.
+
+    Attributes:
+        figure: the defect's name.
+        base: in the base's own pictures, and ``own`` in those of ``epoch``.
+    """
+
+    figure: str
+    base: Estimate
+    own: Estimate
+    epoch: int
+
+    def __str__(self) -> str:
+        return (
+            f"the base itself shows this: {self.figure} is {self.base.text()} in its own pictures and "
+            f"{self.own.text()} in those of epoch {self.epoch}; no epoch mends the base's part"
+        )
+
+
+def sentence(chosen: int, reasons: Mapping[int, Reason], warnings: Sequence[RunWarning] = ()) -> str:
     """``epoch 6: 7 and 8 are as good within noise, 9 copies 014.png (5 of 32 pictures)``.
 
     Epochs of one reason stand together, those that come closest to being taken first; warnings follow.
@@ -56,7 +98,7 @@ def sentence(chosen: int, reasons: Mapping[int, Reason], warnings: Sequence[str]
     told = [f"{numbers_text(clauses[place])} {_plural(place[1], len(clauses[place]))}" for place in sorted(clauses)]
     if len(reasons) == 1:
         told = ["the run has no other"]
-    return "; ".join([f"epoch {chosen}: {', '.join(told)}", *warnings])
+    return "; ".join([f"epoch {chosen}: {', '.join(told)}", *map(str, warnings)])
 
 
 def numbers_text(numbers: Sequence[int]) -> str:

@@ -26,8 +26,13 @@ def verdict_json(verdict: EpochVerdict) -> dict[str, Any]:
         "run": verdict.files.name,
         "epoch": decision.epoch,
         "sentence": decision.sentence,
-        "warnings": list(decision.warnings),
-        "notes": list(decision.notes),
+        "warnings": list(map(str, decision.warnings)),
+        "warning_kinds": [asdict(warning) for warning in decision.warnings],
+        "notes": list(map(str, decision.notes)),
+        "base_defects": [
+            {"figure": own.figure, "epoch": own.epoch, "base": _estimate(own.base), "own": _estimate(own.own)}
+            for own in decision.notes
+        ],
         "base": {"name": verdict.base[0], "digest": verdict.base[1]},
         "weight": verdict.weight,
         "prompts": list(grid.prompts),
@@ -53,6 +58,7 @@ def _epoch(verdict: EpochVerdict, index: int, chosen: int) -> dict[str, Any]:
         "digest": verdict.digests[index],
         "why": reason.why,
         "reason": reason.text,
+        "decided_by": reason.figure,
         "figures": {
             figure.name: {
                 **(_estimate(figure.own(index)) or {}),
@@ -88,7 +94,7 @@ def verdict_text(verdict: EpochVerdict) -> str:
         f"{counted(len(verdict.seeds), 'seed')}), ± the standard error",
         "",
         verdict.decision.sentence,
-        *verdict.decision.notes,
+        *map(str, verdict.decision.notes),
         *(
             ["", *(f"not measured, or with care: {text}" for text in verdict.measured.missing)]
             if verdict.measured.missing

@@ -15,10 +15,10 @@ from loratools.measures.measure import Better
 from loratools.tune.arrays import Array
 
 STYLE = "style"  # the measure whose loss is limited by the share to keep; others may lose no more than noise
-_NOISE = 0.5  # standard errors of a mean over the pool: less than this is no loss
+_NOISE = 1.5  # standard errors of a mean over the pool: less than this is no loss; the report allows two of its own
 _LEAST = 0.25  # of a measure's spread over pictures: an excess over the base below this is no symptom
 _BASES = 0.5  # of what the LoRA shows: where the base shows as much by itself, that is told
-_SMALL = 0.05  # of a measure's own size: less than this is not counted as all that there is to keep
+_SMALL = 0.25  # of a measure's own size: less than this is not counted as all that there is to keep
 
 Values = Mapping[str, Sequence[float]]  # measure -> a value for each picture; NaN where it cannot tell
 

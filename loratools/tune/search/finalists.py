@@ -77,8 +77,24 @@ class Finalists:
         if not len(found) or totals[found].min() >= totals[is_plain].min():
             best: Array = self.points[is_plain][totals[is_plain].argmin()]
         else:
-            best = self.points[found][fewest_moved(self.points[found], totals[found], space)]
+            first = found[totals[found].argmin()]
+            noise = [self._noise(goals, int(number), int(first)) for number in found]
+            best = self.points[found][fewest_moved(self.points[found], totals[found], space, noise)]
         return best
+
+    def _noise(self, goals: Goals, one: int, other: int) -> float:
+        """The standard error of the difference of two vectors' costs; infinite where nothing tells it."""
+        cost, least = goals.cost(self.values[one]), goals.cost(self.values[other])
+        error = paired_difference(cost, least, self._prompts, self._seeds).standard_error
+        return float("inf") if np.isnan(error) else error
+
+    @property
+    def _prompts(self) -> list[str]:
+        return [shot.prompt for shot in self.shots]
+
+    @property
+    def _seeds(self) -> list[int]:
+        return [shot.seed for shot in self.shots]
 
     def stricter(self, model: Model, goals: Goals) -> Model:
         """``model``, for a search of vectors that keep what these pictures say that it takes for kept in vain."""
@@ -91,12 +107,11 @@ class Finalists:
 
     def _worths(self, constraint: Constraint) -> Array:
         """How far each vector is above a bound (n,); of the style, at the lower end of what is known."""
-        prompts, seeds = [shot.prompt for shot in self.shots], [shot.seed for shot in self.shots]
         before = constraint.worth(self.values[0][constraint.name])
         worths = []
         for values in self.values:
             own = constraint.worth(values[constraint.name])
-            error = paired_difference(own, before, prompts, seeds).standard_error
+            error = paired_difference(own, before, self._prompts, self._seeds).standard_error
             spare = SURE * float(np.nan_to_num(error)) if constraint.name == STYLE else 0.0
             worths.append(float(np.nanmean(own)) - spare)
         return np.array(worths)

@@ -102,7 +102,8 @@ def _messy(folder: Path) -> dict[str, Path]:
     turned = Image.Exif()
     turned[0x0112] = 6
     rgb.save(folder / "turned.jpg", exif=turned)
-    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:150])
+    whole = (folder / "good.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "none.png").write_bytes(b"")
     alpha = rgb.convert("RGBA")
     alpha.putalpha(Image.linear_gradient("L").resize((64, 48)))

@@ -237,7 +237,7 @@ def test_a_model_that_does_not_fit_is_named_and_nothing_is_written(base: Path, t
 
     with pytest.raises(ShapeError, match="different base model"):
         into("W:1", base)
-    with pytest.raises(BaseModelError, match=r"single \.safetensors checkpoint"):
+    with pytest.raises(BaseModelError, match="is no Diffusers folder"):
         into("A:1", tmp_path)
     with pytest.raises(BaseModelError, match="is a LoRA"):
         into("A:1", files["W"])

@@ -466,22 +466,44 @@ def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPat
 
 
 def test_mixed_batches_of_a_graph_have_one_width(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another width would be another graph to capture and keep; what fills a batch up shows nowhere."""
+    """But for the first picture, which comes alone. Another width would be another graph to capture and keep; what
+    fills a batch up shows nowhere."""
     made = {name: jobs(tmp_path / name, [stack(base, 1), stack(base, 2)], seeds=(1, 2)) for name in ("graph", "plain")}
     monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
-    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=4, mixed=True)) as engine:
         render_jobs(engine, made["plain"], PictureStore(tmp_path / "plain"))
-    with Engine(base, EngineOptions(batch=3, mixed=True)) as engine:
+    with Engine(base, EngineOptions(batch=4, mixed=True)) as engine:
         graphs = Watched(plain_unet(base))
         replace_graphs(engine, graphs, monkeypatch)
-        assert render_jobs(engine, made["graph"], PictureStore(tmp_path / "graph")) == 8  # three, three and two
-        assert graphs.rows == {6}
+        assert render_jobs(engine, made["graph"], PictureStore(tmp_path / "graph")) == 8  # one, four and three
+        assert graphs.rows == {2, 8}
         made["graph"][1].file.path.unlink()
         graphs.rows.clear()
         assert render_jobs(engine, made["graph"], PictureStore(tmp_path / "graph")) == 1
         assert graphs.rows == {2}  # nothing is filled up to what does not lack
     for a, b in zip(made["graph"], made["plain"], strict=True):
         assert np.abs(pixels(a.file) - pixels(b.file)).max() <= 1
+
+
+def test_the_first_mixed_picture_comes_alone_where_that_costs_little(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers are wide enough from the first batch on, so that no graph is captured twice."""
+    own = jobs(tmp_path, [stack(base, 1), stack(base, 2)], seeds=(1, 2))
+    monkeypatch.setattr("loratools.preview.render.unet_choice._WORTH_A_GRAPH", 1)
+    with Engine(base, EngineOptions(batch=4, mixed=True, compiled=False)) as engine:
+        assert [len(group.jobs) for group in engine._plan(own)] == [4, 4]  # a CPU has no graphs
+        dropped = list[int]()
+        graphs = Watched(plain_unet(base))
+        graphs.drop = lambda: dropped.append(len(graphs.rows))  # type: ignore[method-assign]
+        replace_graphs(engine, graphs, monkeypatch)
+        assert [len(group.jobs) for group in engine._plan(own)] == [1, 4, 3]
+        assert [len(group.jobs) for group in engine._plan(own[:4])] == [4]  # one batch stays one
+        engine._unet.compiles = True
+        assert [len(group.jobs) for group in engine._plan(own)] == [4, 4]  # every width would be compiled
+        engine._unet.compiles = False
+        render_jobs(engine, own, PictureStore(tmp_path))
+        assert graphs.rows == {2, 8} and 1 not in dropped  # none after the first picture and before the others
 
 
 def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
@@ -497,7 +519,7 @@ def test_the_next_mixed_batch_is_prepared_between_the_steps_of_one(
         monkeypatch.setattr(engine._prompts, "_encode", lambda *given: log.append("text") or encode(*given))
         assert render_jobs(engine, made, PictureStore(tmp_path)) == 6
     steps = made[0].steps
-    assert log.count("text") == 6 and log.count("step") == 3 * steps
+    assert log.count("text") == 6 and log.count("step") == 4 * steps  # one, two, two and one
     first = [n for n, what in enumerate(log) if what == "step"][:steps]
     assert "text" in log[first[0] : first[-1] + 2]  # the second batch's, while the first one was made
 

@@ -183,15 +183,21 @@ def test_publish_shows_a_grids_cell_or_a_picture(folder: Path) -> None:
         '  final: {merge: "a:1"}\n'
         "  sheet: {grid: {rows: [a, final], weights: '0.5,1', prompts: x, steps: 1, sampler: Euler, size: 64}}\n"
         "  one: {publish: {lora: final, preview: sheet, weight: 0.6}}\n"
-        "  two: {publish: {lora: a, preview: p.jpg, activation: x, name: named}}\n"
+        "  two: {publish: {lora: a, preview: p.jpg, activation: x, name: named, thumbnail: true}}\n"
         "  three: {publish: {lora: a, preview: none}}\n"
     )
     run(text)
     assert Path("work/one/one.png").read_bytes() == (Path("work/sheet") / _file("final", 0.5)).read_bytes()
     with Image.open("work/two/named.png") as image:
         assert image.format == "PNG" and image.size == (8, 8)
+    named, one = read("work/two/named.safetensors"), read("work/one/one.safetensors")
+    assert named.metadata["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")
+    assert named.digest == read("a.safetensors").digest and "modelspec.thumbnail" not in one.metadata
+    assert named.metadata["sshs_model_hash"] == named.digest
     assert {path.name for path in Path("work/three").iterdir()} >= {"three.safetensors", "three.json", "README.md"}
     assert not list(Path("work/three").glob("*.png"))
+    with pytest.raises(RecipeError, match="'thumbnail' puts the preview into the header"):
+        run(text.replace("preview: none", "preview: none, thumbnail: true"))
     with pytest.raises(RecipeError, match="no row 'b'; name one of its rows with `row`: a, final"):
         run(text.replace("preview: sheet, weight: 0.6", "preview: sheet, row: b"), ["one"])
     save_lora(folder / "b.safetensors", 9)  # a file may be one of the rows by another name, until they are there

@@ -24,13 +24,17 @@ from loratools.recipe.schema.kinds import STEP_KINDS
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.cli.test_cli import call
+from tests.dataset.tagging.graphs import wd_tagger
 from tests.recipe.conftest import save_lora
 
 RECIPE = """\
 base: tiny
 steps:
   pictures: {draw: {style: ink, count: 2, size: 64}}
-  style: {train: {images: pictures, epochs: 2, dim: 2}}
+  tagged: {tag: {images: pictures, tagger: wd/model.onnx, existing: append}}
+  edited: {edit_tags: {images: tagged, edits: [{trigger: ink}]}}
+  balanced: {balance: {images: edited, rule: guide-003, steps: 2, epochs: 1}}
+  style: {train: {images: balanced, epochs: 2, dim: 2}}
   base_style: {basestyle: {images_per_framing: 1, epochs: 1, dim: 2, steps: 1, sampler: Euler}}
   chosen: {select: {run: style, epoch: last}}
   mixed: {merge: "a:1:GP1, b:-0.5:GP2"}
@@ -79,6 +83,7 @@ def folder(here: Path, tiny_base: Path) -> Path:
     (here / "tiny").symlink_to(tiny_base, target_is_directory=True)
     for seed, name in enumerate("ab"):
         save_lora(here / f"{name}.safetensors", seed)
+    wd_tagger(here / "wd")
     (here / "r.yaml").write_text(RECIPE, encoding="utf-8")
     return here
 

@@ -54,9 +54,9 @@ def test_every_file_is_written_once_and_holds_its_recipe(folder: Path, monkeypat
     original = files.replacing
 
     @contextmanager
-    def counted(path: Path) -> Iterator[Path]:
+    def counted(path: Path, *, sync: bool = True) -> Iterator[Path]:
         written[Path(path).name] += 1
-        with original(path) as part:
+        with original(path, sync=sync) as part:
             yield part
 
     monkeypatch.setattr(files, "replacing", counted)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from loratools.studio.api.messages import Drawing, Failed
+from loratools.studio.api.words import Failure
 from loratools.studio.live.engine import Answer
 from loratools.studio.live.fake import FakeEngine, colours
 from loratools.studio.live.frame import HEADER, Frame, unpacked
@@ -183,7 +184,7 @@ def test_while_paused_every_wish_fails_with_the_reason(engine: FakeEngine) -> No
     page = engine.connect(reader)
     page.draw(2, 1, wish(0.1, "rest"))
     page.draw(3, 2, wish(0.2))
-    engine.pause("the GPU trains ink", "wait for it, or stop it in the queue")
+    engine.pause(Failure(error="the GPU trains ink", remedy="wait for it, or stop it in the queue"))
     page.draw(2, 3, wish(0.3))
     assert [reader.wait(stream, seq, Failed) for stream, seq in ((2, 1), (3, 2), (2, 3))] == [
         Failed(stream=s, seq=n, error="the GPU trains ink", remedy="wait for it, or stop it in the queue")

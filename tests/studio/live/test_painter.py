@@ -38,7 +38,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.painter = Painter(PainterOptions("cpu"), self.said.append)
+        self.painter = Painter(PainterOptions("cpu"), lambda words: self.said.append(words.text))
         self.steps: list[tuple[int, int]] = []
 
     def draw(self, wish: PictureWish) -> Frame:

@@ -71,12 +71,14 @@ def test_what_is_wrong_with_a_wish_comes_back_under_its_number(studio: Served) -
         message["stack"]["terms"][0]["lora"] = "unknown"
         socket.send_text(json.dumps(message))
         failed = next_text(socket, "failed")
-        assert (failed["stream"], failed["seq"], failed["remedy"]) == (2, 7, "reload the page")
+        assert (failed["stream"], failed["seq"], failed["key"]) == (2, 7, "id.unknown")
         path = studio.studio.roots.roots[0].path / "style.safetensors"
         again = draw(studio, 8)
         path.unlink()
         socket.send_text(again)
-        assert "style.safetensors is gone from the disk" in next_text(socket, "failed")["error"]
+        failed = next_text(socket, "failed")
+        assert failed["error"] == "style.safetensors is gone from the disk" and failed["remedy"]
+        assert failed["values"] == {"name": "style.safetensors"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"type": "shutdown"}', '{"type": "draw", "stream": -1}', "null"])

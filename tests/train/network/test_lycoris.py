@@ -157,7 +157,7 @@ def test_lycoris_computes_the_same(kind: str, rank: int, conv: bool) -> None:
         ({"network_type": "loha", "dora": True}, "dora is for network_type lora"),
         ({"network_type": "lokr", "loraplus_lr_ratio": 4}, "loraplus_lr_ratio is for network_type lora"),
         ({"lokr_factor": 4}, "lokr_factor is for network_type lokr"),
-        ({"network_type": "locon"}, "'lora', 'loha' or 'lokr'"),
+        ({"network_type": "locon"}, "'lora', 'loha', 'lokr' or 'full'"),
     ],
 )
 def test_settings_of_other_types(settings: Any, message: str, config: Config, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from loratools.train.distributed import Ranks
 from loratools.train.step.batch import Inputs, Micro, Outcome
 from loratools.train.step.cuda_graph import device_rates, set_rate
 from loratools.train.step.executor import Executor, repays
+from loratools.train.step.update import Update
 from loratools.train.trainer import train
 
 Config = Callable[..., TrainConfig]
@@ -36,11 +37,9 @@ class Toy:
         self.scaler = scaler
         self.executor = Executor(
             self.work,
-            scaler,
-            self.optimizer,
+            Update(self.optimizer, scaler, clip=0.5),
             self.device,
             Ranks(),
-            clip=0.5,
             accumulates=bool(settings.get("accumulates")),
             mode=settings.get("mode", "off"),
         )  # type: ignore[arg-type]

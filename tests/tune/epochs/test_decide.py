@@ -86,7 +86,7 @@ def test_beyond_the_tolerance_style_decides() -> None:
 def test_a_defect_of_the_base_itself_is_told_with_its_figure() -> None:
     hands = figure("hands", [0.55, 0.5], base=0.4, better="lower")
     decision = decided(closeness=figure("style", [0.5, 0.9]), defects=(hands,))
-    assert decision.notes == (
+    assert tuple(map(str, decision.notes)) == (
         "the base itself shows this: hands is 0.40 ± 0.00 in its own pictures and 0.50 ± 0.00 in those of epoch 2; "
         "no epoch mends the base's part",
     )
@@ -161,7 +161,7 @@ def test_where_a_reason_would_rule_out_all_the_best_by_it_stay() -> None:
     tags = figure("tags", [0.5, 0.45, 0.2], base=0.95)
     decision = decided(closeness=figure("style", [0.5, 0.8, 0.99]), obedience=tags)
     assert decision.epoch in (1, 2) and whys(decision)[2] == "disobeys"
-    assert decision.warnings == ("no epoch follows the prompt as the base does",)
+    assert tuple(map(str, decision.warnings)) == ("no epoch follows the prompt as the base does",)
     assert decision.sentence.endswith("; no epoch follows the prompt as the base does")
     tested = (WeightTest(0.5, "burnt at 0.5"), WeightTest(0.9, "burnt at 0.9"))
     decision = decided(closeness=figure("style", [0.9, 0.5]), tested=tested)
@@ -173,7 +173,7 @@ def test_where_a_reason_would_rule_out_all_the_best_by_it_stay() -> None:
 
 def test_a_run_that_has_learnt_nothing_is_told_so() -> None:
     decision = decided(closeness=figure("style", [0.001, 0.002], noise=0.1))
-    assert decision.warnings == ("no epoch is clearly better than the base in style; train longer",)
+    assert tuple(map(str, decision.warnings)) == ("no epoch is clearly better than the base in style; train longer",)
     assert not decided(closeness=figure("style", [0.1, 0.9])).warnings
 
 

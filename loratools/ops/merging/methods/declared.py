@@ -146,7 +146,7 @@ _ALL = (
         error="over all seeds the mean is the sum, that of |result - sum|^2 (1 - density) / density x sum |d_i|^2",
         paper="2311.03099, in the core space of 2509.17786",
         parameters=(
-            _density(0.5, "the part of the entries that is kept (1 - p of the paper)"),
+            _density(0.9, "the part of the entries that is kept (1 - p of the paper)"),
             Parameter("seed", 0, "of the random draw", "a whole number from 0", 0, 2**53, from_low=True, whole=True),
         ),
     ),
@@ -154,14 +154,14 @@ _ALL = (
         "breadcrumbs",
         "Model Breadcrumbs",
         what="of each core matrix the largest entries (gamma) and the smallest ones dropped, then summed",
-        when="a LoRA that burns pictures by a few huge entries, or carries noise in many small ones; also on one file",
+        when="a LoRA whose few loudest directions burn pictures, or that carries noise in faint ones; also on one file",
         error="|result - sum| is at most the sum over LoRAs of the norm of what was dropped",
         paper="2312.06795, in the core space of 2509.17786",
         parameters=(
             _density(0.9),
             Parameter(
                 "gamma",
-                0.01,
+                0.001,
                 "the part that is dropped as the largest",
                 "a fraction from 0 and below 1",
                 0.0,

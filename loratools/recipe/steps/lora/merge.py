@@ -36,9 +36,9 @@ class Merge(TermOptions):
         "[another](adapters.md#merge-methods)",
     )
     density: Fraction | None = Field(
-        None, description="ties, knots, dare (0.5), breadcrumbs (0.9): the part of the entries that is kept"
+        None, description="ties, knots (0.5), dare, breadcrumbs (0.9): the part of the entries that is kept"
     )
-    gamma: Part | None = Field(None, description="breadcrumbs: the part that is dropped as the largest (0.01)")
+    gamma: Part | None = Field(None, description="breadcrumbs: the part that is dropped as the largest (0.001)")
     seed: Seed | None = Field(None, description="dare: of the random draw (0)")
     floor: Part | None = Field(
         None, description="iso-c: singular values under this part of the largest are left out (0.001)"

@@ -27,7 +27,8 @@ class MergeInto(Strict):
 
     terms: str = Field(description="the merge string")
     into: str = Field(
-        description="the .safetensors checkpoint that it is added to; `base` is the recipe's (of a folder, its UNet)"
+        description="the .safetensors checkpoint or Diffusers folder that it is added to, or pocket; `base` is the "
+        "recipe's (of a folder, its UNet alone)"
     )
     missing: Missing | None = Field(
         None, description="weight of the modules in blocks that a short vector does not list"
@@ -60,6 +61,7 @@ def draft(request: StepRequest) -> Draft:
 def _checkpoint(into: str, request: StepRequest) -> StepInput:
     """The checkpoint that the option ``into`` names: a step that makes one, ``base``, or a file."""
     from loratools.adapter.files.checkpoint import open_checkpoint
+    from loratools.base.base_path import POCKET, base_digest, base_path
 
     if into in request.planner.recipe.steps:
         planned = request.planner.step(into)
@@ -67,11 +69,16 @@ def _checkpoint(into: str, request: StepRequest) -> StepInput:
             message = f"the step '{into}' is a {planned.kind}, which is no checkpoint; name a merge_into step"
             raise request.error("into", message=message)
         return request.input(into, "into")
-    path = request.paths.base_path() if into == "base" else request.paths.find(into)
+    if into == POCKET:
+        path: Path | None = base_path(into)
+    else:
+        path = request.paths.base_path() if into == "base" else request.paths.find(into)
     if path is None:
         return request.input(into, "into")  # its error names what there is
     if into == "base" and path.is_dir():
         path = path / "unet" / "diffusion_pytorch_model.safetensors"  # what a Diffusers base has of a checkpoint
+    if into != "base" and (path / "model_index.json").is_file():
+        return StepInput(into, path, base_digest(path))  # all of it, as one file
     if not path.is_file() or path.suffix.lower() != ".safetensors":
         what = "the recipe's base" if into == "base" else f"'{into}'"
         message = (

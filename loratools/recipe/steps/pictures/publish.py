@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from loratools.errors import FileError, LoratoolsError, did_you_mean
 from loratools.files import replacing_folder, write_text
+from loratools.imaging.thumbnail import THUMBNAIL
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, one_file, read_one
 from loratools.recipe.plan.planner import StepRequest
@@ -50,6 +51,7 @@ class Publish(Short):
     license: str | None = Field(None, description="its licence, such as cc-by-4.0 or creativeml-openrail-m")
     base_model: str | None = Field(None, description="the hub id of the base that the card names")
     preview: str = Field("render", description="render, none, a picture, or a grid step (or a grid's folder)")
+    thumbnail: bool = Field(False, description="put the preview into the file's header too, at 256 x 256 at most")
     row: str | None = Field(None, description="of a grid: the row shown; the LoRA's own if left out")
     prompt: str | None = Field(None, description="render: the prompt; the trigger words if left out")
     seed: Seed | None = Field(None, description="render: the recipe's seed if left out")
@@ -67,6 +69,8 @@ class Publish(Short):
             raise ValueError(f"'{given[0]}' goes with preview: render; drop it, or the other preview")
         if self.row is not None and self.preview in ("render", "none"):
             raise ValueError("'row' goes with a preview that is a grid; name its step at 'preview'")
+        if self.thumbnail and self.preview == "none":
+            raise ValueError("'thumbnail' puts the preview into the header; drop it, or preview: none")
         if self.name is not None and (set(self.name) & set('/\\:*?"<>|') or self.name.startswith(".")):
             raise ValueError(f"'{self.name}' is no plain file name; the folder is named with 'out' beside the kind")
         return self
@@ -83,7 +87,9 @@ def draft(request: StepRequest) -> Draft:
     terms = read_one(options.lora, request, "lora")
     inputs = (*terms.inputs, *_preview_inputs(options, terms, request))
     step = PublishStep(request, options, terms, *_sampling(options, request))
-    resolved = {**options.model_dump(), "name": step.name, "base": request.paths.base}
+    resolved = {**options.model_dump(exclude={"thumbnail"}), "name": step.name, "base": request.paths.base}
+    if options.thumbnail:  # absent by default, so that old keys stay
+        resolved["thumbnail"] = True
     if options.preview == "render":
         resolved |= {"seed": step.seed, "size": step.size and list(step.size), "sampler": step.sampler}
     return Draft(resolved, inputs, step.make)
@@ -178,6 +184,7 @@ class PublishStep:
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Fill the folder ``out``, whole or not at all."""
         from loratools.adapter.files.rewrite_header import rewrite_header
+        from loratools.imaging.thumbnail import thumbnail_url
         from loratools.ops.analysis.describe import describe
         from loratools.recipe.publish.card import CardOptions, Published, card, header_texts, sidecar, triggers
 
@@ -187,8 +194,11 @@ class PublishStep:
         about = CardOptions(**options.model_dump(include={field.name for field in fields(CardOptions)}))
         published = Published(about, self.name, described, activation, self.request.paths.base)
         with _swapped(out, owner, context.force) as folder:
-            digest = rewrite_header(lora, folder / f"{self.name}.safetensors", header_texts(published), owner=owner)
+            file = folder / f"{self.name}.safetensors"
+            digest = rewrite_header(lora, file, header_texts(published), owner=owner)
             picture = self._picture(folder, context, published)
+            if options.thumbnail and picture is not None:
+                rewrite_header(file, file, {THUMBNAIL: thumbnail_url(folder / picture)}, force=True)
             write_text(folder / f"{self.name}.json", sidecar(published))
             write_text(folder / "README.md", card(published, picture))
             files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))

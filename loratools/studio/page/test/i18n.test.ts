@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { choose, language, percent, preferred, t, tOr, WORDS } from "../src/state/i18n";
+import { choose, language, percent, preferred, said, SERVER, t, told, tOr, WORDS } from "../src/state/i18n";
 import en from "../src/lang/en.json";
 
 const rule = (key: string): boolean => key.startsWith("rule."); // English is the server's own
@@ -13,10 +13,15 @@ describe.each(["zh", "ru"] as const)("%s", code => {
   it("fills the same holes", () => {
     for (const [key, text] of Object.entries(en)) expect([key, holes(WORDS[code][key]!)]).toEqual([key, holes(text)]);
   });
+  it("says all that the server says, with the same holes", () => {
+    expect(Object.keys(SERVER[code]).sort()).toEqual(Object.keys(SERVER.en).sort());
+    for (const [key, text] of Object.entries(SERVER.en)) expect([key, holes(SERVER[code][key]!)]).toEqual([key, holes(text)]);
+  });
   it("is written in its own letters", () => {
     const own = code === "zh" ? /\p{Script=Han}/u : /\p{Script=Cyrillic}/u;
     const names = /^(UNet|A|B|IN|MID|OUT|bf16)$/;
-    const foreign = Object.entries(WORDS[code]).filter(([, text]) => !own.test(text) && !names.test(text));
+    const all = [...Object.entries(WORDS[code]), ...Object.entries(SERVER[code])];
+    const foreign = all.filter(([, text]) => !own.test(text) && !names.test(text));
     expect(foreign).toEqual([]);
   });
   it("says the rules of all symptoms", () => {
@@ -44,5 +49,14 @@ it("changes at once, fills holes and falls back to what the server says", () => 
   expect(t("epoch.number", { epoch: 6 })).toBe("Эпоха 6");
   expect(tOr("symptom.nose", "nose")).toBe("nose");
   expect(t("epoch.number")).toContain("{epoch}");
+});
+it("says the server's words in the person's language, and the library's as they are", () => {
+  const failure = { error: "x.png has changed", remedy: "reload the page", key: "file.changed", values: { name: "x.png" } };
+  expect(told(failure)).toEqual(["x.png has changed", "reload the page"]);
+  choose("zh");
+  expect(told(failure)).toEqual(["x.png 已被修改", "请重新加载页面"]);
+  expect(said({ key: "verdict.defects", values: { epochs: "1-2", figure: "hands" }, text: "..." })).toBe("第 1-2 轮：缺陷更多（手）");
+  expect(said({ key: "", values: {}, text: "no LoRA" })).toBe("no LoRA");
+  expect(told({ error: "no LoRA", remedy: null })).toEqual(["no LoRA", null]);
 });
 it("says small shares without lying", () => expect([0, 0.004, 0.006, 1].map(percent)).toEqual(["0%", "<1%", "1%", "100%"]));

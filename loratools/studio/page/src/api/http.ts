@@ -1,6 +1,7 @@
 // One way to ask the server: relative URLs (a proxy may put the page at any prefix), JSON in and out, and every failure
 // is one sentence with its remedy.
-import { t } from "../state/i18n";
+import { t, told } from "../state/i18n";
+import type { Failure as Refused } from "./types";
 
 export class Failure extends Error {
   constructor(
@@ -46,11 +47,12 @@ async function answer<T>(response: Response): Promise<T> {
     throw new Failure(t("error.notOurs", { status: response.status }), t("error.notOurs.remedy"), response.status);
   }
   if (response.ok) return data as T;
-  const { error, remedy } = (data ?? {}) as { error?: string; remedy?: string | null };
+  const { error, remedy = null, ...rest } = (data ?? {}) as Partial<Refused>;
+  const [sentence, advice] = error === undefined ? [undefined, null] : told({ error, remedy, ...rest });
   if (response.status === 401 || response.status === 403) {
-    throw new Failure(error ?? t("error.denied"), remedy ?? t("error.denied.remedy"), response.status);
+    throw new Failure(sentence ?? t("error.denied"), advice ?? t("error.denied.remedy"), response.status);
   }
-  throw new Failure(error ?? t("error.status", { status: response.status }), remedy ?? null, response.status);
+  throw new Failure(sentence ?? t("error.status", { status: response.status }), advice, response.status);
 }
 
 /** What to show for anything that was thrown. */

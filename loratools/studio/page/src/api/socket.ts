@@ -198,7 +198,7 @@ export class LiveSocket {
     try {
       frame = parseFrame(data);
     } catch (fault) {
-      this.handlers.onMessage({ type: "note", text: String((fault as Error).message) });
+      this.handlers.onMessage({ type: "note", text: String((fault as Error).message), key: "", values: {} });
       return;
     }
     const { stream, seq } = frame;

@@ -88,14 +88,22 @@ export interface Event {
   type: "event";
 }
 
-/** ``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen. ``rows``: measure, before, after, as text with the standard error. ``vector``: of the searched LoRA; ``amount``: what the strength of the one that is taken away is multiplied by, None where it stays. ``picture``: both, side by side. */
+/** ``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen. ``vector``: of the searched LoRA; ``amount``: what the strength of the one that is taken away is multiplied by, None where it stays. ``picture``: both, side by side. */
 export interface Evidence {
   amount: number | null;
   notes: (string)[];
   picture: string | null;
-  rows: ([string, string, string])[];
-  sentence: string;
+  rows: (EvidenceRow)[];
+  sentence: Words;
   vector: Record<string, number> | null;
+}
+
+/** A measure before and after, as text with the standard error; ``better`` is ``higher`` or ``lower``. */
+export interface EvidenceRow {
+  after: string;
+  before: string;
+  better: string;
+  measure: string;
 }
 
 /** Share of the norm of each block of the weighed stack, and what changed from ``stack`` to ``other``. */
@@ -115,16 +123,20 @@ export interface ExplainRequest {
 /** A picture that cannot be drawn. */
 export interface Failed {
   error: string;
+  key: string;
   remedy: string | null;
   seq: number;
   stream: number;
   type: "failed";
+  values: Record<string, string | number>;
 }
 
-/** Every answer of status 4xx and 5xx. */
+/** Every answer of status 4xx and 5xx; ``key`` is that of :class:`.words.Words`, with ``.remedy`` of the remedy. */
 export interface Failure {
   error: string;
+  key: string;
   remedy: string | null;
+  values: Record<string, string | number>;
 }
 
 /** A LoRA file to be written: its root, its name (``.safetensors`` is added) and its storage type. */
@@ -194,20 +206,21 @@ export interface HeatCell {
   cosine: number | null;
 }
 
-/** A job of the queue; times in seconds since 1970. ``results`` are ids of what it wrote (LoRAs, runs, grids). ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``). */
+/** A job of the queue; times in seconds since 1970. ``says`` is the title in words that the page has. ``results`` are ids of what it wrote (LoRAs, runs, grids); of a job that judges epochs that of their run, too. ``asks``: it is paused, and pairs of pictures wait to be chosen from (``/api/jobs/{id}/round``). */
 export interface Job {
   asks: boolean;
   can: ("pause" | "resume" | "stop" | "stop-after-epoch" | "up" | "down" | "remove")[];
   command: string;
   created: number;
   ended: number | null;
-  error: string | null;
+  error: Words | null;
   heavy: boolean;
   id: string;
   kind: string;
   position: number;
   progress: Progress;
   results: (string)[];
+  says: Words;
   started: number | null;
   state: "waiting" | "running" | "paused" | "stopping" | "done" | "failed" | "stopped";
   step: string;
@@ -279,8 +292,10 @@ export interface MarkRequest {
 
 /** Something that a person should know, such as a smaller preview for want of memory. */
 export interface Note {
+  key: string;
   text: string;
   type: "note";
+  values: Record<string, string | number>;
 }
 
 /** The body ``{}`` of a request that says all by its address. */
@@ -425,7 +440,7 @@ export interface RunDetail {
   loss: (Point)[];
   name: string;
   path: string;
-  problem: string | null;
+  problem: Words | null;
   rate: number | null;
   root: string;
   samples: (Sample)[];
@@ -575,20 +590,20 @@ export interface VectorTexts {
   short: string;
 }
 
-/** Which epoch ``NAME.verdict.json`` recommends, why, and whether it holds for the files as they are now. */
+/** Which epoch ``NAME.verdict.json`` recommends, its English ``sentence``, why in words that the page ``says``, and whether it is ``stale`` for the files as they are now. */
 export interface Verdict {
   epoch: number;
   epochs: (VerdictEpoch)[];
-  reasons: (string)[];
+  says: (Words)[];
   sentence: string;
-  stale: string;
+  stale: Words | null;
 }
 
 /** What the pictures of an epoch said: measure -> [mean, standard error]. */
 export interface VerdictEpoch {
   epoch: number;
   figures: Record<string, [number | null, number | null]>;
-  note: string;
+  note: Words;
 }
 
 /** The standings after a vote, and the next pair. */
@@ -610,6 +625,13 @@ export interface VoteRequest {
 export interface Watch {
   after: number;
   type: "watch";
+}
+
+/** Something to say: the page has the words for ``key``, into which ``values`` go; ``text`` is the English. */
+export interface Words {
+  key: string;
+  text: string;
+  values: Record<string, string | number>;
 }
 
 /** ``POST /api/write``; ``dry_run`` answers what would be done, and does nothing. */

@@ -1,7 +1,7 @@
 // Base, before and now of each scene. A canvas keeps its last picture until the next one has been decoded.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { t } from "../state/i18n";
+import { t, told } from "../state/i18n";
 import { attach, bitmapOf, comparing, keep, kept, memory, scenes, stream, streamOf, type Kind } from "../state/live";
 import { desk } from "../state/stack";
 import { Button, Dialog, Icon } from "../ui/controls";
@@ -84,7 +84,7 @@ function Picture({ scene, kind, prompt, change }: PictureProps) {
       </div>
       {failure.value ? (
         <p class="failure" role="alert">
-          <Icon name="warn" /> {failure.value.error} {failure.value.remedy ?? ""}
+          <Icon name="warn" /> {told(failure.value).join(". ")}
         </p>
       ) : null}
     </figure>

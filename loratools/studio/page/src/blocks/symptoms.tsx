@@ -1,15 +1,15 @@
 // What is wrong with the picture: a rule of the style method at once, or a search that draws and measures.
 import { signal, useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { get, post } from "../api/http";
 import type { Evidence as Measured, Job, Started, SymptomRequest, Term } from "../api/types";
 import { t, tOr } from "../state/i18n";
 import { stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
-import { catalogs, jobs, loadJobs, loadRecipes, lorasById, recipes } from "../state/studio";
+import { catalogs, jobs, loadJobs, loadRecipes, lorasById, recipes, server } from "../state/studio";
 import { change, desk, rounded, selected } from "../state/stack";
-import { Button, Command } from "../ui/controls";
+import { Button, Command, Details } from "../ui/controls";
 import { Choices } from "./choices";
 import { Evidence } from "./evidence";
 import { JobLine } from "../queue/job_line";
@@ -24,6 +24,14 @@ interface Last {
 }
 const last = signal<Last | null>(null);
 
+/** How long a search may take: a minute shows how it goes, five find something on two cores of a processor. */
+const EFFORTS = {
+  "1m": { quick: true, budget: "1m" }, "5m": { quick: true, budget: "5m" }, "15m": { quick: true, budget: "15m" },
+  quick: { quick: true }, thorough: { quick: false },
+} as const satisfies Record<string, SymptomRequest["options"]>;
+type Effort = keyof typeof EFFORTS;
+const chosen = signal<Effort | null>(null);
+
 /** The six of the style method, in this order, for a family that has none of its own yet. */
 const ORDER = ["hands", "limbs", "face", "clothes", "chaos", "style"];
 
@@ -34,6 +42,7 @@ export function Symptoms() {
   const open = useSignal<string | null>(null);
   const target = useSignal("");
   const busy = useSignal(false);
+  const effort = chosen.value ?? (server.value?.device.kind === "cpu" ? "5m" : "quick");
   if (!layer) return null;
   const symptom = offered.find(one => one.name === open.value);
   const order = (name: string): number => (ORDER.indexOf(name) + 1 || ORDER.length + 1);
@@ -42,7 +51,8 @@ export function Symptoms() {
     busy.value = true;
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
     const turn = target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0);
-    const options: SymptomRequest["options"] = kind === "votes" ? { measure: ["votes"] } : { turn };
+    const options: SymptomRequest["options"] =
+      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort] };
     const request: SymptomRequest = { symptom: symptom.name, kind: kind === "fix" ? "fix" : "tune", options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
@@ -81,7 +91,14 @@ export function Symptoms() {
             <Button id="tune" label={t("symptom.tune")} title={t("symptom.tune.help")} disabled={busy.value} onClick={() => void run("tune")} />
             <Button id="votes" label={t("symptom.votes")} title={t("symptom.votes.help")} disabled={busy.value} onClick={() => void run("votes")} />
           </div>
-          <ol class="rule">{symptom.steps.map((step, n) => <li key={n}>{tOr(`rule.${symptom.name}.${n}`, step)}</li>)}</ol>
+          <label class="field effort"><span>{t("effort")}</span>
+            <select id="effort" value={effort} onChange={event => (chosen.value = event.currentTarget.value as Effort)}>
+              {(Object.keys(EFFORTS) as Effort[]).map(name => <option key={name} value={name}>{t(`effort.${name}`)}</option>)}
+            </select>
+          </label>
+          <Details title={t("symptom.rule")}>
+            <ol class="rule">{symptom.steps.map((step, n) => <li key={n}>{tOr(`rule.${symptom.name}.${n}`, step)}</li>)}</ol>
+          </Details>
         </div>
       ) : null}
       <Result />
@@ -135,10 +152,12 @@ function Result() {
     // one that asks has measured something from its second round on
     void (job.asks ? asked.catch(() => null) : attempt(() => asked)).then(got => (measured.value = got ?? null));
   }, [job?.id, job?.state, job?.ended]);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [shown?.started, evidence]);
   if (!shown) return null;
   const { started, symptom, kind } = shown;
   return (
-    <div class="result" aria-live="polite">
+    <div class="result" aria-live="polite" ref={box}>
       <p>
         <b>{tOr(`symptom.${symptom}`, symptom)}: {t(`symptom.${kind}`)}</b>
         {started.note ? <> · {said(shown)}</> : null}

@@ -1,15 +1,14 @@
 // Epochs: which run, how it went, which epoch to take and why, and its pictures.
-import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../api/http";
 import type { EpochsJob, Job, Run, RunDetail } from "../api/types";
 import { baseFor } from "../state/choose";
-import { t } from "../state/i18n";
+import { said, t } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { href, route } from "../state/route";
 import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../state/studio";
 import { Button, Icon, Meter } from "../ui/controls";
-import { JobLine } from "../queue/job_line";
+import { isOpen, JobLine } from "../queue/job_line";
 import { making, Making } from "../queue/making";
 import { Chart } from "./chart";
 import { GridView } from "./grid_view";
@@ -90,7 +89,7 @@ function RunView({ run }: { run: Run }) {
           </>
         ) : null}
         <EpochList run={run} best={detail?.verdict?.epoch} />
-        {detail?.problem ? <p class="failure"><Icon name="warn" /> {detail.problem}</p> : null}
+        {detail?.problem ? <p class="failure"><Icon name="warn" /> {said(detail.problem)}</p> : null}
       </section>
       {detail ? <Told run={run} detail={detail} /> : <p class="hint">{t("loading")}</p>}
     </div>
@@ -123,26 +122,10 @@ const points = (list: RunDetail["loss"]): [number, number][] => list.map(({ at, 
 
 function Told({ run, detail }: { run: Run; detail: RunDetail }) {
   const best = detail.verdict?.epoch;
-  const asked = useSignal<string | null>(null);
-  const job = jobs.value.find(one => one.id === asked.value);
-  const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
-  const base = baseFor(family, run.base);
-  const measure = async (): Promise<void> => {
-    if (!base) return;
-    const request: EpochsJob = { kind: "epochs", run: run.id, base: base.id };
-    const started = await attempt(() => post<Job>("api/jobs", request));
-    if (started) asked.value = started.id;
-  };
   return (
     <>
-      {detail.verdict ? <VerdictCard verdict={detail.verdict} onUse={number => takeEpoch(run, number)} /> : (
-        <section class="panel verdict none">
-          <header><h2>{t("verdict.none")}</h2></header>
-          <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
-          <Button label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || (job !== undefined && job.state !== "failed")} onClick={() => void measure()} />
-          {job ? <JobLine job={job} /> : null}
-        </section>
-      )}
+      {detail.verdict ? <VerdictCard verdict={detail.verdict} onUse={number => takeEpoch(run, number)} /> : null}
+      {!detail.verdict || detail.verdict.stale ? <Judging run={run} anew={detail.verdict !== null} /> : null}
       <div class="shown-and-logged">
         <Samples run={run} samples={detail.samples} best={best} />
         <div class="charts">
@@ -152,6 +135,31 @@ function Told({ run, detail }: { run: Run; detail: RunDetail }) {
         </div>
       </div>
     </>
+  );
+}
+
+/** The newest job that judges the epochs of a run, whoever queued it. */
+export const judging = (run: Run, all: readonly Job[]): Job | undefined =>
+  all.filter(job => job.kind === "epochs" && job.results.includes(run.id)).sort((a, b) => b.created - a.created)[0];
+
+/** One click to a recommendation, and how far it is. */
+function Judging({ run, anew }: { run: Run; anew: boolean }) {
+  const job = judging(run, jobs.value);
+  const open = job !== undefined && isOpen(job);
+  const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
+  const base = baseFor(family, run.base);
+  const measure = async (): Promise<void> => {
+    if (!base) return;
+    const request: EpochsJob = { kind: "epochs", run: run.id, base: base.id };
+    if (await attempt(() => post<Job>("api/jobs", request))) await loadJobs();
+  };
+  return (
+    <section class="panel verdict none">
+      <header><h2>{t(open ? "verdict.coming" : anew ? "verdict.old" : "verdict.none")}</h2></header>
+      <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
+      {job && job.state !== "done" ? <JobLine job={job} /> : null}
+      {open ? null : <Button id="measure" kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0} onClick={() => void measure()} />}
+    </section>
   );
 }
 

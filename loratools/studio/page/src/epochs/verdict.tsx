@@ -1,6 +1,6 @@
 // Which epoch to take, in one sentence, and what it rests on.
 import type { Verdict } from "../api/types";
-import { t } from "../state/i18n";
+import { said, t, tOr } from "../state/i18n";
 import { Button, Details, Icon } from "../ui/controls";
 import { short } from "./chart";
 
@@ -12,20 +12,20 @@ export function VerdictCard({ verdict, onUse }: { verdict: Verdict; onUse: (epoc
         <h2 id="verdict-title"><Icon name="check" /> {t("verdict.title", { epoch: verdict.epoch })}</h2>
         <Button id="use-best" kind="primary" label={t("epoch.use.number", { epoch: verdict.epoch })} onClick={() => onUse(verdict.epoch)} />
       </header>
-      <p class="sentence">{verdict.sentence}</p>
-      {verdict.stale ? <p class="failure"><Icon name="warn" /> {verdict.stale}</p> : null}
-      {verdict.reasons.length > 0 ? <ul class="reasons">{verdict.reasons.map((reason, n) => <li key={n}>{reason}</li>)}</ul> : null}
+      {verdict.stale ? <p class="failure"><Icon name="warn" /> {said(verdict.stale)}</p> : null}
+      <p class="sentence">{t("verdict.why")}</p>
+      <ul class="reasons">{verdict.says.map((reason, n) => <li key={n}>{said(reason)}</li>)}</ul>
       {measures.length > 0 ? (
         <Details title={t("verdict.figures")}>
           <div class="scroll">
             <table class="figures">
-              <thead><tr><th scope="col">{t("chart.epoch")}</th>{measures.map(name => <th key={name} scope="col">{name}</th>)}<th scope="col">{t("verdict.note")}</th><th /></tr></thead>
+              <thead><tr><th scope="col">{t("chart.epoch")}</th>{measures.map(name => <th key={name} scope="col">{tOr(`figure.${name}`, name)}</th>)}<th scope="col">{t("verdict.note")}</th><th /></tr></thead>
               <tbody>
                 {verdict.epochs.map(one => (
                   <tr key={one.epoch} class={one.epoch === verdict.epoch ? "best" : ""}>
                     <th scope="row">{one.epoch}{one.epoch === verdict.epoch ? ` ${t("epoch.best")}` : ""}</th>
                     {measures.map(name => <td key={name}>{estimate(one.figures[name])}</td>)}
-                    <td class="text">{one.note}</td>
+                    <td class="text">{said(one.note)}</td>
                     <td><Button small label={t("epoch.use")} onClick={() => onUse(one.epoch)} /></td>
                   </tr>
                 ))}

@@ -1,6 +1,6 @@
 // A job in one line: what it is, how it stands, in words and a mark, and how far it is.
 import type { Job } from "../api/types";
-import { t, tOr } from "../state/i18n";
+import { said, t, tOr } from "../state/i18n";
 import { Icon, Meter, type IconName } from "../ui/controls";
 
 const MARKS: Record<Job["state"], IconName> = {
@@ -18,9 +18,19 @@ export function clock(seconds: number): string {
 export const partDone = ({ progress }: Job): number | null =>
   progress.total ? Math.min(1, progress.done / progress.total) : null;
 
+const OPEN = new Set<Job["state"]>(["running", "stopping", "paused", "waiting"]);
+/** Whether a job is still to do something. */
+export const isOpen = (job: Job): boolean => OPEN.has(job.state);
+
 export function JobState({ job }: { job: Job }) {
   return <span class={`state ${job.state}`}><Icon name={MARKS[job.state]} /> {t(`job.${job.state}`)}</span>;
 }
+
+/** What a bar says that it is at: "epoch 1/4", a stage of a search. */
+const noted = (note: string): string => {
+  const epoch = /^epoch (\d+)\/(\d+)$/.exec(note);
+  return epoch ? t("note.epoch", { epoch: epoch[1]!, epochs: epoch[2]! }) : tOr(`note.${note.split(" ")[0]!}`, note);
+};
 
 export function JobLine({ job }: { job: Job }) {
   const { done, total, unit, left_seconds: left, note } = job.progress;
@@ -30,12 +40,12 @@ export function JobLine({ job }: { job: Job }) {
     <div class="job-line">
       <div class="job-words">
         <JobState job={job} />
-        {live && count ? <span>{count} {tOr(`unit.${unit}`, unit)}</span> : null}
+        {live && count ? <span>{count} {tOr(`unit.${unit.replace(/s$/, "")}`, unit)}</span> : null}
         {live && left !== null && job.state !== "paused" ? <span>{t("job.left", { time: clock(left) })}</span> : null}
-        {live && note ? <span class="note">{note}</span> : null}
+        {live && note ? <span class="note">{noted(note)}</span> : null}
       </div>
-      {live ? <Meter part={partDone(job)} label={t("job.progress", { title: job.title })} /> : null}
-      {job.error ? <p class="failure"><Icon name="warn" /> {job.error}</p> : null}
+      {live ? <Meter part={partDone(job)} label={t("job.progress", { title: said(job.says) })} /> : null}
+      {job.error ? <p class="failure"><Icon name="warn" /> {said(job.error)}</p> : null}
     </div>
   );
 }

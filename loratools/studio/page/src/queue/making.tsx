@@ -1,5 +1,5 @@
 // While the demo's run is made there is nothing to choose from yet: how far that is stands where the epochs will be.
-import { t } from "../state/i18n";
+import { said, t } from "../state/i18n";
 import { href } from "../state/route";
 import { jobs, server } from "../state/studio";
 import { JobLine } from "./job_line";
@@ -16,7 +16,7 @@ export function Making() {
       <ol class="panel">
         {making().map(job => (
           <li key={job.id}>
-            <a href={href("queue", job.id)}><b>{job.title}</b></a>
+            <a href={href("queue", job.id)}><b>{said(job.says)}</b></a>
             <JobLine job={job} />
           </li>
         ))}

@@ -5,23 +5,22 @@ import { get, post } from "../api/http";
 import { Choices } from "../blocks/choices";
 import type { JobAction } from "../api/names";
 import type { Job, JobLog, LogLine } from "../api/types";
-import { language, t, tOr } from "../state/i18n";
+import { language, said, t, tOr } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { go, route } from "../state/route";
 import { jobs, loadJobs, logged } from "../state/studio";
 import { narrow } from "../state/theme";
 import { Button, Command, type IconName } from "../ui/controls";
-import { JobLine } from "./job_line";
+import { isOpen, JobLine } from "./job_line";
 
 const ACTIONS: Record<JobAction, { icon: IconName; order: number }> = {
   stop: { icon: "stop", order: 0 }, "stop-after-epoch": { icon: "flag", order: 1 }, pause: { icon: "pause", order: 2 },
   resume: { icon: "play", order: 3 }, up: { icon: "up", order: 4 }, down: { icon: "down", order: 5 }, remove: { icon: "close", order: 6 },
 };
-const OPEN = new Set<Job["state"]>(["running", "stopping", "paused", "waiting"]);
 
 /** Those that run first, then those that wait in their order, then what is over, the newest first. */
 export function ordered(all: readonly Job[]): Job[] {
-  const rank = (job: Job): number => (job.state === "running" || job.state === "stopping" ? 0 : OPEN.has(job.state) ? 1 : 2);
+  const rank = (job: Job): number => (job.state === "running" || job.state === "stopping" ? 0 : isOpen(job) ? 1 : 2);
   return [...all].sort((a, b) =>
     rank(a) - rank(b) || (rank(a) === 2 ? (b.ended ?? b.created) - (a.ended ?? a.created) : a.position - b.position));
 }
@@ -53,7 +52,7 @@ function Row({ job, current }: { job: Job; current: boolean }) {
   return (
     <li class={current ? "job current" : "job"} data-job={job.id} data-state={job.state}>
       <button type="button" class="job-name" aria-expanded={current} onClick={() => go("queue", current ? "" : job.id)}>
-        <b>{job.title}</b>
+        <b>{said(job.says)}</b>
         <small>{tOr(`kind.${job.kind}`, job.kind)} · {when(job.started ?? job.created)}</small>
       </button>
       <JobLine job={job} />
@@ -61,7 +60,7 @@ function Row({ job, current }: { job: Job; current: boolean }) {
       <div class="tools">
         {actions.map(action => {
           const { icon } = ACTIONS[action];
-          const main = !["up", "down"].includes(action) && (action !== "remove" || !OPEN.has(job.state));
+          const main = !["up", "down"].includes(action) && (action !== "remove" || !isOpen(job));
           return <Button key={action} icon={icon} bare={!main} kind={action === "stop" ? "danger" : "plain"} label={t(`do.${action}`)}
             title={t(`do.${action}.help`)} onClick={() => void act(job, action)} />;
         })}
@@ -101,9 +100,9 @@ function Opened({ job }: { job: Job }) {
     if (shown && atEnd.current) shown.scrollTop = shown.scrollHeight;
   }, [lines.value.length]);
   return (
-    <section class="panel log" aria-label={t("log.of", { title: job.title })}>
+    <section class="panel log" aria-label={t("log.of", { title: said(job.says) })}>
       <header>
-        <h2>{job.title}</h2>
+        <h2>{said(job.says)}</h2>
         <Button label={t("close")} icon="close" bare onClick={() => go("queue")} />
       </header>
       <p class="label">{t("command.same")}</p>

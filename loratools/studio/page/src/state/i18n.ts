@@ -3,12 +3,18 @@ import { computed, signal } from "@preact/signals";
 import en from "../lang/en.json";
 import ru from "../lang/ru.json";
 import zh from "../lang/zh.json";
+import serverEn from "../../words/en.json";
+import serverRu from "../../words/ru.json";
+import serverZh from "../../words/zh.json";
+import type { Words } from "../api/types";
 import { recall, remember } from "./storage";
 
 export type Key = keyof typeof en;
 export type Language = "en" | "zh" | "ru";
 export const LANGUAGES: Record<Language, string> = { en: "English", zh: "简体中文", ru: "Русский" };
 export const WORDS: Record<Language, Record<string, string>> = { en, zh, ru };
+/** What the server says, by its keys. */
+export const SERVER: Record<Language, Record<string, string>> = { en: serverEn, zh: serverZh, ru: serverRu };
 
 /** The first of the browser's languages that the page has; English otherwise. */
 export function preferred(languages: readonly string[]): Language {
@@ -36,9 +42,23 @@ export function choose(next: Language): void {
 
 /** A text of the page; {name} stands for a value. */
 export function t(key: Key, values: Record<string, string | number> = {}): string {
-  const text = words.value[key] ?? en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+  return filled(words.value[key] ?? en[key] ?? key, values);
 }
+
+const filled = (text: string, values: Record<string, string | number>): string =>
+  text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+
+/** What the server says, in the person's language; words without a key are the library's, in English. */
+export function said({ key, values, text }: Pick<Words, "text"> & Partial<Words>): string {
+  const own = key ? SERVER[language.value][key] : undefined;
+  if (own === undefined) return text;
+  const figure = values?.figure;
+  return filled(own, figure === undefined ? (values ?? {}) : { ...values, figure: tOr(`figure.${figure}`, String(figure)) });
+}
+
+/** The sentence and the remedy of a failure. */
+export const told = ({ error, remedy, key, values }: { error: string; remedy: string | null; key?: string; values?: Words["values"] }): [string, string | null] =>
+  [said({ key, values, text: error }), remedy === null ? null : said({ key: key ? `${key}.remedy` : "", values, text: remedy })];
 
 /** A text whose key is made at run time (a job's state, a symptom); the fallback is the server's own word. */
 export function tOr(key: string, fallback: string): string {

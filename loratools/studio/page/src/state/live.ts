@@ -5,7 +5,8 @@ import { home } from "../api/http";
 import type { Frame } from "../api/frame";
 import { LiveSocket, type Wire } from "../api/socket";
 import type { Quality } from "../api/names";
-import type { Draw, Grid, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
+import type { Draw, Failed, Grid, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
+import { said } from "./i18n";
 import { notify } from "./notices";
 import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
 import { desk, EMPTY, toStack, type Desk } from "./stack";
@@ -51,7 +52,7 @@ export interface Progress {
 export interface Stream {
   readonly shown: ReturnType<typeof signal<Shown | null>>;
   readonly progress: ReturnType<typeof signal<Progress | null>>;
-  readonly failure: ReturnType<typeof signal<{ error: string; remedy: string | null } | null>>;
+  readonly failure: ReturnType<typeof signal<Failed | null>>;
   /** Whether a picture newer than the one on the screen has been asked for. */
   readonly waiting: ReturnType<typeof signal<boolean>>;
 }
@@ -60,7 +61,7 @@ export function stream(number: number): Stream {
   let found = streams.get(number);
   if (!found) {
     found = { shown: signal<Shown | null>(null), progress: signal<Progress | null>(null),
-      failure: signal<{ error: string; remedy: string | null } | null>(null), waiting: signal<boolean>(false) };
+      failure: signal<Failed | null>(null), waiting: signal<boolean>(false) };
     streams.set(number, found);
   }
   return found;
@@ -111,7 +112,7 @@ async function onFrame(frame: Frame): Promise<void> {
 
 function onMessage(message: Exclude<ServerMessage, { type: "event" }>): void {
   if (message.type === "note") {
-    notify("note", message.text);
+    notify("note", said(message));
     return;
   }
   const { progress, failure, waiting } = stream(message.stream);
@@ -119,7 +120,7 @@ function onMessage(message: Exclude<ServerMessage, { type: "event" }>): void {
   else {
     progress.value = null;
     waiting.value = false;
-    failure.value = { error: message.error, remedy: message.remedy };
+    failure.value = message;
   }
 }
 

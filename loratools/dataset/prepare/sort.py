@@ -1,0 +1,93 @@
+"""Which originals are used at all: readable ones, no copies, none beyond the longest ratio, none too small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loratools.dataset.facts.facts import PictureFacts
+from loratools.dataset.look.seen import group_pictures
+from loratools.dataset.prepare.crops import needed_factor
+from loratools.dataset.prepare.manifest import Entry
+from loratools.dataset.prepare.options import PrepareOptions
+from loratools.dataset.tags.picture import Picture
+
+LOOKS = "look"  # begins the id of a group that prints show, and no site names
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """What becomes of originals, by file.
+
+    Attributes:
+        used: those that pieces are made of, in order.
+        entries: those that are not used, with the reason.
+        groups: id of the variants' group that a used original is in.
+        tags_of: of a used original without tags, the copy that has some.
+    """
+
+    used: tuple[str, ...]
+    entries: Mapping[str, Entry]
+    groups: Mapping[str, str]
+    tags_of: Mapping[str, Picture]
+
+
+def sort_originals(
+    pictures: Sequence[tuple[Picture, PictureFacts]], known: Mapping[str, Entry], options: PrepareOptions
+) -> Sorted:
+    """Sort originals.
+
+    Args:
+        known: entries of an earlier run that still hold; of copies, one that is used already stays the one.
+    """
+    ordered = sorted(pictures, key=lambda one: not _is_used(known.get(one[0].file)))
+    entries: dict[str, Entry] = {}
+    fit = []
+    for picture, facts in ordered:
+        reason = _unfit(facts, options)
+        if reason:
+            entries[picture.file] = Entry(picture.file, facts.digest, "unused", reason, size=facts.size)
+        else:
+            fit.append((picture, facts))
+    since = sum(_is_used(known.get(picture.file)) for picture, _ in fit)
+    order = sorted(range(len(fit)), key=lambda index: (index >= since, -fit[index][1].pixels, index))
+    rank = {index: place for place, index in enumerate(order)}
+    groups = group_pictures(fit, since)
+    tags_of: dict[str, Picture] = {}
+    if not options.keep_copies:
+        for group in groups.duplicates:
+            best = min(group, key=lambda index: rank[index])
+            tagged = next((fit[index][0] for index in group if fit[index][0].tags), None)
+            if tagged is not None and not fit[best][0].tags:
+                tags_of[fit[best][0].file] = tagged
+            for index in group:
+                if index != best and index >= since:
+                    picture, facts = fit[index]
+                    reason = f"the same picture as {fit[best][0].file}"
+                    entries[picture.file] = Entry(picture.file, facts.digest, "unused", reason, size=facts.size)
+    names = {}
+    for group, said_by in zip(groups.variants, groups.said_by, strict=True):
+        first = fit[group[0]][0].file
+        names.update({fit[index][0].file: f"{LOOKS}:{first}" if said_by == LOOKS else said_by for index in group})
+    used = tuple(picture.file for picture, _ in fit if picture.file not in entries)
+    return Sorted(used, entries, names, tags_of)
+
+
+def refused_entry(file: str, path: Path, reason: str) -> Entry:
+    """The entry of a picture that cannot be read."""
+    return Entry(file, "", "refused", reason.replace(str(path), path.name))
+
+
+def _is_used(entry: Entry | None) -> bool:
+    return entry is not None and entry.outcome == "used"
+
+
+def _unfit(facts: PictureFacts, options: PrepareOptions) -> str:
+    width, height = facts.size
+    if max(width, height) > options.most_ratio * min(width, height):
+        return f"{width}x{height} is beyond {options.most_ratio:g}:1"
+    factor = needed_factor(facts.size, options.resolution)
+    if factor > options.most_enlarged:
+        return f"{width}x{height} would be blown up {factor:.1f} x for {options.resolution} px"
+    return ""
