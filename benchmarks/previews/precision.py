@@ -78,7 +78,7 @@ def _capped(bench: Bench, base: Base, name: str, gib: int) -> Figures:
             render_jobs(engine, made, PictureStore(bench.work / f"cap-{gib}-{base.name}"), on_done=came)
         peak = torch.cuda.max_memory_reserved() if bench.device.type == "cuda" else 0
     text, whole = f"{name} under {gib} GiB", peak + _CONTEXT
-    note = " | ".join([f"steady {steady(at):.3g}", *said])
+    note = "; ".join([f"steady {steady(at):.3g}", *said])
     yield Figure(f"{text}: {len(made)} pictures", at[-1][0] / len(made), "s/image", note=note)
     yield Figure(f"{text}: reserved peak, with CUDA's own", whole / 2**30, "GiB", f"<= {gib}", met=whole <= gib << 30)
 

@@ -92,10 +92,12 @@ class Bench:
         self.steps, self.count = options.steps, count
         images = full_size.pictures(work / f"pictures{size}x{count}", size, count)
         settings = {
-            "base": str(base), "images": str(images), "out": str(work / "out"), "name": "bench", "dim": options.dim,
-            "alpha": options.dim, "epochs": 1, "resolution": size, "learning_rate": 1e-4, "lr_scheduler": "constant",
-            "mixed_precision": "bf16", "device": options.device, "log_every": 5, "noise_offset": 0.0, **different,
+            "base": str(base), "images": str(images), "out": str(work / "out"), "name": "bench", "epochs": 1,
+            "resolution": size, "learning_rate": 1e-4, "lr_scheduler": "constant", "mixed_precision": "bf16",
+            "device": options.device, "log_every": 5, "noise_offset": 0.0, **different,
         }  # fmt: skip
+        if settings.get("network_type") != "full":
+            settings |= {"dim": options.dim, "alpha": options.dim}
         self.config = make_config(settings, "benchmark")
         self.run = setup_run(self.config, ranks)
         self.store = Trainer(self.run).latents()

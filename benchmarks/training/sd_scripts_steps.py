@@ -1,6 +1,8 @@
 """Runs sd-scripts' own trainer in this process and notes when each of its optimiser steps ended.
 
-``python benchmarks/training/sd_scripts_steps.py CHECKOUT RESULT.json train_network|sdxl_train_network ARGUMENTS...``
+``python benchmarks/training/sd_scripts_steps.py CHECKOUT RESULT.json MODULE ARGUMENTS...``, where MODULE is
+train_network, sdxl_train_network, train_db or sdxl_train. The last two end after ``--max_train_steps`` without writing
+their checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 _WARM = 3
+_WHOLE = ("train_db", "sdxl_train")  # which train all weights
 
 
 def main(checkout: str, result: str, module: str, arguments: list[str]) -> None:
@@ -34,19 +37,47 @@ def main(checkout: str, result: str, module: str, arguments: list[str]) -> None:
             torch.cuda.reset_peak_memory_stats()
         return result
 
-    torch.optim.AdamW.step = step  # type: ignore[method-assign,assignment]
+    if module in _WHOLE:
+        _count_scheduler_steps(times, int(_argument(arguments, "--max_train_steps")))
+    else:
+        torch.optim.AdamW.step = step  # type: ignore[method-assign,assignment]
     script = importlib.import_module(module)
     train_util = importlib.import_module("library.train_util")
     parser = script.setup_parser()
     args = parser.parse_args()
     train_util.verify_command_line_training_args(args)
     args = train_util.read_config_from_file(args, parser)
-    trainer = script.SdxlNetworkTrainer() if module.startswith("sdxl") else script.NetworkTrainer()
     try:
-        trainer.train(args)
+        if module in _WHOLE:
+            script.train(args)
+        else:
+            (script.SdxlNetworkTrainer() if module.startswith("sdxl") else script.NetworkTrainer()).train(args)
     finally:
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         Path(result).write_text(json.dumps({"times": times, "peak": peak}))
+
+
+def _argument(arguments: list[str], name: str) -> str:
+    return next(text.partition("=")[2] for text in arguments if text.startswith(f"{name}="))
+
+
+def _count_scheduler_steps(times: list[float], steps: int) -> None:
+    """Note the time of every step of the learning-rate schedule, one for each step of any optimiser, and leave after
+    the last: the checkpoint of a random model is not worth its gigabytes."""
+    import torch
+    from accelerate.scheduler import AcceleratedScheduler
+
+    original = AcceleratedScheduler.step
+
+    def step(self: Any, *given: Any, **named: Any) -> None:
+        original(self, *given, **named)
+        times.append(time.perf_counter())
+        if torch.cuda.is_available() and len(times) == _WARM:
+            torch.cuda.reset_peak_memory_stats()
+        if len(times) == steps:
+            raise SystemExit(0)
+
+    AcceleratedScheduler.step = step  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

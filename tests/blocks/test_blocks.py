@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import loratools.blocks
 from loratools.adapter.architectures.names import kohya_name, lora_targets, module_tree
+from loratools.blocks.explain import explain
 from loratools.blocks.parse import find_preset, parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import (
@@ -83,6 +84,7 @@ def test_a_longer_number_is_not_taken_for_its_prefix() -> None:
 def test_the_shipped_presets_by_value() -> None:
     assert set(PRESETS) == {"GP1", "GP2", "GP1_STRONG", "GP2_STRONG", "NONE", "ALL", "ALL0.5", "INS", "IND", "INALL",
                             "MIDD", "OUTD", "OUTS", "OUTALL", "FLUXALL", "ATTNDEEPON", "ATTNDEEPOFF",
+                            "BLORA_CONTENT", "BLORA_STYLE",
                             "PROJDEEPOFF"}  # fmt: skip
 
     def values(name: str) -> tuple[float, ...]:
@@ -99,6 +101,22 @@ def test_the_shipped_presets_by_value() -> None:
     assert values("OUTS") == (1, *[0] * 11, *[1] * 5) and values("OUTALL") == (1, *[0] * 7, *[1] * 9)
     assert find_preset("ALL", PRESETS, "sdxl").scheme is SDXL_12
     assert tuple(find_preset("FLUXALL", PRESETS).weights.values()) == (1,) * 61
+
+
+def test_b_loras_blocks_are_those_that_its_authors_train() -> None:
+    """``up_blocks.0.attentions.0`` for content and ``.1`` for style (2403.14572), of SDXL alone."""
+    for name, layer in (("BLORA_CONTENT", 0), ("BLORA_STYLE", 1)):
+        vector = find_preset(name, PRESETS, "sdxl")
+        assert vector.scheme is SDXL_12
+        for place in range(3):
+            block = SDXL_12.block_of(f"unet.up_blocks.0.attentions.{place}.transformer_blocks.3.attn2.to_k")
+            assert block is not None and vector.weight(block) == float(place == layer)
+        assert sum(vector.weights.values()) == 1
+        row = next(row for row in explain(vector) if row.weight == 1)
+        assert name in row.known.governs and row.known.source == "blora"
+        with pytest.raises(BlockError, match=name):
+            find_preset(name, PRESETS, "sd1")
+    assert tuple(parse_vector("BLORA_STYLE,BASE=1", PRESETS, "sdxl").weights.values()) == (1, *[0] * 6, 1, *[0] * 4)
 
 
 def test_vectors_in_every_form() -> None:

@@ -79,7 +79,7 @@ def test_soup_and_fractions(loras: Path) -> None:
     for number in (6, 7):
         save_lora(loras / f"run/ink-{number:06d}.safetensors", number)
     assert call("soup", "run@6-7", "-o", "e.safetensors", "--dtype", "fp32").exit_code == 0
-    ema = json_of("soup", "run", "--ema", "--sigma-rel", "0.2", "-o", "a.safetensors")
+    ema = json_of("soup", "run", "--ema", "--sigma-rel", "0.2", "-o", "ema.safetensors")
     assert sum(ema["weights"].values()) == pytest.approx(1) and list(ema["weights"]) == ["run@6", "run@7"]
     assert "weights: run@6" in call("soup", "run", "--gamma", "1", "-o", "g.safetensors").stdout
     narrow = call("soup", "run@6-7", "--sigma-rel", "0.4", "-o", "x.safetensors")

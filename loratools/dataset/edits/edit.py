@@ -256,7 +256,7 @@ class CaptionEditor:
             before[name], after[name] = change.before.caption(), change.after.caption()
             if gone := change.gone:
                 lost[name] = [tag.json() for tag in gone]
-            file = next(iter(beside.find(self.folder.path_of(change.before), CAPTION_EXTENSIONS)), None)
+            file = beside.first(self.folder.path_of(change.before), CAPTION_EXTENSIONS)
             text = None if file is None else file.read_bytes().decode("utf-8", "replace")
             if text != f"{before[name]}\n":
                 raw[name] = text
@@ -269,7 +269,7 @@ class CaptionEditor:
         for picture in pictures:
             if picture.file not in files:
                 continue
-            file = next(iter(beside.find(self.folder.path_of(picture), CAPTION_EXTENSIONS)), None)
+            file = beside.first(self.folder.path_of(picture), CAPTION_EXTENSIONS)
             text = files[picture.file]
             if file is not None and text is None:
                 file.unlink()

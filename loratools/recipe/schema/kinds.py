@@ -18,6 +18,7 @@ from loratools.recipe.schema.fields import Strict
 
 _MODULES = {  # kind -> its module under loratools.recipe.steps, in the order in which they are listed
     "draw": "pictures.draw",
+    "prepare": "dataset.prepare",
     "tag": "dataset.tag",
     "edit_tags": "dataset.edit_tags",
     "balance": "dataset.balance",

@@ -31,7 +31,8 @@ RECIPE = """\
 base: tiny
 steps:
   pictures: {draw: {style: ink, count: 2, size: 64}}
-  tagged: {tag: {images: pictures, tagger: wd/model.onnx, existing: append}}
+  prepared: {prepare: {images: pictures, resolution: 64}}
+  tagged: {tag: {images: prepared, tagger: wd/model.onnx, existing: append}}
   edited: {edit_tags: {images: tagged, edits: [{trigger: ink}]}}
   balanced: {balance: {images: edited, rule: guide-003, steps: 2, epochs: 1}}
   style: {train: {images: balanced, epochs: 2, dim: 2}}

@@ -47,7 +47,7 @@ def test_a_good_recipe() -> None:
         ("seed: 3", "seed: -1", 3, "seed: it must be 0 or more (it is -1)"),
         ("[1, 0.5,", "[1, half,", 5, "blocks.MINE.1"),
         ("style: ink", "styl: ink", 7, "(did you mean 'style'?)"),
-        ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, tag, edit_tags, balance, train"),
+        ("{draw:", "{drow:", 7, "(did you mean 'draw'?); valid: draw, prepare, tag, edit_tags, balance, train"),
         ("{basestyle: }", "{basestyle: , merge: a}", 9, "exactly one of"),
         ("{basestyle: }", "{out: x}", 9, "this one has none"),
         ("{basestyle: }", "{convert: {lora: a, to: difusers}}", 9, "(did you mean 'diffusers'?)"),

@@ -166,3 +166,54 @@ def test_a_step_cannot_wait_for_a_person(recipe: Path, measure: str) -> None:
     recipe.write_text(text[:begin] + f"measure: {measure}" + text[end:], encoding="utf-8")
     with pytest.raises(RecipeError, match="a recipe's step cannot wait for a person's answers"):
         make_planner(recipe).plan()
+
+
+@pytest.fixture
+def trained(recipe: Path, here: Path) -> str:
+    """The recipe's text, of the third epoch of a run."""
+    (here / "ink").mkdir()
+    for number in (1, 2, 3):
+        save_lora(here / f"ink/ink-{number:06d}.safetensors", number)
+    return recipe.read_text(encoding="utf-8").replace("a:1:GP1", "ink@3:1:GP1")
+
+
+def with_option(recipe: Path, text: str, option: str) -> Path:
+    recipe.write_text(text.replace("symptom: hands", f"symptom: hands, {option}"), encoding="utf-8")
+    return recipe
+
+
+def test_an_earlier_epoch_by_block_is_part_of_the_steps_key(recipe: Path, here: Path, trained: str) -> None:
+    def key(option: str) -> str:
+        return make_planner(with_option(recipe, trained, option)).step("better").key
+
+    keys = [key(option) for option in ("keep: 0.95", "epochs_by_block: 1", "epochs_by_block: 2", "lowest: -0.3")]
+    assert len(set(keys)) == 4 and key("lowest: 0") == keys[0]
+    save_lora(here / "ink/ink-000001.safetensors", 7)
+    assert key("epochs_by_block: 1") != keys[1], "another earlier epoch is another tune"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("epochs_by_block: 3", "epoch 3 is the one that is tuned"),
+        ("epochs_by_block: 9", "9"),
+        ("epochs_by_block: 0", "epochs_by_block"),
+    ],
+)
+def test_an_epoch_that_is_no_earlier_one(recipe: Path, trained: str, option: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make_planner(with_option(recipe, trained, option)).plan()
+
+
+def test_a_single_file_has_no_earlier_epoch(recipe: Path, trained: str) -> None:
+    with pytest.raises(RecipeError, match="'b' is a single file; only a run"):
+        make_planner(with_option(recipe, trained.replace("ink@3:1:GP1", "b:1"), "epochs_by_block: 1")).plan()
+
+
+@pytest.mark.slow
+def test_blocks_may_come_from_an_earlier_epoch_of_the_run(recipe: Path, here: Path, trained: str) -> None:
+    blended = with_option(recipe, trained, "epochs_by_block: 1, lowest: -0.3")
+    assert run(blended)["better"] is False
+    found = json.loads((here / "runs/r/better-tune/tune.json").read_text())
+    assert set(found["earlier"]) == {"BASE", "IN01", "M00", "OUT11"} and min(found["vector"].values()) >= -0.3
+    assert run(blended)["better"] is True, "it is made once"

@@ -49,6 +49,9 @@ class Tune(TermOptions):
     lowest: float = Field(0.0, description="least block weight that is tried; below 0 a block is turned round")
     highest: float = Field(1.4, description="greatest block weight that is tried")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
+    epochs_by_block: Count | None = Field(
+        None, description="an earlier epoch of the tuned run; search how much of each block comes from it as well"
+    )
     quick: bool = Field(False, description="a third of the pictures")
     then: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="ways to go on, in order: picks, defect-lora, search; taken where they help"
@@ -76,6 +79,7 @@ def draft(request: StepRequest) -> Draft:
     terms = read_terms(options.lora, request, presets, "lora")
     check_base(terms, request, "lora")
     wanted = _tune_request(options, request)
+    earlier = _earlier(options, terms, request, presets)
     training = None if options.training is None else request.input(options.training, "training")
     resolved: dict[str, Any] = {
         **options.model_dump(include={"dtype", "missing", "dora"}),
@@ -83,10 +87,12 @@ def draft(request: StepRequest) -> Draft:
         "rank": rank_text(options.rank, request),
         "search": wanted.facts(),
         **({"then": list(wanted.then)} if wanted.then else {}),
+        **({"earlier": earlier.options(presets)} if earlier is not None else {}),
     }
     inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
+    inputs += [] if earlier is None else earlier.inputs
     inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
-    step = TuneStep(request, options, terms, presets, wanted, training)
+    step = TuneStep(request, options, terms, presets, wanted, training, earlier)
     effort = wanted.effort
     later = [pictures_of(way, effort, effort.pool, 2 * effort.held_out * 3) for way in wanted.then]
     return Draft(
@@ -152,6 +158,29 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
         )
 
 
+def _earlier(options: Tune, terms: Terms, request: StepRequest, presets: Presets) -> Terms | None:
+    """The earlier epoch of the tuned run, if one is asked for.
+
+    Raises:
+        RecipeError: where the tuned LoRA is no run, has no such epoch, or is that epoch itself.
+    """
+    from loratools.adapter.files.epoch_files import is_run
+
+    number, place = options.epochs_by_block, "epochs_by_block"
+    if number is None:
+        return None
+    spec = next((own for own in terms.specs if own.weight > 0), None)
+    if spec is None:
+        raise request.error("lora", message="nothing here has a positive weight, so there is no LoRA to tune")
+    if spec.ref not in request.planner.recipe.steps and not is_run(terms.paths[spec.ref]):
+        message = f"'{spec.ref}' is a single file; only a run, such as the step that trains it, has earlier epochs"
+        raise request.error(place, message=message)
+    if spec.epoch == str(number):
+        message = f"epoch {number} is the one that is tuned; give an earlier one"
+        raise request.error(place, message=message)
+    return read_terms(replace(spec, epoch=str(number), vector_text=None).text(), request, presets, place)
+
+
 @contextmanager
 def _at(request: StepRequest, option: str) -> Iterator[None]:
     try:
@@ -175,6 +204,7 @@ class TuneStep:
     presets: Presets
     wanted: TuneRequest
     training: StepInput | None
+    earlier: Terms | None = None
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Search, and write the LoRA ``out``; what the search drew lies in a folder beside it, ``OUT-tune``.
@@ -189,6 +219,7 @@ class TuneStep:
 
         options, paths = self.options, self.request.paths
         terms = open_terms(self.terms, options, self.presets, paths)
+        earlier = None if self.earlier is None else open_terms(self.earlier, options, self.presets, paths)[0]
         wanted = replace(self.wanted, training=None if self.training is None else self.training.path)
         with joined(context.device) as (ranks, device), _progress(context, self.request.name) as on_progress:
             result = tune(
@@ -200,6 +231,7 @@ class TuneStep:
                 owner=self.request.owner,
                 force=context.force,
                 ranks=ranks,
+                earlier=earlier,
             )
         if not result.finished:
             raise KeyboardInterrupt  # the search was stopped; it goes on from there

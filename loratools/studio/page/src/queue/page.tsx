@@ -12,6 +12,7 @@ import { jobs, loadJobs, logged } from "../state/studio";
 import { narrow } from "../state/theme";
 import { Button, Command, type IconName } from "../ui/controls";
 import { isOpen, JobLine } from "./job_line";
+import { TrainButton } from "./train_button";
 
 const ACTIONS: Record<JobAction, { icon: IconName; order: number }> = {
   stop: { icon: "stop", order: 0 }, "stop-after-epoch": { icon: "flag", order: 1 }, pause: { icon: "pause", order: 2 },
@@ -34,12 +35,12 @@ export function QueuePage() {
   const all = useComputed(() => ordered(jobs.value));
   const chosen = jobs.value.find(job => job.id === route.value.rest) ?? null;
   if (all.value.length === 0) {
-    return <div class="bench start"><h2>{t("queue.empty")}</h2><p>{t("queue.empty.help")}</p></div>;
+    return <div class="bench start"><h2>{t("queue.empty")}</h2><p>{t("queue.empty.help")}</p><TrainButton /></div>;
   }
   return (
     <div class={chosen ? "queue open" : "queue"}>
       <section class="panel" aria-labelledby="queue-title">
-        <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span></header>
+        <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span><TrainButton /></header>
         <ul class="jobs" aria-live="polite">{all.value.map(job => <Row key={job.id} job={job} current={job === chosen} />)}</ul>
       </section>
       {chosen && !narrow.value ? <Opened key={chosen.id} job={chosen} /> : null}
