@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
-        "callbacks",
+        "callbacks drawing",
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
