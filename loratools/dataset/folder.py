@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -137,12 +139,17 @@ def is_hidden(path: Path) -> bool:
 
 def files_in(folder: Path) -> list[Path]:
     """The files that lie in a folder itself, sorted; hidden ones do not count."""
-    return sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_file())
+    return _sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_file())
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders that lie directly in a folder, sorted; hidden ones do not count."""
-    return sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_dir())
+    return _sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_dir())
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """What lies in one folder, in the order of paths; of thousands, by their names alone it is far quicker."""
+    return sorted(paths, key=lambda path: os.path.normcase(path.name))
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -62,6 +62,8 @@ def train(studio: Studio, body: TrainJob) -> Command:
     _check_settings({**settings, **body.more})
     if RunFolder(out, name).log.exists():
         raise problem("run.exists", status=409, name=name)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise problem("folder.taken", status=409, name=name)
     argv = ["train", "--base", base, "--images", str(images), "-o", str(out), "--name", name, *device(studio)]
     for key, value in body.more.items():
         argv += ["--set", f"{key}={_yaml(value)}"]
