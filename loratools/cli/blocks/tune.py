@@ -24,6 +24,7 @@ from loratools.cli.options import (
     lora_options,
     print_json,
 )
+from loratools.tune.problem.weight_range import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     from loratools.library.terms import TermReading
@@ -113,12 +114,12 @@ class TuneFlags:
 @click.option(
     "--lowest",
     type=float,
-    default=0.0,
+    default=LOWEST,
     show_default=True,
-    help="Least block weight that is tried; below 0 a block is turned round, -0.5 for instance, which finds more and "
-    "needs more of a look.",
+    help="Least block weight that is tried; below 0 a block is subtracted. 0 with --highest 1.4 keeps to what people "
+    "write, which repairs less.",
 )
-@click.option("--highest", type=float, default=1.4, show_default=True, help="Greatest block weight that is tried.")
+@click.option("--highest", type=float, default=HIGHEST, show_default=True, help="Greatest block weight that is tried.")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
 @click.option(
     "--epochs-by-block",
