@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -89,45 +89,67 @@ def readable(family: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A file's tensors in one spelling, and the difference of every canonical module, dense in float64."""
+    """A file's tensors in one spelling, and the factors (up, down) of every canonical module."""
 
     tensors: dict[str, Tensor]
-    deltas: dict[str, Tensor]
+    factors: dict[str, tuple[Tensor, Tensor]]
+
+    @cached_property
+    def deltas(self) -> dict[str, Tensor]:
+        """Every module's difference, dense in float64."""
+        return {
+            name: (up.double().flatten(1) @ down.double().flatten(1)).reshape(len(up), *down.shape[1:])
+            for name, (up, down) in self.factors.items()
+        }
 
 
 def spelled(
-    family: str, name: str, seed: int = 0, blocks: int = 2, widths: Mapping[str, int] | None = None, rank: int = 2
+    family: str,
+    name: str,
+    seed: int = 0,
+    blocks: int = 2,
+    widths: Mapping[str, int] | None = None,
+    rank: int = 2,
+    apart: bool = False,
 ) -> Asked:
-    """A file in one spelling. Every spelling has the same differences: those of the original network's weights, which
-    Diffusers' names cut."""
+    """A file in one spelling.
+
+    Args:
+        apart: give every module factors of its own, as training by Diffusers' names does. By default all spellings have
+            the same differences: those of the original network's weights, which Diffusers' names cut.
+    """
     spelling = SPELLINGS[name]
     tensors: dict[str, Tensor] = {}
-    deltas: dict[str, Tensor] = {}
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
     generator = torch.Generator().manual_seed(seed)
     for weight in trained(family, blocks):
         rows, *columns = stored_shape(weight.weight, widths or sizes(family))
         down = torch.randn(rank, *columns, generator=generator)
         up = torch.randn(rows, rank, *[1] * (len(columns) - 1), generator=generator)
         shares = weight.weight.shares or (1,) * len(weight.fused.names)
-        cuts = list(up.split([rows * share // sum(shares) for share in shares]))
+        cuts = up.split([rows * share // sum(shares) for share in shares])
         for module, part in zip(weight.fused.names, cuts, strict=True):
-            delta = part.double().flatten(1) @ down.double().flatten(1)
-            deltas[module] = delta.reshape(len(part), *columns)
-        for path, part in _paths(weight, cuts, up, spelling).items():
-            own = path.startswith("text_conditioner.") and not spelling.flat  # a component of its own
-            stem = path if own else f"{spelling.space}{path.replace('.', '_') if spelling.flat else path}"
+            own = torch.randn(down.shape, generator=generator) if apart else down
+            factors[module] = (part, own)
+        for path, (part, own) in _paths(weight, factors, (up, down), spelling).items():
+            component = path.startswith("text_conditioner.") and not spelling.flat  # one of its own
+            stem = path if component else f"{spelling.space}{path.replace('.', '_') if spelling.flat else path}"
             first, second = spelling.factors
-            tensors |= {f"{stem}.{first}": down.clone(), f"{stem}.{second}": part.clone()}
+            tensors |= {f"{stem}.{first}": own.clone(), f"{stem}.{second}": part.clone()}
             if spelling.factors == _KOHYA:
                 tensors[f"{stem}.alpha"] = torch.tensor(float(rank))
-    return Asked(tensors, deltas)
+    return Asked(tensors, factors)
 
 
-def _paths(weight: PlacedWeight, cuts: list[Tensor], up: Tensor, spelling: Spelling) -> dict[str, Tensor]:
+def _paths(
+    weight: PlacedWeight,
+    factors: Mapping[str, tuple[Tensor, Tensor]],
+    whole: tuple[Tensor, Tensor],
+    spelling: Spelling,
+) -> dict[str, tuple[Tensor, Tensor]]:
     if spelling.path == "diffusers":
-        paths = (name.removeprefix("transformer.") for name in weight.fused.names)
-        return dict(zip(paths, cuts, strict=True))
-    return {weight.originals[-1 if spelling.path == "trainers" else 0]: up}
+        return {name.removeprefix("transformer."): factors[name] for name in weight.fused.names}
+    return {weight.originals[-1 if spelling.path == "trainers" else 0]: whole}
 
 
 def header(family: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ from loratools.train.step.precision import pick_precision
 from loratools.train.step.step import DenoisingStep
 
 LIMIT = 1e-4
-SIDE = 16  # of the latents
+SIDE = 8  # of the latents
 _SEED = 3
 
 

@@ -128,12 +128,16 @@ class NumberedScheme(Scheme):
         return _numbered_name(container.replace(".", "_"), int(number))
 
 
+@dataclass(frozen=True)
 class DeclaredScheme(NumberedScheme):
     """The blocks of a transformer that is declared by its containers: ``BASE``, the text encoder's, then
     ``double.00`` and so on in the order of the declaration.
 
-    Containers are also read by their names in the network, such as ``single_transformer_blocks.3``.
+    Containers are also read by their names in both networks, such as ``single_transformer_blocks.3`` and
+    ``single_blocks.3``: ``words`` has them, with underscores, each with what its blocks are called.
     """
+
+    words: tuple[tuple[str, str], ...] = ()
 
     def block_of(self, module: str) -> str | None:
         """The block that a canonical module name belongs to; None outside the blocks."""
@@ -147,7 +151,7 @@ class DeclaredScheme(NumberedScheme):
         """
         name = super().block_name(word)
         container, _, number = name.rpartition(".")
-        known = f"{self._words.get(container, container)}.{number}" if container else name
+        known = f"{self.container(container)}.{number}" if container else name
         if known not in self.names:
             near = did_you_mean(word, self.names)
             raise BlockError(f"{self.title} has no block '{word}'{near}; its blocks are {self.listing}")
@@ -155,17 +159,7 @@ class DeclaredScheme(NumberedScheme):
 
     def container(self, word: str) -> str:
         """The container of blocks that ``word`` names, in its own spelling."""
-        return self._words.get(word, word)
-
-    @cached_property
-    def _words(self) -> dict[str, str]:
-        """What a container is called in the network -> what its blocks are called."""
-        words = {}
-        for block in self.blocks:
-            for prefix in block.prefixes:
-                path = prefix.partition(".")[2] if block.name.count(".") else ""
-                words[path.rpartition(".")[0].replace(".", "_")] = block.name.rpartition(".")[0]
-        return {word: name for word, name in words.items() if word not in words.values()}
+        return dict(self.words).get(word, word)
 
 
 def _follows(name: str, other: str) -> bool:
@@ -246,13 +240,24 @@ def _declared(family: Family, network: BlockTransformer) -> Scheme:
     if network.slots is None:
         text = Block(TEXT_BLOCK, tuple(encoder.component for encoder in family.text))
         blocks = (text, *_containers(network, _numbered_name))
-        return DeclaredScheme(family.name, family.title, (family.name,), blocks)
+        return DeclaredScheme(family.name, family.title, (family.name,), blocks, _container_words(network))
     before, after = (
         [Block(name, tuple(prefixes.split())) for name, prefixes in slots]
         for slots in (network.slots.before, network.slots.after)
     )
     blocks = (*before, *_containers(network, "{}{:02d}".format), *after)
     return Scheme(f"{family.name}-{len(blocks)}", f"{family.title} ({len(blocks)} blocks)", (family.name,), blocks)
+
+
+def _container_words(network: BlockTransformer) -> tuple[tuple[str, str], ...]:
+    """What containers are called in either network -> what their blocks are called."""
+    own = {(c.block or c.name).replace(".", "_") for c in network.containers}
+    words = {
+        path.replace(".", "_").lower(): (container.block or container.name).replace(".", "_")
+        for container in network.containers
+        for path in (container.original, container.name)
+    }
+    return tuple((word, name) for word, name in words.items() if word not in own)
 
 
 def _containers(network: BlockTransformer, named: Callable[[str, int], str]) -> Iterator[Block]:
@@ -288,6 +293,7 @@ DECLARED: dict[str, Scheme] = {
 
 # those whose lengths other tools use, and SD3's, which is this project's own; no two are of one length
 SCHEMES = (SDXL_12, SD1_17, SDXL_20, SD1_26, SD3_42, FLUX_61)
+ALL_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, *DECLARED.values())
 
 
 def scheme_of_length(length: int, family: str | None = None, what: str = "a block vector") -> Scheme:

@@ -64,22 +64,37 @@ class FilesBeside:
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
 
+    def first(self, image: Path, extensions: Sequence[str]) -> Path | None:
+        """The first of :meth:`find`; None if there is none."""
+        listed = self._listed(image.parent)
+        for start in (image.stem, image.name):
+            for name in (f"{start}{extension}" for extension in extensions):
+                for file in listed.get(name.lower(), ()):
+                    if file.name == name:
+                        return file
+                if name.lower() in listed:
+                    return next(iter(self.find(image, extensions)), None)
+        return None
+
     def find(self, image: Path, extensions: Sequence[str]) -> list[Path]:
         """Files named after ``image`` without its ending, or with it, and one of ``extensions``, whatever its case.
 
         First those without the image's ending, in the order of ``extensions``.
         """
-        if image.parent not in self._folders:
-            by_name = self._folders[image.parent] = {}
-            for file in files_in(image.parent):
-                by_name.setdefault(file.name.lower(), []).append(file)
-        listed = self._folders[image.parent]
+        listed = self._listed(image.parent)
         files: list[Path] = []
         for start in (image.stem, image.name):
             for name in (f"{start}{extension}" for extension in extensions):
                 same = [file for file in listed.get(name.lower(), ()) if file.name.startswith(start)]
                 files += [file for file in same if file.name == name] + [file for file in same if file.name != name]
         return list(dict.fromkeys(files))
+
+    def _listed(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._folders:
+            by_name = self._folders[folder] = {}
+            for file in files_in(folder):
+                by_name.setdefault(file.name.lower(), []).append(file)
+        return self._folders[folder]
 
 
 def find_captions(folder: Folder, paths: Sequence[Path], listed: Captions, word: str) -> FolderCaptions:

@@ -27,6 +27,7 @@ from loratools.studio.handlers import (
     runs,
     session,
     stack,
+    training,
     vectors,
 )
 from loratools.studio.handlers.answers import failed, json_response
@@ -34,7 +35,7 @@ from loratools.studio.live.socket import live_endpoint, live_service, make_engin
 
 PAGE = Path(__file__).with_name("page") / "dist"
 Endpoint = Callable[[Request], Awaitable[Response]]
-_SUBJECTS = (evidence, rounds, session, library, runs, grids, pictures, recipes, vectors, stack, jobs)
+_SUBJECTS = (evidence, rounds, session, library, runs, grids, pictures, recipes, vectors, stack, training, jobs)
 _LOG = logging.getLogger(__name__)
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}  # names hold a hash of what is in them
 _NO_PAGE = """\
@@ -75,6 +76,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             yield
     finally:
         studio.queue.close()
+        studio.norms.close()
         studio.measurer.close()
         studio.index.close()
 

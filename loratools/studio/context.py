@@ -13,6 +13,7 @@ from loratools.studio.jobs.commands import command_text
 from loratools.studio.jobs.job_queue import JobQueue
 from loratools.studio.jobs.record import JobRecord
 from loratools.studio.measuring.client import Measurer
+from loratools.studio.measuring.norms import Norms
 from loratools.studio.roots import STATE, Roots
 from loratools.studio.token import Secrets
 
@@ -51,6 +52,15 @@ class Studio:
     def measurer(self) -> Measurer:
         """Computes norms of stacks."""
         return Measurer()
+
+    @cached_property
+    def norms(self) -> Norms:
+        """Where the norm of each file lies."""
+        return Norms(self.state_folder / "norms.json", self.measurer, self._tell_norms)
+
+    def _tell_norms(self, path: Path) -> None:
+        if self.roots.root_of(path) is not None:
+            self.events.add("norms", {"ids": [self.roots.id_of(path)]})
 
     @cached_property
     def queue(self) -> JobQueue:

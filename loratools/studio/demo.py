@@ -82,6 +82,7 @@ def _jobs(folder: Path, run: RunFolder) -> Iterator[Command]:
     out = folder / "epochs"
     if not (out / "grid.json").exists():
         argv = ["grid", str(place), "--base", "pocket", "--weights", "0:1:0.5", "--seed", "1,2"]
+        argv += ["--title", f"{_NAME}: epochs by weight"]
         argv += [word for prompt in _PROMPTS for word in ("--prompt", prompt)]
         yield Command("grid", "epochs x weights", (*argv, "-o", str(out)), folder, True, results=(out,))
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from loratools.studio.api.messages import Event
 
-Kind = Literal["job", "run", "file", "log", "reset"]
+Kind = Literal["job", "run", "file", "log", "norms", "reset"]
 _KEPT = 2_000  # events; who missed more than these reads everything anew
 
 

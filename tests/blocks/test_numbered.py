@@ -90,3 +90,29 @@ def test_without_its_file_all_is_refused_and_a_range_is_read() -> None:
         parse_vector("ALL=0.5", PRESETS, "unknown")
     assert len(parse_vector("layers.0-layers.3=0.5", PRESETS, "unknown").weights) == 4
     assert parse_vector("ALL=1,layers.0-layers.3=0.5", PRESETS).scheme.family == "unknown"  # as a recipe's plan asks
+
+
+# --- transformers that are declared -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "length", "text", "listed"),
+    [
+        ("flux2", 57, "single_blocks.3=0.5", ["single.03"]),
+        ("flux2", 57, "single_transformer_blocks.3=0.5", ["single.03"]),
+        ("hunyuan-video", 63, "double_blocks.18-19=0.5", ["double.18", "double.19"]),
+        ("hunyuan-video", 63, "refiner=0.5", ["refiner.00", "refiner.01"]),
+        ("krea-2", 33, "txtfusion.layerwise_blocks.1=0.5", ["layerwise.01"]),
+        ("krea-2", 33, "transformer_blocks.27=0.5", ["blocks.27"]),
+        ("lumina-2", 31, "layers.24-25=0.5", ["layers.24", "layers.25"]),
+        ("chroma", 61, "D18-D18=0.5", ["D18"]),
+        ("hidream-i1", 49, "single.31=0.5", ["single.31"]),
+        ("auraflow", 37, "double=0.5", [f"double.0{n}" for n in range(4)]),
+    ],
+)
+def test_declared_blocks_have_both_networks_names(family: str, length: int, text: str, listed: list[str]) -> None:
+    assert dict(parse_vector(text, PRESETS, family).weights) == dict.fromkeys(listed, 0.5)
+    numbers = parse_vector(",".join(["1"] * length), PRESETS, family)
+    assert len(numbers.weights) == length and set(listed) <= set(numbers.weights)
+    with pytest.raises(BlockError, match=str(length)):
+        parse_vector(",".join(["1"] * (length + 1)), PRESETS, family)

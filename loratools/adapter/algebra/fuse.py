@@ -49,13 +49,13 @@ def join(parts: Sequence[tuple[Rows, Delta]], shape: tuple[int, ...]) -> Delta:
     if len(factors) < len(parts):
         whole = torch.zeros(shape, dtype=torch.float32)
         for rows, delta in parts:
-            _put(whole, rows, delta.dense(torch.float32).reshape(-1, *shape[1:]))
+            put(whole, rows, delta.dense(torch.float32).reshape(-1, *shape[1:]))
         return Vector(whole) if len(shape) == 1 else Dense(whole)
     shared = same_down([delta for _, delta in factors])
     rank = factors[0][1].rank if shared else sum(delta.rank for _, delta in factors)
     up, start = torch.zeros(shape[0], rank, dtype=factors[0][1].up.dtype), 0
     for rows, delta in factors:
-        _put(up[:, start : start + delta.rank], rows, delta.up)
+        put(up[:, start : start + delta.rank], rows, delta.up)
         start += 0 if shared else delta.rank
     down = factors[0][1].down if shared else torch.cat([delta.down for _, delta in factors])
     return LowRank(up, down, shape)
@@ -67,7 +67,8 @@ def same_down(deltas: Sequence[LowRank]) -> bool:
     return all(delta.down is first or torch.equal(delta.down, first) for delta in deltas[1:])
 
 
-def _put(whole: Tensor, rows: Rows, part: Tensor) -> None:
+def put(whole: Tensor, rows: Rows, part: Tensor) -> None:
+    """Write ``part``'s rows, in their order, into these ranges of rows of ``whole``."""
     start = 0
     for first, last in rows:
         whole[first:last] = part[start : start + last - first]

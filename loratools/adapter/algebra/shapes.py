@@ -20,7 +20,7 @@ def layout(kind: str, shapes: Shapes, kernel: int) -> tuple[Shape, int]:
     """``(shape of the difference, columns of up)`` from the stored tensors' shapes alone.
 
     Args:
-        kind: ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff`` or ``norm``.
+        kind: ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm`` or ``set``.
         shapes: shape of each role's tensor.
         kernel: 3 for a 3x3 convolution, whose flattened factors do not tell it; else 1.
     Raises:
@@ -35,7 +35,7 @@ def layout(kind: str, shapes: Shapes, kernel: int) -> tuple[Shape, int]:
             return _loha_layout(shapes, kernel)
         case "lokr":
             return _lokr_layout(shapes, kernel)
-    value = shapes["w_norm" if kind == "norm" else "diff"]
+    value = shapes["w_norm" if kind == "norm" else "set" if kind == "set" else "diff"]
     _require(bool(value) and 0 not in value, f"a difference of shape {value} is empty")
     return value, limit(value)
 

@@ -36,7 +36,7 @@ class Weight:
         trained: whether plain LoRA training changes it.
         also: other paths by which trainers call it, separated by spaces.
         stored: whether the original network has it. What is not stored is another cut of modules that other weights
-            hold, which some trainer writes: read, and never written.
+            hold, which some trainer writes by either network's path: read, and never written.
         component: the part of the model that has it, where that is not the network; outside the blocks only.
     """
 
@@ -54,6 +54,11 @@ class Weight:
     def parts(self) -> tuple[str, ...]:
         """Diffusers' paths of its modules."""
         return tuple(self.names.split())
+
+    @property
+    def scaled(self) -> bool:
+        """Whether both its rows and its columns grow with the network's widths."""
+        return all(any(letter.isalpha() for letter in term) for term in self.shape.split()[:2])
 
     def fused(self, before: str) -> FusedWeight:
         """Its modules, whose names begin with ``before``, and how its rows are cut into theirs."""
@@ -113,11 +118,14 @@ class InDiffusers:
         model: the class of the network.
         config: what its constructor is given for the network that the declaration describes at its first sizes.
         loader: the mixin of pipelines that reads LoRA files for it; empty where there is none.
+        converter: the function of ``diffusers.loaders.single_file_utils`` that turns the original network's checkpoint
+            into one of the class; empty where there is none, or where both have the same names.
     """
 
     model: str
     config: Mapping[str, object] = field(default_factory=dict)
     loader: str = ""
+    converter: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,8 @@ def placed(net: BlockTransformer) -> Iterator[PlacedWeight]:
         component = container.component or net.component
         for number in range(container.count):
             for weight in container.weights:
-                paths = tuple(f"{container.original}.{number}.{path}" for path in weight.originals)
+                words = (container.original,) if weight.stored else (container.original, container.name)
+                paths = tuple(f"{word}.{number}.{path}" for word in words for path in weight.originals)
                 yield PlacedWeight(paths, weight.fused(f"{component}.{container.name}.{number}."), weight, outer=False)
     for weight in net.outer:
         component = weight.component or net.component
@@ -230,8 +239,8 @@ def fits(found: Sequence[tuple[Weight, FusedWeight, Shape]], sizes: Sequence[Siz
         found: for each stem of a file, the declared weight that holds its modules, the modules that the stem itself
             holds (all of them, or one), and the shape of its difference.
     """
-    wide = any(min(shape[:2], default=0) >= SMALLEST_REAL_WIDTH for _, _, shape in found if len(shape) > 1)
-    if wide:
+    scaled = [shape for weight, _, shape in found if len(shape) > 1 and weight.scaled]
+    if any(min(shape[:2]) >= SMALLEST_REAL_WIDTH for shape in scaled):
         return any(_agree(found, dict(known), fixed=True) for known in sizes)
     return _agree(found, {}, fixed=False)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from loratools.adapter.algebra.fused_rows import Rows
 from loratools.adapter.architectures.family import UNet
 from loratools.adapter.architectures.known_families import family_of
 from loratools.adapter.architectures.unet import RESNET, SINGLES, original_path
@@ -31,11 +32,13 @@ class ParameterView:
         name: the canonical parameter name.
         third: 0, 1 or 2 where the stored tensor's rows are q, k and v together; None where it is the whole tensor.
         transposed: whether the stored matrix is the transpose.
+        rows: which of the stored rows it is, in its own order; None where ``third`` tells.
     """
 
     name: str
     third: int | None = None
     transposed: bool = False
+    rows: Rows | None = None
 
 
 def views_of(key: str, family: str) -> tuple[ParameterView, ...]:

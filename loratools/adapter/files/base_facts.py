@@ -1,6 +1,7 @@
 """What LoRA files say of the base of their training, where bases of one family differ.
 
-That is what it predicts, whether its noise ends at zero SNR, and whether it is a distilled or other variant.
+That is what it predicts, whether its noise ends at zero SNR, whether it is a distilled or other variant, and which half
+it is of a model that is two files (Wan 2.2's for high and for low noise).
 LoRAs of bases that differ so have the same modules and add up, but their sum fits none of the bases exactly.
 """
 
@@ -15,17 +16,30 @@ from loratools.adapter.architectures.family import Family
 
 DISAGREEMENT = "loratools_disagreement"  # header entry: fact -> value -> the files of a merge that state it
 VARIANT = "loratools_variant"  # header entry: the variant of a merge's parts, whose bases have different names
+NOISE = "loratools_noise"  # header entry: which half of a model in two files (Wan 2.2) a merge's parts are for
 NOT_STATED = "not stated"
 
-_PREDICTION, _ZERO_SNR, _VARIANT = "prediction_type", "zero_terminal_snr", "variant"
-_USUAL = {_PREDICTION: "epsilon", _ZERO_SNR: "False", _VARIANT: "full"}
-_TITLES = {_PREDICTION: "prediction type", _ZERO_SNR: "zero terminal SNR", _VARIANT: "variant of the base"}
+_PREDICTION, _ZERO_SNR, _VARIANT, _HALF = "prediction_type", "zero_terminal_snr", "variant", "noise"
+_USUAL = {_PREDICTION: "epsilon", _ZERO_SNR: "False", _VARIANT: "full", _HALF: NOT_STATED}
+_TITLES = {
+    _PREDICTION: "prediction type",
+    _ZERO_SNR: "zero terminal SNR",
+    _VARIANT: "variant of the base",
+    _HALF: "noise that the half of the model is for",
+}
+_ENTRY = {
+    _PREDICTION: "modelspec.prediction_type",
+    _ZERO_SNR: "ss_zero_terminal_snr",
+    _VARIANT: VARIANT,
+    _HALF: NOISE,
+}
 _VARIANT_WORDS = {
     *("turbo", "lightning", "schnell", "hyper", "lcm", "dmd", "distill", "distilled"),
     *("krea", "kontext", "edit", "layered", "fill", "inpaint", "inpainting"),
 }
 _BASE_ENTRIES = (VARIANT, "ss_sd_model_name", "ss_base_model_version", "modelspec.architecture")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NOISE_NAME = re.compile(r"(?<![a-z])(?P<half>high|low)[-_ ]?noise", re.IGNORECASE)
 _V_NAME = re.compile(r"v[-_ ]?pred", re.IGNORECASE)
 
 
@@ -39,7 +53,12 @@ class StatedBase:
     @staticmethod
     def of(name: str, metadata: Mapping[str, str]) -> StatedBase:
         """From the header of the file called ``name``."""
-        facts = {_PREDICTION: _prediction(metadata), _ZERO_SNR: _zero_snr(metadata), _VARIANT: _variant(metadata)}
+        facts = {
+            _PREDICTION: _prediction(metadata),
+            _ZERO_SNR: _zero_snr(metadata),
+            _VARIANT: _variant(metadata),
+            _HALF: _half(name, metadata),
+        }
         values = {fact: (value,) for fact, value in facts.items() if value}
         return StatedBase(name, values | _recorded(metadata))
 
@@ -55,6 +74,8 @@ def disagreement(bases: Sequence[StatedBase]) -> dict[str, dict[str, list[str]]]
         for base in bases:
             for value in base.values.get(fact, (NOT_STATED,)):
                 by_value.setdefault(value, []).append(base.name)
+        if fact == _HALF:
+            by_value.pop(NOT_STATED, None)  # few files say so
         if len(by_value) > 1 and set(by_value) != {usual, NOT_STATED}:
             differing[fact] = dict(sorted(by_value.items()))
     return differing
@@ -80,8 +101,7 @@ def agreed_entries(bases: Sequence[StatedBase], metadata: Mapping[str, str]) -> 
         if len(values) != 1 or len(both := next(iter(values))) != 1 or both[0] in (usual, NOT_STATED):
             continue
         if StatedBase.of("", metadata).values.get(fact) != both:
-            key = {_PREDICTION: "modelspec.prediction_type", _ZERO_SNR: "ss_zero_terminal_snr", _VARIANT: VARIANT}
-            entries[key[fact]] = both[0]
+            entries[_ENTRY[fact]] = both[0]
     return entries
 
 
@@ -124,6 +144,15 @@ def _prediction(metadata: Mapping[str, str]) -> str:
 
 def _zero_snr(metadata: Mapping[str, str]) -> str:
     return {"true": "True", "false": "False"}.get(metadata.get("ss_zero_terminal_snr", "").lower(), "")
+
+
+def _half(name: str, metadata: Mapping[str, str]) -> str:
+    """``high`` or ``low``, where the file's name or its header speaks of high or low noise."""
+    if NOISE in metadata:
+        return metadata[NOISE]
+    texts = (name, metadata.get("ss_output_name", ""), metadata.get("ss_sd_model_name", ""))
+    found = {match["half"].lower() for text in texts for match in _NOISE_NAME.finditer(text)}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _variant(metadata: Mapping[str, str]) -> str:

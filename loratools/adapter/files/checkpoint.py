@@ -18,7 +18,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from loratools.adapter.algebra.fuse import take
+from loratools.adapter.algebra.fused_rows import count_rows
 from loratools.adapter.architectures.compvis import TEXT, UNET, ParameterView, views_of, with_text_model
+from loratools.adapter.files.declared_checkpoint import declared_family, declared_views
+from loratools.adapter.files.scaled_weights import ScaledWeights
 from loratools.adapter.foreign_file import PICKLE, what_it_is
 from loratools.adapter.header import Header, read_header
 from loratools.dtypes import any_stored_name, torch_dtype_of
@@ -53,7 +57,8 @@ class ParameterLocation:
 class Checkpoint(Mapping[str, Tensor]):
     """A base model as a lazy mapping: canonical parameter name -> tensor in its stored dtype; names sorted.
 
-    A tree that keeps its own names is also asked by other spellings of them, which iterating does not give.
+    A tree that keeps its own names is also asked by other spellings of them, which iterating does not give. Weights
+    that are stored as fp8 with a scale beside them are given multiplied by it, in float32.
 
     Attributes:
         path: the file or folder.
@@ -77,10 +82,15 @@ class Checkpoint(Mapping[str, Tensor]):
         self._files = {file.path: file for file in files}
         self.locations = dict(sorted(locations.items()))
         self.shapes = {name: self._shape(location) for name, location in self.locations.items()}
+        self.scaled = ScaledWeights({key: file.path for file in self._files.values() for key in file.shapes})
 
     def __getitem__(self, name: str) -> Tensor:
         location = self.locations[self.own_name(name) or name]
-        return view_of(self._files[location.file].read(location.key), location.view)
+        file = self._files[location.file]
+        stored = file.read(location.key)
+        if (scale := self.scaled.scale_of(location.key)) is not None:
+            stored = self.scaled.unscaled(stored, file.read(scale))
+        return view_of(stored, location.view)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.locations)
@@ -94,12 +104,12 @@ class Checkpoint(Mapping[str, Tensor]):
     def own_name(self, name: str) -> str | None:
         """What this model calls the parameter ``name``; None if it has no such one.
 
-        A tree of no known family may spell it with another namespace, or with dots for underscores.
+        A transformer's tree may spell it with another namespace, or with dots for underscores.
 
         Raises:
             BaseModelError: if several parameters are it but for their namespaces.
         """
-        if name in self.locations or self.family is not None:
+        if name in self.locations or self.family in TEXT:
             return name if name in self.locations else None
         names = self._by_path.get(normal_path(name), [])
         if len(names) > 1:
@@ -136,13 +146,18 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _shape(self, location: ParameterLocation) -> tuple[int, ...]:
         shape = self._files[location.file].shapes[location.key]
+        if location.view.rows is not None:
+            return (count_rows(location.view.rows), *shape[1:])
         if location.view.third is not None:
             return (shape[0] // 3, *shape[1:])
         return tuple(reversed(shape)) if location.view.transposed else shape
 
 
 def view_of(stored: Tensor, view: ParameterView) -> Tensor:
-    """The canonical parameter's view of a stored tensor: writing to it writes to the stored one."""
+    """The canonical parameter's view of a stored tensor: writing to it writes to the stored one, but for a parameter of
+    several ranges of rows, which is a copy."""
+    if view.rows is not None:
+        return take(stored, view.rows)
     if view.third is not None:
         rows = stored.shape[0] // 3
         return stored[view.third * rows : (view.third + 1) * rows]
@@ -165,7 +180,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     file = _open_file(source)
     if any(mark in key for key in file.shapes for mark in _LORA_MARKS):
         raise BaseModelError(f"{source} is a LoRA, not a base model; give the checkpoint that it was trained on")
-    family = _family(file.shapes)
+    family = _family(file.shapes) or declared_family(file.shapes)
     metadata = file.header.metadata if isinstance(file, _Safetensors) else {}
     locations = _file_locations(file, family)
     shapes = {name: file.shapes[location.key] for name, location in locations.items()}
@@ -178,7 +193,9 @@ def _file_locations(file: StoredTensors, family: str | None) -> dict[str, Parame
         return {
             f"{prefix}{key}": ParameterLocation(file.path, key, ParameterView(f"{prefix}{key}")) for key in file.shapes
         }
-    views = ((key, view) for key in file.shapes for view in views_of(key, family))
+    views: Iterable[tuple[str, ParameterView]] = declared_views(file.shapes, family)
+    if family in TEXT:
+        views = ((key, view) for key in file.shapes for view in views_of(key, family))
     return {view.name: ParameterLocation(file.path, key, view) for key, view in views}
 
 
@@ -221,7 +238,7 @@ def _open_folder(folder: Path) -> Checkpoint:
         )
     by_path = {file.path: file for file in files}
     shapes = {name: by_path[location.file].shapes[location.key] for name, location in locations.items()}
-    return Checkpoint(folder, _family_of_width(shapes), files, locations, {})
+    return Checkpoint(folder, _family_of_width(shapes) or declared_family(shapes), files, locations, {})
 
 
 def _family_of_width(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

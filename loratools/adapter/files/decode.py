@@ -28,7 +28,7 @@ _ROLES = {
     "lokr_w2_a": "lokr_w2_a", "lokr_w2_b": "lokr_w2_b", "lokr_t2": "lokr_t2", "diff": "diff", "w_norm": "w_norm",
     "b_norm": "bias", "diff_b": "bias", "lora_B.bias": "up_bias", "lora_up.bias": "up_bias", "lora.up.bias": "up_bias",
     "dora_scale": "dora", "lora_magnitude_vector": "magnitude", "lora_magnitude_vector.weight": "magnitude",
-    "magnitude": "magnitude",
+    "magnitude": "magnitude", "set_weight": "set", "reshape_weight": "reshape",
 }  # fmt: skip
 
 # PEFT writes the adapter's own name between these and the rest: lora_A.default.weight
@@ -61,6 +61,9 @@ _REFUSED = {
     "b2.weight": "GLoRA",
 }
 
+NEED_BASE = ("dora", "set")  # kinds whose difference depends on the base
+_FP8_SCALES = ("scale_weight", "weight_scale", "scale_input", "input_scale")
+
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.", "conv_in.",
                "down_blocks.", "text_model.", "encoder.", "decoder.", "transformer_blocks.", "double_blocks.",
                "joint_blocks.", "blocks.", "layers.", "model.")  # fmt: skip
@@ -70,7 +73,8 @@ _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model
 class Group:
     """The tensors of one stem: ``keys`` maps a role (``up``, ``down``, ``alpha``, ...) to the tensor's name.
 
-    ``kind`` is ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm`` or, for a bias alone, empty. ``shape`` and
+    ``kind`` is ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``set`` (a weight that takes the place of
+    the base's) or, for a bias alone, empty. ``shape`` and
     ``rank`` are those of the whole stored difference, which ``fused`` may cut into several modules' rows.
     """
 
@@ -144,6 +148,7 @@ def decode(
     stems, leftover = _gather(path, tensors)
     if refused := [key for key in leftover if _split(key)[1] in _REFUSED]:
         raise UnknownKeysError(_refusal(path, refused))
+    _refuse_what_says_no_sum(path, stems, leftover)
     kinds = {stem: _kind(roles) for stem, roles in stems.items()}
     if not any(kinds.values()) and not any(_has_bias(roles) for roles in stems.values()):
         raise _no_lora(path, tensors)
@@ -215,7 +220,7 @@ def _kind(roles: Mapping[str, str]) -> str:
         return "loha"
     if have & {"lokr_w1", "lokr_w1_a"} and have & {"lokr_w2", "lokr_w2_a"}:
         return "lokr"
-    return "diff" if "diff" in have else "norm" if "w_norm" in have else ""
+    return "diff" if "diff" in have else "norm" if "w_norm" in have else "set" if "set" in have else ""
 
 
 _DORA = {"dora", "magnitude"}
@@ -226,6 +231,7 @@ _USED = {
     "lokr": {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"},
     "diff": {"diff"},
     "norm": {"w_norm"},
+    "set": {"set"},
     "": set(),
 }
 
@@ -268,7 +274,8 @@ def _group(
         shape, rank = layout(kind, shapes, _kernels(family).get(fused.names[0], 1))
     except FormatError as error:
         raise _broken(path, stem, error) from None
-    return Group(stem, "norm" if len(shape) == 1 else kind, _norm_roles(roles, shape), fused, shape, rank)
+    named = "norm" if len(shape) == 1 and kind != "set" else kind
+    return Group(stem, named, _norm_roles(roles, shape), fused, shape, rank)
 
 
 def _norm_roles(roles: Mapping[str, str], shape: tuple[int, ...]) -> Mapping[str, str]:
@@ -313,6 +320,20 @@ def _add(
             first = pieces[name].group.stem
             raise FormatError(f"{path} gives {name} twice, as '{first}' and as '{group.stem}'; export it again")
         pieces[name] = Piece(group, rows, (count_rows(rows), *rest), bias)
+
+
+def _refuse_what_says_no_sum(path: Path, stems: Mapping[str, Mapping[str, str]], unknown: Iterable[str]) -> None:
+    """Raise FormatError for a file that widens a layer of the base, or whose numbers have scales of their own."""
+    if wider := [roles["reshape"] for roles in stems.values() if "reshape" in roles]:
+        raise FormatError(
+            f"{path} makes a layer of the base wider before it adds to it ('{wider[0]}', as control LoRAs do), which "
+            f"no sum can say; use the file as it is, or leave that out with --drop '{wider[0].rpartition('.')[0]}.*'"
+        )
+    if scales := [key for key in unknown if key.rpartition(".")[2] in _FP8_SCALES]:
+        raise FormatError(
+            f"{path} stores its factors as fp8 numbers with scales beside them ({_listed(scales)}), which no loader of "
+            "LoRAs multiplies; export it again in bf16 or fp16"
+        )
 
 
 def _refuse_two_spellings(path: Path, pieces: Mapping[str, Piece]) -> None:

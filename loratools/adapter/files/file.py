@@ -19,7 +19,7 @@ from loratools.adapter.algebra.lowrank import Delta, Dense, Vector, finite, limi
 from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
 from loratools.adapter.files.checkpoint import view_of
-from loratools.adapter.files.decode import Decoded, Group, Piece, decode, peft_path
+from loratools.adapter.files.decode import NEED_BASE, Decoded, Group, Piece, decode, peft_path
 from loratools.adapter.files.lora_file import LoraFile, open_lora_file
 from loratools.adapter.files.passthrough import Carried
 from loratools.adapter.files.peft import stated_alpha
@@ -51,8 +51,8 @@ class Adapter(Mapping[str, Delta]):
         metadata: the header's free text, as it stands.
         shapes: module -> shape of its difference.
         ranks: module -> columns of its ``up``.
-        kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias`` or ``dora``; in a whole
-            checkpoint of a full training ``tuned``.
+        kinds: module -> ``lora``, ``tucker``, ``loha``, ``lokr``, ``diff``, ``norm``, ``bias``, ``set`` or ``dora``; in
+            a whole checkpoint of a full training ``tuned``.
         alphas: module -> the stored alpha; modules without one (alpha = rank) are absent.
         carried: tensors that no table knows, by their own names; only where the reader was asked to allow them.
     """
@@ -94,6 +94,8 @@ class Adapter(Mapping[str, Delta]):
             tensors = {
                 role: self._tensor(stream, key, dtype) for role, key in group.keys.items() if role not in _NO_FACTORS
             }
+        if group.kind == "set":
+            return self._replacing(name, take(tensors["set"], piece.rows))
         whole = lower(group.kind, tensors, group.shape, self._scale(name, group))
         return cut(self._decomposed(group, whole, tensors) if group.dora else whole, piece.rows)
 
@@ -125,10 +127,10 @@ class Adapter(Mapping[str, Delta]):
 
     @cached_property
     def needs_base(self) -> frozenset[str]:
-        """The modules whose difference is not known, because they are DoRA and no base was given."""
+        """The modules whose difference is not known, because no base was given: DoRA, and weights that replace it."""
         if self._base is not None:
             return frozenset()
-        return frozenset(name for name, kind in self.kinds.items() if kind == "dora")
+        return frozenset(name for name, kind in self.kinds.items() if kind in NEED_BASE)
 
     @property
     def switched_off(self) -> tuple[str, ...]:
@@ -199,6 +201,22 @@ class Adapter(Mapping[str, Delta]):
                 return Vector(take(self._tensor(stream, group.keys["bias"], dtype), piece.rows))
             value = self._tensor(stream, group.keys["up_bias"], dtype)
         return Vector(take(value, piece.rows)).scaled(self._scale(name, group))
+
+    def _replacing(self, name: str, value: Tensor) -> Delta:
+        """The difference to a weight that takes the place of the base's."""
+        module = name.removesuffix(".weight")
+        if self._base is None:
+            raise NeedsBaseError(needs_base_message(self))
+        if f"{module}.weight" not in self._base:
+            raise NeedsBaseError(f"{self.path} replaces {module}, which the given base lacks; give its own base")
+        weight = self._base[f"{module}.weight"].to(value.dtype)
+        if not same_matrix(tuple(weight.shape), tuple(value.shape)):
+            raise ShapeError(
+                f"{module} is {tuple(value.shape)} in {self.path} and {tuple(weight.shape)} in the base; it was made "
+                "for another one"
+            )
+        change = value - weight.reshape(value.shape)
+        return Vector(change) if change.dim() == 1 else Dense(change)
 
     def _decomposed(self, group: Group, direction: Delta, tensors: Mapping[str, Tensor]) -> Delta:
         """The difference of a DoRA group, whose stored weight is put together from the base's own modules."""
@@ -338,8 +356,14 @@ def _decoded(source: LoraFile, *, allow_unknown: bool, family: str | None = None
 
 
 def needs_base_message(adapter: Adapter) -> str:
-    """Why a DoRA is refused, for a person."""
+    """Why a file whose differences depend on the base is refused, for a person."""
     names = sorted(name for name, kind in adapter.kinds.items() if kind == "dora")
+    if not names:
+        names = sorted(name for name, kind in adapter.kinds.items() if kind == "set")
+        return (
+            f"{adapter.path} replaces {len(names)} of the base's own weights (set_weight), such as {names[0]}, so its "
+            "difference cannot be told without them; give the base that it was made for"
+        )
     return (
         f"{adapter.path} is a DoRA ({len(names)} modules, such as {names[0]}): it rescales the base's own weights, "
         "so its difference cannot be told without them; give the base of its training"
@@ -349,4 +373,4 @@ def needs_base_message(adapter: Adapter) -> str:
 def _is_dense(piece: Piece) -> bool:
     if piece.kind == "lokr":
         return piece.group.rank >= limit(piece.group.shape)
-    return piece.kind in ("diff", "norm", "bias", "dora", TUNED)
+    return piece.kind in ("diff", "norm", "bias", *NEED_BASE, TUNED)

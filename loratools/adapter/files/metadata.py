@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from loratools.adapter.architectures.header_words import MODEL, model_in
 from loratools.adapter.architectures.identify import Identity
 from loratools.adapter.architectures.names import UNKNOWN
-from loratools.adapter.files.base_facts import DISAGREEMENT, VARIANT, StatedBase, agreed_entries, disagreement
+from loratools.adapter.files.base_facts import DISAGREEMENT, NOISE, VARIANT, StatedBase, agreed_entries, disagreement
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
 from loratools.version import __version__
@@ -160,7 +160,7 @@ def _agreed_by_some(adapters: Sequence[Described]) -> dict[str, str]:
 
 def _base_entries(adapters: Sequence[Described], texts: Mapping[str, str]) -> dict[str, str]:
     if len(adapters) == 1:
-        return {key: text for key, text in adapters[0].metadata.items() if key in (DISAGREEMENT, VARIANT)}
+        return {key: text for key, text in adapters[0].metadata.items() if key in (DISAGREEMENT, VARIANT, NOISE)}
     bases = [StatedBase.of(adapter.path.name, adapter.metadata) for adapter in adapters]
     differing = disagreement(bases)
     entries = agreed_entries(bases, texts)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from loratools import files
-from loratools.adapter.architectures.compvis import ParameterView, original_keys
+from loratools.adapter.architectures.compvis import TEXT, ParameterView, original_keys
 from loratools.adapter.architectures.vae_names import is_vae_attention, original_vae_names
 from loratools.adapter.files.checkpoint import Checkpoint, StoredTensors, open_weights, view_of
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
@@ -81,9 +81,10 @@ def write_checkpoint(
 
 
 def _original_entries(base: Checkpoint, replaced: Mapping[str, Tensor], dtype: torch.dtype | None) -> list[_Entry]:
-    if base.family is None:
+    if base.family not in TEXT:
         raise BaseModelError(
-            f"{base.path} is of no family whose checkpoints are known here; give an SD1, SD2 or SDXL base"
+            f"{base.path} is of no family of which a folder becomes one file here ({', '.join(TEXT)} do); give the "
+            "model as one .safetensors file, such as its folder's transformer/diffusion_pytorch_model.safetensors"
         )
     if base.path.is_dir():
         entries = [*_renamed_entries(base), *_vae_entries(base)]

@@ -44,7 +44,8 @@ def load_pipeline(
         UnavailableError: if its weights need a package that is not installed.
     """
     folder = PipelineFolder.read(location.path)
-    kind = folder.pipeline_class()
+    with quiet():  # importing it brings notices of its own
+        kind = folder.pipeline_class()
     call = PipelineCall(folder.kind, parameters_of(kind.__call__))
     if call.edits:
         raise BaseModelError(

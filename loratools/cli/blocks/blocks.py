@@ -49,11 +49,11 @@ def list_(presets: str | None, as_json: bool) -> None:
     """
     from loratools.blocks.explain import sparkline
     from loratools.blocks.presets import load_presets
-    from loratools.blocks.scheme import SCHEMES
+    from loratools.blocks.scheme import ALL_SCHEMES
 
     known = load_presets(presets)
     if as_json:
-        schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in SCHEMES}
+        schemes = {scheme.name: {"title": scheme.title, "blocks": list(scheme.names)} for scheme in ALL_SCHEMES}
         vectors = {
             name: {"text": preset}
             if isinstance(preset, str)
@@ -62,8 +62,8 @@ def list_(presets: str | None, as_json: bool) -> None:
         }
         print_json({"schemes": schemes, "presets": vectors})
         return
-    for scheme in SCHEMES:
-        click.echo(f"{scheme.name}  {scheme.title}\n  {' '.join(scheme.names)}")
+    for scheme in ALL_SCHEMES:
+        click.echo(f"{scheme.name}  {scheme.title}\n  {scheme.listing}")
     click.echo("")
     width = max(len(name) for name in known)
     for name, preset in known.items():
@@ -79,7 +79,7 @@ def list_(presets: str | None, as_json: bool) -> None:
 @command.command("show")
 @click.argument("vector")
 @click.option("--presets", type=click.Path(), help="A file of more named block vectors.")
-@click.option("--family", type=click.Choice(["sd1", "sd2", "sdxl", "flux"]), help="The model family it is meant for.")
+@click.option("--family", metavar="FAMILY", help="The model family it is meant for, such as sdxl or z-image.")
 @click.option("--lora", type=click.Path(), help="A LoRA file: show its share of each block before and after.")
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
 @each_option
@@ -270,9 +270,12 @@ def _read(text: str, presets: str | None, family: str | None, seed: int | None) 
     """A vector in any form, a prompt's tag too."""
     from loratools.blocks.parse import parse_vector
     from loratools.blocks.presets import load_presets
+    from loratools.blocks.scheme import full_scheme
     from loratools.blocks.webui_tag import is_tag, parse_tag
     from loratools.errors import BlockError
 
+    if family is not None:
+        full_scheme(family)  # which says so if there is no such family
     known = load_presets(presets)
     if not is_tag(text):
         return _Read(parse_vector(text if seed is None else f"{text},seed={seed}", known, family))

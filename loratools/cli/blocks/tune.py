@@ -61,6 +61,7 @@ class TuneFlags:
     steps: int | None
     cfg: float | None
     sampler: str | None
+    frames: int | None
     size: str | None
     batch_size: int
     search_seed: int
@@ -145,6 +146,7 @@ class TuneFlags:
 @click.option("--steps", type=int, help="Sampler steps of the report's pictures; the search's take fewer.")
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
 @click.option("--sampler", help="The WebUI's sampler and schedule type, as in `grid`.  [default: the base's]")
+@click.option("--frames", type=int, help="Of a video base's videos, whose middle is shown.  [default: the base's]")
 @click.option("--size", help="WIDTHxHEIGHT.  [default: the base's]")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Pictures at once.")
 @click.option("--search-seed", type=int, default=1, show_default=True, help="Of the search's own choices.")
@@ -216,7 +218,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
         QUICK if flags.quick else FULL,
         None if flags.budget is None else parse_duration(flags.budget),
         flags.search_seed,
-        SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size),
+        SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size, frames=flags.frames),
         None if flags.training is None else Path(flags.training),
         flags.batch_size,
         read_ways(flags.then),

@@ -53,7 +53,7 @@ def write_folders(
                 source, target = folder.path_of(picture), fresh / place
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
-                if (caption := next(iter(beside.find(source, CAPTION_EXTENSIONS)), None)) is not None:
+                if (caption := beside.first(source, CAPTION_EXTENSIONS)) is not None:
                     shutil.copy2(caption, target.with_suffix(caption.suffix.lower()))
                 _copy_mask(masks, picture, fresh, place)
                 written.append(replace(picture, file=place))

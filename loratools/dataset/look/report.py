@@ -163,7 +163,8 @@ def _groups(groups: list[list[str]], what: str) -> str:
         return "none"
     files = sum(map(len, groups))
     first = ", ".join(groups[0][:4])
-    return f"{len(groups)} groups of {what}, {files} pictures ({first}{' ...' if len(groups) > 1 else ''})"
+    several = "s" if len(groups) > 1 else ""
+    return f"{len(groups)} group{several} of {what}, {files} pictures ({first}{' ...' if len(groups) > 1 else ''})"
 
 
 def _tag_line(tags: Mapping[str, Any]) -> str:

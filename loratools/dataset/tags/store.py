@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ from loratools.files import write_text
 
 RECORD_FOLDER: Final = ".dataset"
 _TAGS = "tags.jsonl"
+_WRITERS = 8  # threads that write captions
 _HIGHEST = 4  # folders above the one named in which the record is looked for
 
 
@@ -40,6 +42,7 @@ class DatasetFolder:
     def __init__(self, folder: Path, root: Path) -> None:
         self.folder = folder
         self.root = root
+        self._recorded: tuple[str, dict[str, Picture]] | None = None  # the record's text, and what it says
 
     @classmethod
     def open(cls, folder: str | Path) -> DatasetFolder:
@@ -86,7 +89,7 @@ class DatasetFolder:
         for path in pictures_below(self.folder):
             file = self.file_of(path)
             picture = known.get(file) or replace(renamed.get(stable_name(file), Picture(file)), file=file)
-            caption = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
+            caption = beside.first(path, CAPTION_EXTENSIONS)
             if caption is not None:
                 try:
                     picture = captioned(picture, read_caption_file(caption))
@@ -112,6 +115,8 @@ class DatasetFolder:
             raise DatasetError(
                 f"the record {path} cannot be read ({error}); move it away to begin a new one"
             ) from error
+        if self._recorded is not None and self._recorded[0] == text:
+            return dict(self._recorded[1])
         pictures = {}
         for number, line in enumerate(text.splitlines(), 1):
             try:
@@ -121,7 +126,8 @@ class DatasetFolder:
                     f"{path}, line {number} is no picture ({error}); mend the line, or take it out"
                 ) from error
             pictures[picture.file] = picture
-        return pictures
+        self._recorded = text, pictures
+        return dict(pictures)
 
     def write(self, pictures: Iterable[Picture], forget: Collection[str] = ()) -> tuple[str, ...]:
         """Write captions that differ from what is there, and the record; what the record has of other pictures stays.
@@ -148,9 +154,9 @@ class DatasetFolder:
         wanted: Mapping[Path, list[Picture]] = defaultdict(list)
         for picture in pictures:
             path = self.path_of(picture)
-            there = next(iter(beside.find(path, CAPTION_EXTENSIONS)), None)
+            there = beside.first(path, CAPTION_EXTENSIONS)
             wanted[there or path.with_suffix(CAPTION_EXTENSIONS[0])].append(picture)
-        notes = []
+        notes, due = [], list[tuple[Path, str]]()
         for file, sharing in wanted.items():
             texts = dict.fromkeys(picture.caption() for picture in sharing)
             if len(texts) > 1:
@@ -161,7 +167,10 @@ class DatasetFolder:
             if old is None:
                 notes.append(f"the caption {file} cannot be read as UTF-8, and was left as it is; save it as UTF-8")
             elif text.strip() != old.strip() or old.count("\n") > 1:
-                write_text(file, text, sync=False)
+                due.append((file, text))
+        with ThreadPoolExecutor(_WRITERS) as writers:  # a rename onto a file waits for the disk
+            for _ in writers.map(lambda one: write_text(*one, sync=False), due):
+                pass
         return tuple(notes)
 
     def _write_record(self, pictures: Mapping[str, Picture]) -> None:
@@ -192,10 +201,19 @@ def captioned(picture: Picture, caption: str) -> Picture:
     listed = caption.rstrip().removesuffix(sentence) if sentence else caption
     known = {tag.name.lower(): tag for tag in (*picture.set_aside, *picture.tags)}
     names = tags_of(listed)
-    tags = [replace(known[name.lower()], name=name) if name.lower() in known else Tag(name) for name in names]
+    if not sentence and not picture.sentence and names == [tag.name for tag in picture.tags]:
+        return picture
+    tags = [_named(known.get(name.lower()), name) for name in names]
     written = {name.lower() for name in names}
     aside = tuple(tag for tag in picture.set_aside if tag.name.lower() not in written)
     return replace(picture, sentence=sentence, set_aside=aside).with_tags(tags)
+
+
+def _named(tag: Tag | None, name: str) -> Tag:
+    """What is known of a tag, spelled as a caption has it."""
+    if tag is None:
+        return Tag(name)
+    return tag if tag.name == name else replace(tag, name=name)
 
 
 def _text_of(path: Path) -> str | None:

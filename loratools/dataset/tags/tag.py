@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 from loratools.errors import DatasetError
@@ -12,6 +13,7 @@ Category = Literal[
     "general", "character", "copyright", "artist", "meta", "rating", "species", "model", "quality"
 ]  # as boorus and taggers have them
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
+_CATEGORIES: Final = frozenset(CATEGORIES)
 NOT_TRAINED: Final = frozenset({"artist", "meta", "rating", "model", "quality"})  # kept beside a caption, not in it
 CAPTION: Final = "caption"  # the source of a tag that stands in a caption file and nowhere else
 
@@ -45,9 +47,15 @@ def tag_from_json(value: Any) -> Tag:
         DatasetError: if it is none.
     """
     match value:
-        case [str(name), str(category), None | int() | float() as score, str(source)] if category in CATEGORIES:
-            return Tag(name, category, score, source)  # type: ignore[arg-type]  # the guard says which it is
+        case [str(name), str(category), None | int() | float() as score, str(source)] if category in _CATEGORIES:
+            return _tag(name, category, score, source)  # type: ignore[arg-type]  # the guard says which it is
     raise DatasetError(f"{value!r} is no tag; a tag is [name, category, score, source]")
+
+
+@lru_cache(1 << 16)
+def _tag(name: str, category: Category, score: float | None, source: str) -> Tag:
+    """A folder has the same tags over and over."""
+    return Tag(name, category, score, source)
 
 
 def unique(tags: Iterable[Tag]) -> tuple[Tag, ...]:

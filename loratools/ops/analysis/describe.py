@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from loratools.adapter.architectures.family import UNKNOWN
 from loratools.adapter.architectures.header_words import UNCERTAIN
 from loratools.adapter.files.base_facts import DISAGREEMENT
-from loratools.adapter.files.decode import Piece, decode
+from loratools.adapter.files.decode import NEED_BASE, Piece, decode
 from loratools.adapter.files.lora_file import open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.blocks.scheme import NO_BLOCK, Scheme, shortest_scheme, sorted_blocks
@@ -230,7 +230,7 @@ def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop: Se
         model_hash=None,
         metadata=source.header.metadata,
         unknown=decoded.leftover,
-        needs_base=sum(kind == "dora" for kind in kinds.values()),
+        needs_base=sum(kind in NEED_BASE for kind in kinds.values()),
     )
 
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from loratools import files
+from loratools.adapter.algebra.fuse import put
 from loratools.adapter.algebra.lowrank import Delta, finite
 from loratools.adapter.architectures.compvis import ParameterView
+from loratools.adapter.architectures.family import UNKNOWN
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
@@ -110,7 +112,12 @@ def merge_into(
 def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
     own = {name: checkpoint.own_name(weight_name(name)) for name in _changing(source)}
     lost = [name for name, weight in own.items() if weight is None]
-    if checkpoint.family not in (None, source.family):
+    if (key := checkpoint.scaled.first) is not None:
+        raise BaseModelError(
+            f"{checkpoint.path} stores weights as fp8 numbers with scales beside them ('{key}'), to which nothing can "
+            "be added without choosing new scales; give the model in bf16 or fp16"
+        )
+    if checkpoint.family not in (None, source.family) and source.family != UNKNOWN.name:
         raise BaseModelError(
             f"{checkpoint.path} is {checkpoint.family} and the LoRA is for {source.family}; "
             "a LoRA fits only the family it was trained on"
@@ -218,12 +225,12 @@ class _Stream:
         if len(data) != info.end - info.start:
             raise FileError(f"{self._path} changed while it was being read; run the command again")
         stored = torch.frombuffer(data, dtype=dtype).reshape(info.shape)
-        written = {
-            (module := self._modules[view.name]): add_to(
-                view_of(stored, view), self._source[module], module, self._path
-            )
-            for view in self._views(key)
-        }
+        written = {}
+        for view in self._views(key):
+            weight, module = view_of(stored, view), self._modules[view.name]
+            written[module] = add_to(weight, self._source[module], module, self._path)
+            if view.rows is not None and len(view.rows) > 1:  # whose view is a copy
+                put(stored, view.rows, weight)
         return info, bytes(data), written
 
 

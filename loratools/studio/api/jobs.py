@@ -99,7 +99,7 @@ class RecipeJob(Wire):
 
 
 JobRequest = Annotated[TrainJob | ResumeJob | GridJob | EpochsJob | RecipeJob, Field(discriminator="kind")]
-"""``POST /api/jobs``."""
+"""``POST /api/jobs``; ``POST /api/jobs/command`` only answers what it would run."""
 
 
 class JobDo(Wire):

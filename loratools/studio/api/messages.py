@@ -88,11 +88,12 @@ class Note(Words):
 
 class Event(Wire):
     """Something changed. ``job``: a :class:`.jobs.Job`; ``log``: ``{"job": id, "last": number}``; ``run``, ``file``:
-    ``{"ids": [...]}``, to be read anew; ``reset``: events were missed, read everything anew."""
+    ``{"ids": [...]}``, to be read anew; ``norms``: ``{"ids": [...]}`` of LoRAs whose norm shares are known now;
+    ``reset``: events were missed, read everything anew."""
 
     type: Literal["event"] = "event"
     id: int
-    event: Literal["job", "run", "file", "log", "reset"]
+    event: Literal["job", "run", "file", "log", "norms", "reset"]
     data: dict[str, Any]
 
 

@@ -244,6 +244,26 @@ class RecipeStep(Wire):
     text: str
 
 
+class PictureFolder(Wire):
+    """``GET /api/folders``: a folder of pictures below the roots; ``captions`` of them have a text beside them."""
+
+    id: Id
+    name: str
+    root: Id
+    path: str
+    pictures: int
+    captions: int
+
+
+class TrainPreset(Wire):
+    """``GET /api/presets``: named settings of a training, whose ``source`` says where they are from; ``settings`` are
+    those that a person may want to see before they start."""
+
+    name: str
+    source: str
+    settings: dict[str, str]
+
+
 class Recipe(Wire):
     """A recipe below the roots."""
 

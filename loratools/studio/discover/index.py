@@ -7,13 +7,14 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loratools.errors import FileError
 from loratools.files import is_locked
 from loratools.studio.discover.lora_files import FactsCache, read_facts
+from loratools.studio.discover.picture_folders import FoundPictures, PictureCount, count, picture_folders
 from loratools.studio.discover.run_log import RunLog, is_run_log
 from loratools.studio.discover.snapshot import FoundBase, FoundFile, FoundLora, FoundRun, Snapshot
 from loratools.studio.discover.walk import Stamp, walk
@@ -88,8 +89,16 @@ class Index:
             self._wake.clear()
 
     def _look(self) -> None:
-        stamps = {path: stamp for root in self._roots.roots for path, stamp in walk(root.path, self._allowed)}
+        counts: dict[Path, PictureCount] = {}
+
+        def on_folder(folder: Path, names: Sequence[str]) -> None:
+            if (own := count(folder, names)) is not None:
+                counts[folder] = own
+
+        roots = [root.path for root in self._roots.roots]
+        stamps = {path: stamp for root in roots for path, stamp in walk(root, self._allowed, on_folder=on_folder)}
         found = _Sorted.of(stamps)
+        found.pictures = picture_folders(counts, roots)
         self._read_headers(found, stamps)
         self._publish(found, stamps)
         self._looked.set()
@@ -131,7 +140,7 @@ class Index:
         bases += [FoundBase(path, stamps[path], "unknown") for path in found.pickles]
         grids = [FoundFile(path.parent, stamps[path]) for path in found.grids]
         recipes = [FoundFile(path, stamps[path]) for path in found.yaml if self._is_recipe(path, stamps[path])]
-        self._now = Snapshot(loras, bases, runs, grids, recipes, stamps)
+        self._now = Snapshot(loras, bases, runs, grids, recipes, found.pictures, stamps)
         if self._looked.is_set():
             self._tell(before, self._now)
 
@@ -187,7 +196,9 @@ class Index:
         if ids := [self._roots.id_of(place, "run") for place in sorted(runs & known)]:
             self._events.add("run", {"ids": ids})
         shown = [path for path in files if path.suffix != ".jsonl"]
-        if shown:
+        folders = set(before.pictures) ^ set(now.pictures)
+        shown += sorted({own.path for own in folders if own.path.exists()})
+        if shown or folders:
             self._events.add("file", {"ids": [self._roots.id_of(path) for path in shown if self._allowed(path)]})
 
 
@@ -201,6 +212,7 @@ class _Sorted:
     logs: list[Path] = field(default_factory=list)
     grids: list[Path] = field(default_factory=list)
     yaml: list[Path] = field(default_factory=list)
+    pictures: list[FoundPictures] = field(default_factory=list)
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> _Sorted:

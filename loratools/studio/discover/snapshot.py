@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loratools.studio.discover.lora_files import LoraFacts
+from loratools.studio.discover.picture_folders import FoundPictures
 from loratools.studio.discover.run_log import RunLog
 from loratools.studio.discover.walk import Stamp
 
@@ -70,4 +71,5 @@ class Snapshot:
     runs: Sequence[FoundRun] = ()
     grids: Sequence[FoundFile] = ()
     recipes: Sequence[FoundFile] = ()
+    pictures: Sequence[FoundPictures] = ()
     stamps: Mapping[Path, Stamp] = field(default_factory=dict)

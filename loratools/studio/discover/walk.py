@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,18 @@ class Stamp:
     size: int
 
 
-def walk(root: Path, allowed: Callable[[Path], bool], most: int = MOST) -> Iterator[tuple[Path, Stamp]]:
+def walk(
+    root: Path,
+    allowed: Callable[[Path], bool],
+    most: int = MOST,
+    on_folder: Callable[[Path, Sequence[str]], None] | None = None,
+) -> Iterator[tuple[Path, Stamp]]:
     """Interesting files below ``root``, breadth first; hidden folders are left out, and so is what cannot be read.
 
     Args:
         allowed: whether the target of a symlink may be looked at.
         most: entries after which to stop.
+        on_folder: called with each folder and the names that are in it.
     """
     folders, seen, count = [root], {root}, 0
     for folder in folders:
@@ -34,6 +40,8 @@ def walk(root: Path, allowed: Callable[[Path], bool], most: int = MOST) -> Itera
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             continue
+        if on_folder is not None:
+            on_folder(folder, [entry.name for entry in entries])
         for entry in entries:
             count += 1
             if count > most:

@@ -17,6 +17,7 @@ from loratools.studio.api.jobs import (
     ResumeJob,
     TrainJob,
 )
+from loratools.studio.api.stacks import Started
 from loratools.studio.context import Studio
 from loratools.studio.handlers import job_commands
 from loratools.studio.handlers.answers import get, post
@@ -36,6 +37,12 @@ def job(studio: Studio, request: Request) -> Job:
 def add(studio: Studio, request: Request, body: JobRequest) -> Job:
     """Put a job into the queue."""
     return studio.job(studio.queue.add(_command(studio, body)))
+
+
+def shown(studio: Studio, request: Request, body: JobRequest) -> Started:
+    """What a job would run; nothing is queued."""
+    command = _command(studio, body)
+    return Started(command=command.text, step=command.step, job=None)
 
 
 def do(studio: Studio, request: Request, body: JobDo) -> Job:
@@ -71,6 +78,7 @@ def _command(studio: Studio, body: JobRequest) -> Command:
 ROUTES: list[Route] = [
     get("/api/jobs", jobs),
     post("/api/jobs", JobRequest, add),
+    post("/api/jobs/command", JobRequest, shown),
     get("/api/jobs/{id}", job),
     post("/api/jobs/{id}", JobDo, do),
     get("/api/jobs/{id}/log", log),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _SIZES = {"sd1": (512, 512), "sd2": (768, 768), "sdxl": (1024, 1024), "flux": (1
 _OWN_SIZE = (128, 128)  # of the pocket base
 _LONGEST = 4_000  # letters of one entry of a header that are shown
 _MOST_ENTRIES = 200
-_PROMPTS = Path(__file__).parents[2] / "train" / "basestyle" / "basestyle_prompts.yaml"
+_PROMPTS = Path(__file__).parents[2] / "train" / "drawing" / "basestyle_prompts.yaml"
 _POCKET = (  # made of tags that the pocket base knows
     "1girl, face_focus, black_hair, short_hair, red_eyes, glasses, simple_background",
     "1girl, cowboy_shot, pink_hair, spiky_hair, green_eyes, dress, spread_arms, hat, starry_sky",
@@ -68,7 +69,7 @@ def lora(studio: Studio, request: Request) -> LoraDetail:
     entries = list(header.metadata.items())[:_MOST_ENTRIES]
     return LoraDetail(
         **_lora(studio, found),
-        scheme=_scheme(_scheme_of(found)),
+        scheme=_scheme(_scheme_of(found), studio.norms.shares(found.path, found.stamp)),
         metadata={key[:_LONGEST]: value[:_LONGEST] for key, value in entries},
     )
 
@@ -151,10 +152,17 @@ def _family(found: FoundLora) -> str:
     return found.facts.family if found.facts.family in FAMILIES else "unknown"
 
 
-def _scheme(scheme: BlockScheme) -> Scheme:
+def _scheme(scheme: BlockScheme, shares: Mapping[str, float] | None = None) -> Scheme:
+    """The blocks; with ``shares``, in which one that holds nothing is left out, where the norm lies."""
     known = knowledge(scheme.family)
     blocks = [
-        Block(name=name, group=_group(name), help=known[name].governs if name in known else "") for name in scheme.names
+        Block(
+            name=name,
+            group=_group(name),
+            norm_share=shares.get(name, 0.0) if shares else None,
+            help=known[name].governs if name in known else "",
+        )
+        for name in scheme.names
     ]
     return Scheme(family=scheme.family, blocks=blocks)
 

@@ -82,7 +82,7 @@ class TuneRequest:
             **self.weights.facts(),
             "effort": asdict(self.effort),
             "seed": self.seed,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.facts(),
         }
 
 

@@ -4,6 +4,7 @@ import { BlocksPage } from "./blocks/page";
 import { EpochsPage } from "./epochs/page";
 import { Guide, guideOpen, showGuide } from "./guide";
 import { QueuePage } from "./queue/page";
+import { TrainDialog, training } from "./queue/train_dialog";
 import { choose, language, LANGUAGES, t, type Language } from "./state/i18n";
 import { socket } from "./state/live";
 import { dismiss, notices } from "./state/notices";
@@ -33,6 +34,7 @@ export function App() {
           : page === "blocks" ? <BlocksPage /> : page === "epochs" ? <EpochsPage /> : <QueuePage />}
       </main>
       {narrow.value ? <footer class="foot"><Preferences /></footer> : null}
+      {training.value && ready.value ? <TrainDialog /> : null}
       <Notices />
     </>
   );

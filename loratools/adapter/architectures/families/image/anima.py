@@ -28,6 +28,7 @@ FAMILY = Family(
             "CosmosTransformer3DModel",
             {"num_attention_heads": 16, "num_layers": 28, "in_channels": 16},
             loader="AnimaLoraLoaderMixin",
+            converter="convert_cosmos_transformer_checkpoint_to_diffusers",
         ),
     ),
     text=(TextEncoder("text_encoder", "lora_te", 28, "qwen3_06b", "llama"),),

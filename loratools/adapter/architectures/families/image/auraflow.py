@@ -42,7 +42,11 @@ FAMILY = Family(
             outer("final_linear", "proj_out", "16 W"),
         ),
         sizes=({"W": 3072, "F": 8192},),
-        diffusers=InDiffusers("AuraFlowTransformer2DModel", loader="AuraFlowLoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "AuraFlowTransformer2DModel",
+            loader="AuraFlowLoraLoaderMixin",
+            converter="convert_auraflow_transformer_checkpoint_to_diffusers",
+        ),
     ),
     words=("auraflow", "ponyv7"),
 )

@@ -55,7 +55,11 @@ FAMILY = Family(
             outer("final_layer.linear", "proj_out", "64 W"),
         ),
         sizes=({"W": 3072, "H": 128, "A": 5120},),
-        diffusers=InDiffusers("ChromaTransformer2DModel", loader="FluxLoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "ChromaTransformer2DModel",
+            loader="FluxLoraLoaderMixin",
+            converter="convert_chroma_transformer_checkpoint_to_diffusers",
+        ),
         slots=Slots(  # Flux.1's, so that its vectors mean the same blocks here
             before=(
                 ("CLIP", ""),

@@ -54,7 +54,11 @@ FAMILY = Family(
             {"W": 4096, "H": 128, "C": 12288},
             {"W": 3072, "H": 128, "C": 7680},
         ),
-        diffusers=InDiffusers("Flux2Transformer2DModel", loader="Flux2LoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "Flux2Transformer2DModel",
+            loader="Flux2LoraLoaderMixin",
+            converter="convert_flux2_transformer_checkpoint_to_diffusers",
+        ),
     ),
     words=("flux2",),
     sizes=(

@@ -52,7 +52,11 @@ FAMILY = Family(
             outer("last.linear", "final_layer.linear", "64 W"),
         ),
         sizes=({"W": 6144, "K": 1536, "F": 16384, "T": 2560, "G": 6912, "H": 128},),
-        diffusers=InDiffusers("Krea2Transformer2DModel", loader="Krea2LoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "Krea2Transformer2DModel",
+            loader="Krea2LoraLoaderMixin",
+            converter="convert_krea2_transformer_checkpoint_to_diffusers",
+        ),
     ),
     words=("krea2",),
 )

@@ -45,7 +45,12 @@ FAMILY = Family(
             outer("final_layer.linear", "norm_out.linear_2", "64 W"),
         ),
         sizes=({"W": 2304, "K": 768, "F": 9216, "H": 96, "C": 2304},),
-        diffusers=InDiffusers("Lumina2Transformer2DModel", {"cap_feat_dim": 2304}, loader="Lumina2LoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "Lumina2Transformer2DModel",
+            {"cap_feat_dim": 2304},
+            loader="Lumina2LoraLoaderMixin",
+            converter="convert_lumina2_to_diffusers",
+        ),
     ),
     text=(TextEncoder("text_encoder", "lora_te", 26, "gemma2_2b", "llama"),),
     words=("lumina2", "netalumina", "netayume"),

@@ -34,7 +34,12 @@ FAMILY = Family(
             outer("final_layer.linear", "proj_out", "32 W"),
         ),
         sizes=({"W": 2240, "F": 5600}, {"W": 1152, "F": 2880}),
-        diffusers=InDiffusers("SanaTransformer2DModel", {"num_layers": 60}, loader="SanaLoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "SanaTransformer2DModel",
+            {"num_layers": 60},
+            loader="SanaLoraLoaderMixin",
+            converter="convert_sana_transformer_to_diffusers",
+        ),
     ),
     words=("sana",),
 )

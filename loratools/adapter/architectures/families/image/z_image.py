@@ -41,7 +41,11 @@ FAMILY = Family(
             outer("final_layer.adaLN_modulation.1", "all_final_layer.2-1.adaLN_modulation.1", "W 256"),
         ),
         sizes=({"W": 3840, "F": 10240, "H": 128},),
-        diffusers=InDiffusers("ZImageTransformer2DModel", loader="ZImageLoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "ZImageTransformer2DModel",
+            loader="ZImageLoraLoaderMixin",
+            converter="convert_z_image_transformer_checkpoint_to_diffusers",
+        ),
     ),
     words=("zimage",),
 )

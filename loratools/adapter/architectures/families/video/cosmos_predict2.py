@@ -52,6 +52,7 @@ FAMILY = Family(
             "CosmosTransformer3DModel",
             {"num_attention_heads": 40, "num_layers": 36, "in_channels": 17},
             loader="CosmosLoraLoaderMixin",
+            converter="convert_cosmos_transformer_checkpoint_to_diffusers",
         ),
     ),
     words=("cosmos",),

@@ -85,7 +85,11 @@ FAMILY = Family(
             outer("final_layer.adaLN_modulation.1", "norm_out.linear", "2W W", "halves"),
         ),
         sizes=({"W": 3072, "H": 128},),
-        diffusers=InDiffusers("HunyuanVideoTransformer3DModel", loader="HunyuanVideoLoraLoaderMixin"),
+        diffusers=InDiffusers(
+            "HunyuanVideoTransformer3DModel",
+            loader="HunyuanVideoLoraLoaderMixin",
+            converter="convert_hunyuan_video_transformer_to_diffusers",
+        ),
     ),
     text=(
         TextEncoder("text_encoder", "lora_te1", 32, "llama", "llama", more_prefixes=("lora_te",)),

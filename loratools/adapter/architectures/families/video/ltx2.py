@@ -99,6 +99,7 @@ FAMILY = Family(
             "LTX2VideoTransformer3DModel",
             dict.fromkeys(("gated_attn", "cross_attn_mod", "audio_gated_attn", "audio_cross_attn_mod"), True),
             loader="LTX2LoraLoaderMixin",
+            converter="convert_ltx2_transformer_to_diffusers",
         ),
     ),
     words=("ltx2", "ltxv2"),

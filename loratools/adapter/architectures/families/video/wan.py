@@ -49,7 +49,10 @@ FAMILY = Family(
             {"W": 1536, "F": 8960, "C": 16, "O": 64},
         ),
         diffusers=InDiffusers(
-            "WanTransformer3DModel", {"image_dim": 1280, "added_kv_proj_dim": 5120}, loader="WanLoraLoaderMixin"
+            "WanTransformer3DModel",
+            {"image_dim": 1280, "added_kv_proj_dim": 5120},
+            loader="WanLoraLoaderMixin",
+            converter="convert_wan_transformer_to_diffusers",
         ),
     ),
     words=("wan",),

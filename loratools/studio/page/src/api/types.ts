@@ -80,10 +80,10 @@ export interface EpochsJob {
   seeds?: (number)[];
 }
 
-/** Something changed. ``job``: a :class:`.jobs.Job`; ``log``: ``{"job": id, "last": number}``; ``run``, ``file``: ``{"ids": [...]}``, to be read anew; ``reset``: events were missed, read everything anew. */
+/** Something changed. ``job``: a :class:`.jobs.Job`; ``log``: ``{"job": id, "last": number}``; ``run``, ``file``: ``{"ids": [...]}``, to be read anew; ``norms``: ``{"ids": [...]}`` of LoRAs whose norm shares are known now; ``reset``: events were missed, read everything anew. */
 export interface Event {
   data: Record<string, unknown>;
-  event: "job" | "run" | "file" | "log" | "reset";
+  event: "job" | "run" | "file" | "log" | "norms" | "reset";
   id: number;
   type: "event";
 }
@@ -309,6 +309,16 @@ export interface Pair {
   left_picture: string;
   right: string;
   right_picture: string;
+}
+
+/** ``GET /api/folders``: a folder of pictures below the roots; ``captions`` of them have a text beside them. */
+export interface PictureFolder {
+  captions: number;
+  id: string;
+  name: string;
+  path: string;
+  pictures: number;
+  root: string;
 }
 
 /** How a picture is drawn; ``size`` is [width, height]; None stands for the base's own. */
@@ -567,6 +577,13 @@ export interface TrainJob {
   more?: Record<string, string | number | boolean>;
   name: string;
   root: string;
+}
+
+/** ``GET /api/presets``: named settings of a training, whose ``source`` says where they are from; ``settings`` are those that a person may want to see before they start. */
+export interface TrainPreset {
+  name: string;
+  settings: Record<string, string>;
+  source: string;
 }
 
 /** A vector: its weights by block, its spellings, and the preset that it equals. */

@@ -10,6 +10,7 @@ import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../
 import { Button, Icon, Meter } from "../ui/controls";
 import { isOpen, JobLine } from "../queue/job_line";
 import { making, Making } from "../queue/making";
+import { TrainButton } from "../queue/train_button";
 import { Chart } from "./chart";
 import { GridView } from "./grid_view";
 import { Samples } from "./samples";
@@ -24,14 +25,14 @@ export function EpochsPage() {
   const chosen = list.find(run => run.id === route.value.rest) ?? list[0];
   if (list.length === 0 && making().length > 0) return <Making />;
   if (runs.value !== null && list.length === 0 && grids.value.length === 0) {
-    return <div class="bench start"><h2>{t("epochs.empty")}</h2><p>{t("epochs.empty.help")}</p><a class="button" href={href("blocks")}>{t("page.blocks")}</a></div>;
+    return <div class="bench start"><h2>{t("epochs.empty")}</h2><p>{t("epochs.empty.help")}</p><TrainButton /><a class="button" href={href("blocks")}>{t("page.blocks")}</a></div>;
   }
   const grid = tab.value === "grid" && grids.value.length > 0;
   return (
     <div class="epochs">
       <nav class="side" aria-label={t("runs")}>
         <section class="panel">
-          <header><h2>{t("runs")}</h2></header>
+          <header><h2>{t("runs")}</h2><TrainButton /></header>
           <ul class="picks">
             {list.map(run => (
               <li key={run.id}>

@@ -11,7 +11,9 @@ import { go, route } from "../state/route";
 import { jobs, loadJobs, logged } from "../state/studio";
 import { narrow } from "../state/theme";
 import { Button, Command, type IconName } from "../ui/controls";
+import { JobEvidence } from "../blocks/job_evidence";
 import { isOpen, JobLine } from "./job_line";
+import { TrainButton } from "./train_button";
 
 const ACTIONS: Record<JobAction, { icon: IconName; order: number }> = {
   stop: { icon: "stop", order: 0 }, "stop-after-epoch": { icon: "flag", order: 1 }, pause: { icon: "pause", order: 2 },
@@ -34,12 +36,12 @@ export function QueuePage() {
   const all = useComputed(() => ordered(jobs.value));
   const chosen = jobs.value.find(job => job.id === route.value.rest) ?? null;
   if (all.value.length === 0) {
-    return <div class="bench start"><h2>{t("queue.empty")}</h2><p>{t("queue.empty.help")}</p></div>;
+    return <div class="bench start"><h2>{t("queue.empty")}</h2><p>{t("queue.empty.help")}</p><TrainButton /></div>;
   }
   return (
     <div class={chosen ? "queue open" : "queue"}>
       <section class="panel" aria-labelledby="queue-title">
-        <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span></header>
+        <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span><TrainButton /></header>
         <ul class="jobs" aria-live="polite">{all.value.map(job => <Row key={job.id} job={job} current={job === chosen} />)}</ul>
       </section>
       {chosen && !narrow.value ? <Opened key={chosen.id} job={chosen} /> : null}
@@ -108,6 +110,7 @@ function Opened({ job }: { job: Job }) {
       <p class="label">{t("command.same")}</p>
       <Command text={job.command} label={t("command")} />
       {job.step ? <><p class="label">{t("save.step")}</p><Command text={job.step} label={t("save.step")} /></> : null}
+      <JobEvidence job={job} />
       <p class="label">{t("log")}</p>
       <pre ref={box} class="lines" tabIndex={0} role="log" onScroll={event => {
         const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;

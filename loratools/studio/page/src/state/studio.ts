@@ -3,7 +3,7 @@ import { computed, signal } from "@preact/signals";
 import { failureOf, get, post } from "../api/http";
 import type { Connection } from "../api/socket";
 import type {
-  Catalog, Event as LiveEvent, Grid, Job, Lora, LoraDetail, Recipe, Run, RunDetail, State,
+  Catalog, Event as LiveEvent, Grid, Job, Lora, LoraDetail, PictureFolder, Recipe, Run, RunDetail, State,
 } from "../api/types";
 import { attempt } from "./notices";
 import { go, tokenIn } from "./route";
@@ -17,6 +17,7 @@ export const loras = signal<readonly Lora[] | null>(null);
 export const runs = signal<readonly Run[] | null>(null);
 export const grids = signal<readonly Grid[]>([]);
 export const recipes = signal<readonly Recipe[]>([]);
+export const folders = signal<readonly PictureFolder[]>([]);
 export const jobs = signal<readonly Job[]>([]);
 export const details = signal<ReadonlyMap<string, LoraDetail>>(new Map());
 export const catalogs = signal<ReadonlyMap<string, Catalog>>(new Map());
@@ -47,13 +48,14 @@ export async function enter(): Promise<boolean> {
 }
 
 export async function loadAll(): Promise<void> {
-  await Promise.all([loadLoras(), loadRuns(), loadGrids(), loadRecipes(), loadJobs()]);
+  await Promise.all([loadLoras(), loadRuns(), loadGrids(), loadRecipes(), loadFolders(), loadJobs()]);
 }
 
 export const loadLoras = (): Promise<void> => into(loras, "api/loras");
 export const loadRuns = (): Promise<void> => into(runs, "api/runs");
 export const loadGrids = (): Promise<void> => into(grids, "api/grids");
 export const loadRecipes = (): Promise<void> => into(recipes, "api/recipes");
+export const loadFolders = (): Promise<void> => into(folders, "api/folders");
 export const loadJobs = (): Promise<void> => into(jobs, "api/jobs");
 
 async function into<T>(target: { value: T }, path: string): Promise<void> {
@@ -74,7 +76,10 @@ function once<T>(name: string, ask: () => Promise<T>): Promise<T> {
 }
 
 export async function loadDetail(lora: string): Promise<void> {
-  if (details.peek().has(lora)) return;
+  if (!details.peek().has(lora)) await readDetail(lora);
+}
+
+async function readDetail(lora: string): Promise<void> {
   await once(`lora ${lora}`, async () => {
     const detail = await attempt(() => get<LoraDetail>(`api/loras/${encodeURIComponent(lora)}`));
     if (detail) details.value = new Map(details.peek()).set(lora, detail);
@@ -114,7 +119,10 @@ export function onEvent(event: LiveEvent): void {
       break;
     case "file":
       forget(idsOf(event));
-      for (const [name, load] of Object.entries({ loadLoras, loadRuns, loadGrids, loadRecipes })) soon(name, load);
+      for (const [name, load] of Object.entries({ loadLoras, loadRuns, loadGrids, loadRecipes, loadFolders })) soon(name, load);
+      break;
+    case "norms":
+      for (const id of idsOf(event)) if (details.peek().has(id)) void readDetail(id);
       break;
     case "log":
       logged.value = { job: String(event.data.job), last: Number(event.data.last) };
