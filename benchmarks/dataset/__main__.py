@@ -16,17 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.planting.figures import figure_boxes
-from benchmarks.planting.folder import CLASS_OF, Truth, plant
-from benchmarks.planting.many import many_pictures
-from benchmarks.planting.scores import Score, links, score
+from benchmarks.dataset.figures import figure_boxes
+from benchmarks.dataset.folder import CLASS_OF, Truth, plant
+from benchmarks.dataset.many import many_pictures
+from benchmarks.dataset.scores import Score, links, score
 from benchmarks.results_page import put
 from loratools.dataset.detect.boxes import Box
 from loratools.dataset.detect.framing import framing_class
 from loratools.dataset.look.look import look
 from loratools.pocket.draw import STYLES, random_figure
 
-PAGE = Path(__file__).parent / "results/dataset.md"
+PAGE = Path(__file__).parents[1] / "results/dataset.md"
 _COVERED = 0.7  # of a planted line that boxes must hold for it to count as found
 
 
@@ -73,7 +73,7 @@ def planted(work: Path, seeds: list[int], count: int, texts: int) -> str:
     table = [f"| {name} | {planted} | {precision:.3f} | {recall:.3f} |" for name, planted, precision, recall in rows]
     return "\n".join(
         [
-            f"{len(seeds)} folders (seeds {', '.join(map(str, seeds))}), {pictures} pictures in all.",
+            f"Folders of seeds {', '.join(map(str, seeds))}: {pictures} pictures in all.",
             "",
             "| what | planted | precision | recall |",
             "|---|---|---|---|",

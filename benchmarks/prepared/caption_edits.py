@@ -1,4 +1,4 @@
-"""Bulk edits of 5,000 captions: ``python -m benchmarks.caption_edits [--count N]``.
+"""Bulk edits of 5,000 captions: ``python -m benchmarks.prepared.caption_edits [--count N]``.
 
 Captions of 31 tags. Each line is one edit as the command does it: read, filter, plan, log, write; then its undo. Wall
 time depends on the disk (every caption is a file of its own that is replaced whole) and on what else the machine does,
