@@ -96,7 +96,8 @@ class Preparation:
 
     def _settings(self) -> dict[str, object]:
         upscaler = self.upscaler.name if self.upscaler is not None else None
-        return {**self.options.json(), "detectors": list(self.detectors.names), "upscaler": upscaler}
+        boxes = {"boxes": self.detectors.given} if self.detectors.given else {}
+        return {**self.options.json(), "detectors": list(self.detectors.names), **boxes, "upscaler": upscaler}
 
     def _still_holding(self, before: Manifest, facts: Mapping[str, PictureFacts]) -> dict[str, Entry]:
         """Entries of an earlier run with the same settings, of originals that are as they were."""
