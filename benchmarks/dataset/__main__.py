@@ -73,7 +73,7 @@ def planted(work: Path, seeds: list[int], count: int, texts: int) -> str:
     table = [f"| {name} | {planted} | {precision:.3f} | {recall:.3f} |" for name, planted, precision, recall in rows]
     return "\n".join(
         [
-            f"{len(seeds)} folders (seeds {', '.join(map(str, seeds))}), {pictures} pictures in all.",
+            f"Folders of seeds {', '.join(map(str, seeds))}: {pictures} pictures in all.",
             "",
             "| what | planted | precision | recall |",
             "|---|---|---|---|",

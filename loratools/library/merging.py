@@ -113,7 +113,7 @@ class MergedAdapter(Mapping[str, Delta]):
     def plan(self) -> MergePlan:
         """What is merged: file, block, weight, modules, and share of the norm."""
         self._method.result(self._terms)  # raises where the method cannot take these terms
-        return plan(self._terms)
+        return replace(plan(self._terms), method=self._method.text())
 
     def write(self, out: StrPath, *, force: bool = False, on_progress: OnProgress | None = None) -> MergeReport:
         """Write it as a LoRA file, whole or not at all; arguments, report and errors are those of :func:`merge`."""

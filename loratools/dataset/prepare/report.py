@@ -58,7 +58,7 @@ class PrepareReport:
         lanczos = (
             [
                 f"{len(blurry)} pictures were enlarged up to {max(piece.factor for piece in blurry):.1f} x by Lanczos, "
-                "which blurs; name a model by `upscaler=`"
+                "which blurs; name a model (--upscaler FILE, or upscaler in a recipe)"
             ]
             if blurry
             else []
