@@ -34,9 +34,7 @@ class Prepare(Strict):
     )
     boxes: str | None = Field(None, description="a JSON file of boxes by hand")
     upscaler: str | None = Field(None, description="a super-resolution model's file; Lanczos without one")
-    max_ratio: Annotated[float, Field(ge=1)] = Field(
-        3.0, description="long to short side; beyond it one is left out"
-    )
+    max_ratio: Annotated[float, Field(ge=1)] = Field(3.0, description="long to short side; beyond it one is left out")
     max_enlarge: Annotated[float, Field(ge=1)] = Field(4.0, description="times a side; beyond it one is left out")
     keep_copies: bool = Field(False, description="leave copies of a picture in")
 
