@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loader_cases import MODELS, job
+from benchmarks.loader_readers.cases import MODELS, job
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/loaders.md"

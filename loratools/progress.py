@@ -83,7 +83,9 @@ def report(file: str, facts: dict[str, Any]) -> None:
     if rate is None and facts["elapsed"] and done > facts.get("initial", 0):
         rate = (done - facts.get("initial", 0)) / facts["elapsed"]
     what = (facts["prefix"] or "").strip().removesuffix(":")
-    left = facts.get("left") or ((total - done) / rate if total and rate else None)
+    left = facts.get("left")
+    if left is None and total and rate:
+        left = (total - done) / rate
     text = json.dumps({"done": done, "total": total, "unit": facts["unit"], "what": what, "left": left})
     part = f"{file}.part"
     try:

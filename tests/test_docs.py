@@ -32,3 +32,18 @@ def test_the_map_names_every_room() -> None:
 def test_links_and_pictures_of_a_page_are_there(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+def _messages() -> list[str]:
+    """Messages that the page about errors explains, as it writes them: `...` stands for what differs."""
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"\*\*`([^`]+)`\*\*", page)
+
+
+def test_the_page_about_errors_explains_messages_that_there_are() -> None:
+    sources = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "loratools").rglob("*.py")))
+    joined = re.sub(r'"\s*\n\s*f?"', "", sources)  # one text over several lines
+    messages = _messages()
+    assert len(messages) > 20
+    pieces = [piece.strip() for message in messages for piece in message.split("...") if len(piece.strip()) > 7]
+    assert [piece for piece in pieces if piece not in joined] == []

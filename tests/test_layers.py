@@ -41,7 +41,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
-        "callbacks",
+        "callbacks drawing",
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
@@ -61,8 +61,8 @@ FLOORS: dict[str, list[str]] = {
     ],
     "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes", "batches"],
     "studio": [
-        "api token", "events roots gate device", "discover", "jobs measuring", "context stacks demo", "live",
-        "handlers", "app", "serve",
+        "api token", "events roots gate device child_environment", "discover", "jobs measuring", "context stacks demo",
+        "live", "handlers", "app", "serve",
     ],
     "cli": [
         "commands", "app", "options", "launched recipe_output each",

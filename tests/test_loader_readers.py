@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.loader_cases import MODELS, Content, by_original, random_merge
+from benchmarks.loader_readers.cases import MODELS, Content, by_original, random_merge
 from benchmarks.loader_readers.measure import Asked
 from benchmarks.loader_readers.original import stand_in, summed
 from benchmarks.loader_readers.sd_scripts_reader import tree

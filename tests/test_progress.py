@@ -25,6 +25,19 @@ def test_a_bar_reports_to_the_file_that_is_named(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 12.5])
+def test_seconds_that_are_known_better_than_by_the_rate_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    file = tmp_path / "progress.json"
+    monkeypatch.setenv(progress.PROGRESS_FILE, str(file))
+    monkeypatch.setattr(progress, "_REPORTED", 0.0)
+    with progress.tqdm_bar(total=1000, unit="picture") as bar:
+        bar.seconds_left = seconds
+        bar.update(1)
+        assert json.loads(file.read_text())["left"] == seconds
+
+
 def test_a_bar_that_is_not_shown_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(progress.PROGRESS_FILE, str(tmp_path / "progress.json"))
     with progress.tqdm_bar(shown=False, total=4) as bar:

@@ -28,6 +28,7 @@ PARTS: Mapping[str, str] = {
     "sd15": "drag",
     "sdxl": "drag",
     "hand": "hand",
+    "thousand": "thousand",
     "starts": "starting",
     "lasts": "lasting",
 }
@@ -63,7 +64,7 @@ def _about(part: Part) -> str:
 def run(name: str, device: torch.device, out: Path, *, tiny: bool) -> None:
     """Run one part, print its figures as they come, and put them into the results."""
     part, start = part_of(name), time.perf_counter()
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:  # a browser may still write
         figures = []
         for figure in part(Path(work), device, tiny=tiny):
             print(figure.text(), flush=True)

@@ -64,6 +64,10 @@ class LoadedBase(Protocol):
         """Raise GridError unless pictures can be drawn so."""
         ...
 
+    def check_prompt(self, text: str) -> None:
+        """Raise PromptError for a prompt, or a negative one, that the base cannot be given; LoRA tags are taken out."""
+        ...
+
 
 class PictureSettings(Protocol):
     """What a base is asked about a picture before it is drawn; ``size`` is (height, width) in pixels."""
@@ -176,3 +180,6 @@ class Base:
             )
         if settings.frames:
             raise GridError(f"{self.name} draws pictures, not videos; leave out the number of frames")
+
+    def check_prompt(self, text: str) -> None:
+        """Nothing: what the WebUI's syntax says is read, and checked, when the text is encoded."""

@@ -132,19 +132,21 @@ def suggested_name(name: str) -> str:
     return f"1_{name}"
 
 
-def is_hidden(path: Path) -> bool:
+def is_hidden(path: Path | os.DirEntry[str]) -> bool:
     """Whether a file or folder is there for the system or another program, not for a person."""
     return path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM
 
 
 def files_in(folder: Path) -> list[Path]:
     """The files that lie in a folder itself, sorted; hidden ones do not count."""
-    return _sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_file())
+    with os.scandir(folder) as entries:
+        return _sorted(Path(entry.path) for entry in entries if entry.is_file() and not is_hidden(entry))
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders that lie directly in a folder, sorted; hidden ones do not count."""
-    return _sorted(path for path in folder.iterdir() if not is_hidden(path) and path.is_dir())
+    with os.scandir(folder) as entries:
+        return _sorted(Path(entry.path) for entry in entries if entry.is_dir() and not is_hidden(entry))
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:

@@ -146,7 +146,7 @@ def _cards(system: str) -> Iterator[str]:
     if system == "Linux":
         for file in Path("/sys/class/drm").glob("card*/device/vendor"):
             with contextlib.suppress(OSError):
-                yield from vendors(file.read_text())
+                yield from vendors(file.read_text(encoding="ascii", errors="replace"))
     elif system == "Windows":
         ask = "(Get-CimInstance Win32_VideoController).PNPDeviceID"
         yield from vendors(_output(["powershell", "-NoProfile", "-Command", ask]))

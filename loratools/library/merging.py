@@ -113,7 +113,7 @@ class MergedAdapter(Mapping[str, Delta]):
     def plan(self) -> MergePlan:
         """What is merged: file, block, weight, modules, and share of the norm."""
         self._method.result(self._terms)  # raises where the method cannot take these terms
-        return plan(self._terms)
+        return replace(plan(self._terms), method=self._method.text())
 
     def write(self, out: StrPath, *, force: bool = False, on_progress: OnProgress | None = None) -> MergeReport:
         """Write it as a LoRA file, whole or not at all; arguments, report and errors are those of :func:`merge`."""
@@ -208,9 +208,9 @@ def merge(
     """The exact weighted sum of LoRA files: written to ``out``, or kept in memory if no ``out`` is given.
 
     Args:
-        terms: ``"A:1:GP1,B:-1:GP2"``: NAME:weight[:vector][:te=x][:unet=y] each, where NAME is a file, a training run
-            (its last epoch) or an epoch of it (``run@8``), and the vector a preset or its numbers. Weight and vector
-            multiply, and -1 subtracts.
+        terms: ``"A:1:GP1,B:-1:GP2"``: ``NAME:weight[:vector][:te=x][:unet=y]`` each, where NAME is a file, a training
+            run (its last epoch) or an epoch of it (``run@8``), and the vector a preset or its numbers. Weight and
+            vector multiply, and -1 subtracts.
         out: the ``.safetensors`` file to write, whole or not at all.
         lora_dirs: a folder, or several, in which names are looked for; the current folder is always one.
         presets: named block vectors beside the shipped ones: a file, or ``{"MINE": [1, 0.5, ...]}``.

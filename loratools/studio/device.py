@@ -38,7 +38,7 @@ def _gpus() -> list[tuple[str, int]]:
     if shutil.which(_ASKED[0]) is None:
         return []
     try:
-        done = subprocess.run(_ASKED, capture_output=True, text=True, timeout=_PATIENCE, check=True)
+        done = subprocess.run(_ASKED, capture_output=True, encoding="utf-8", timeout=_PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     found = []

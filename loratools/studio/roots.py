@@ -135,6 +135,17 @@ class Roots:
         """
         return self.root(root_id).path / plain_name(name, suffix)
 
+    def new_folder(self, root_id: str, name: str) -> Path:
+        """Where a folder that a person named goes: directly in a root.
+
+        Raises:
+            StudioError: as :meth:`new_file` does, and for a symlink that leads outside.
+        """
+        folder = self.new_file(root_id, name, "")
+        if self.root_of(folder) is None:
+            raise problem("file.outside", status=NOT_FOUND, name=folder.name)
+        return folder
+
     def _known(self, path: Path, kind: str) -> str:
         if self.root_of(path) is None:
             raise problem("file.outside", status=NOT_FOUND, name=path.name)

@@ -18,11 +18,13 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
+from loratools.train.dry_run.advice import free_space
 from loratools.train.dry_run.check import mistakes
+from loratools.train.dry_run.full_cost import cheaper, check_disk, check_room, full_cost
 from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
 from loratools.train.network.base_adapters import BaseAdapters
 from loratools.train.network.ema import Ema
-from loratools.train.network.full import FullWeights, exact_weights
+from loratools.train.network.full import FullWeights, exact_weights, named_parameters, trained_factors
 from loratools.train.network.network import Network
 from loratools.train.network.start_weights import refuse_coarse
 from loratools.train.network.trained_weights import TrainedWeights
@@ -77,6 +79,7 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
     check_full(config, base, ranks)
+    check_fits(config, base, precision)
     exact = exact_weights(base) if config.is_full else {}
     cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
@@ -85,6 +88,8 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     dry_run = make_dry_run(
         config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
     )
+    if dry_run.full is not None and ranks.main:
+        check_disk(config, dry_run.full, free_space(config.out))
     return RunParts(
         config=config,
         ranks=ranks,
@@ -165,6 +170,12 @@ def plan_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
     network = setup_network(config, base)
     if not machine.packages:
         setup_ema(config, network, build_optimizer(config, parameter_groups(network, config)))
+    if config.prior is not None:
+        notes = (
+            *notes,
+            f"prior: {config.prior.count} pictures are drawn by the base before the first step, and an epoch "
+            "then shows as many of them as of yours, so that it has about twice the steps that are said here",
+        )
     computed = machine.precision.compute.itemsize
     report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *of_samples))
     return replace(report, warnings=(*machine.warnings, *report.warnings))
@@ -249,6 +260,16 @@ def check_full(config: TrainConfig, base: Base, ranks: Ranks) -> None:
         raise TrainingError(
             "fused_backward_pass: on drops gradients before several processes can add theirs; set it to auto or off"
         )
+
+
+def check_fits(config: TrainConfig, base: Base, precision: Precision) -> None:
+    """Raise TrainingError if the weights, gradients and states of a full training are more than the device has."""
+    if not config.is_full:
+        return
+    parameters = dict(named_parameters(base))
+    trained = sum(parameters[name].numel() for name in trained_factors(base, config))
+    cost = full_cost(config, base, trained, 0, precision.compute.itemsize, 1)
+    check_room(config, cost, precision.device, cheaper(config, base, trained, 0, 1))
 
 
 def setup_ema(config: TrainConfig, network: TrainedWeights, optimizer: torch.optim.Optimizer) -> Ema | None:

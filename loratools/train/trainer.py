@@ -27,6 +27,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.full import file_kind
 from loratools.train.data.latents import LatentStore
 from loratools.train.distributed import join, leave
+from loratools.train.drawing.prior import with_prior
 from loratools.train.dry_run.report import DryRun
 from loratools.train.interrupt import FINISHING, StopRequest
 from loratools.train.loop import LoopParts, TrainingLoop
@@ -113,7 +114,8 @@ def train(
     """
     ranks, device = join(config.device)
     try:
-        parts = setup_run(config.model_copy(update={"device": device}), ranks, notes)
+        config = with_prior(config.model_copy(update={"device": device}), ranks, device, bar=progress and ranks.main)
+        parts = setup_run(config, ranks, notes)
         if on_note is not None and ranks.main:
             for note in parts.dry_run.notes:
                 on_note(note)

@@ -87,8 +87,10 @@ class Clock:
         return (self.now() - self._drawing) / self._drawn
 
     def begin(self, stage: str) -> None:
-        """Enter a stage."""
+        """Enter a stage; in the report what the search left out is no longer to be drawn."""
         self.stage = stage
+        if stage == "report":
+            self.total = min(self.total, self.done + self.report)
         self._drawing = self._drawing if self._drawing is not None else self.now()
         self._tell()
 
@@ -125,6 +127,6 @@ class Clock:
     def _tell(self) -> None:
         each = self.seconds_a_picture
         left = None if each is None else max(0, self.total - self.done) * each
-        if left is not None and self.budget is not None:
+        if left is not None and self.budget is not None and self.stage != "report":  # which is drawn all the same
             left = min(left, max(0.0, self.budget - self.elapsed))
         self.on_progress(TuneProgress(self.stage, min(self.done, self.total), self.total, left))

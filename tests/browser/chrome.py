@@ -11,7 +11,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Page:
     def __init__(self, sending: int, receiving: int) -> None:
         self._sending, self._receiving = sending, receiving
         self._number, self._buffer, self._session = 0, b"", ""
+        self._traced: list[dict[str, Any]] | None = None
+        self._complete = False
         self.problems: list[str] = []
         self.requests: list[str] = []  # every URL that the page asked for, websockets too
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -91,8 +93,34 @@ class Page:
                 self.requests.append(params["request"]["url"])
             case "Network.webSocketCreated":
                 self.requests.append(params["url"])
+            case "Tracing.dataCollected" if self._traced is not None:
+                self._traced += params["value"]
+            case "Tracing.tracingComplete":
+                self._complete = True
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+
+    def tasks(self, act: Callable[[], Any]) -> list[float]:
+        """Milliseconds of a processor that each task of the page's main thread took while ``act`` ran: those of a busy
+        machine are those of an idle one."""
+        found: list[dict[str, Any]] = []
+        session, self._session, self._traced = self._session, "", found
+        self.call("Tracing.start", categories="toplevel", transferMode="ReportEvents")
+        self._session = session
+        try:
+            act()
+        finally:
+            self._session = ""
+            self.call("Tracing.end")
+            while not self._complete:
+                self._notice(self._receive())
+            self._session, self._traced, self._complete = session, None, False
+        mains = {
+            (own["pid"], own["tid"])
+            for own in found
+            if own["name"] == "thread_name" and own["args"]["name"] == "CrRendererMain"
+        }
+        return [own["tdur"] / 1000 for own in found if "tdur" in own and (own["pid"], own["tid"]) in mains]
 
     def open(self, path: Path, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Load a file, at a window size in CSS pixels, and wait until it stands."""

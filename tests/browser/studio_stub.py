@@ -178,6 +178,16 @@ EVIDENCE = s.Evidence(
 )
 
 
+FOLDERS = [
+    m.PictureFolder(id="f1", name="ink", root=ROOT.id, path="images/ink", pictures=40, captions=38),
+    m.PictureFolder(id="f2", name="10_face", root=ROOT.id, path="faces", pictures=12, captions=12),
+]
+PRESETS = [
+    m.TrainPreset(name="default", source="the middle road", settings={"epochs": "10", "dim": "32"}),
+    m.TrainPreset(name="pocket-style", source="guide 004, small", settings={"epochs": "8", "dim": "32"}),
+]
+
+
 def _run() -> m.RunDetail:
     loss = [m.Point(at=n, value=0.09 + 0.06 / (1 + n / 90) + 0.02 * ((n * 7919) % 13 - 6) / 6) for n in range(1, 801)]
     verdict = m.Verdict(
@@ -322,6 +332,8 @@ def make(stub: Stub) -> Starlette:
         Route("/grids/{id}", get(lambda request: _grid())),
         Route("/recipes", get([], hidden=True)),
         Route("/catalog", get(s.Catalog(scheme=SCHEME, presets=presets, symptoms=symptoms, samplers=["DDIM"]))),
+        Route("/folders", get(FOLDERS, hidden=True)),
+        Route("/presets", get(PRESETS)),
         Route("/jobs", get(lambda request: stub.jobs)),
         Route("/jobs/{id}/log", get(log)),
         Route("/jobs/{id}/evidence", get(EVIDENCE)),
@@ -364,6 +376,11 @@ def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
             running = job(len(stub.jobs) + 1, kind="tune", title="search: hands")
             stub.jobs.append(running)
             return s.Started(command="loratools blocks tune ...", step="tune: {}", job=running.id)
+        case "/api/jobs/command":
+            return s.Started(command=f"loratools train --name {body['name']}", step="ink: {}", job=None)
+        case "/api/jobs" if body["kind"] == "train":
+            stub.jobs.append(job(len(stub.jobs) + 1, title=f"train {body['name']}"))
+            return stub.jobs[-1]
         case "/api/votes":
             detail = _grid()
             standings = [m.Standing(row="ink@6", wins=1, shown=1, rating=40.0, stars=0)]

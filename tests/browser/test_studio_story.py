@@ -61,12 +61,8 @@ def on_screen(page: Page) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
-    page: Page, folder: Path, tmp_path: Path
-) -> None:
-    page.wait("document.querySelector('[data-epoch=\"2\"]') !== null")
-    page.js("document.querySelector('[data-epoch=\"2\"]').click()")
-    page.wait("document.querySelectorAll('.strip').length === 17")
+def choose_prompt(page: Page) -> None:
+    """Draw one short picture of PROMPT."""
     page.js("[...document.querySelectorAll('.beside-pictures .button')][0].click()")
     page.wait("document.querySelector('#scenes textarea') !== null")
     page.js(f"""(() => {{ const set = (selector, value) => {{
@@ -74,6 +70,23 @@ def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
       field.value = value; field.dispatchEvent(new Event('change')); }};
       set('textarea', {PROMPT!r}); set('.sampling input.number', '{STEPS}'); }})()""")
     page.key("Escape")
+
+
+def drawn_by(file: Path, out: Path) -> np.ndarray:
+    """The pixels of the picture that a LoRA file draws of PROMPT."""
+    base, row = load_base("pocket", device="cpu"), GridRow.of_file(read(file), "saved")
+    result = render_grid(base, [row], [1.0], [PROMPT], out=out, sampling=SamplingRequest(steps=STEPS), seeds=(1,))
+    with Image.open(result.paths("saved", 1.0)[0]) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
+    page: Page, folder: Path, tmp_path: Path
+) -> None:
+    page.wait("document.querySelector('[data-epoch=\"2\"]') !== null")
+    page.js("document.querySelector('[data-epoch=\"2\"]').click()")
+    page.wait("document.querySelectorAll('.strip').length === 17")
+    choose_prompt(page)
     page.wait("document.querySelector('[data-symptom=hands]') !== null")
     page.js("document.querySelector('[data-symptom=hands]').click()")
     page.js("document.querySelector('#fix').click()")
@@ -90,10 +103,5 @@ def test_an_epoch_is_chosen_and_repaired_and_its_file_draws_what_was_shown(
     while not written.is_file():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    base, row = load_base("pocket", device="cpu"), GridRow.of_file(read(written), "saved")
-    sampling = SamplingRequest(steps=STEPS)
-    result = render_grid(base, [row], [1.0], [PROMPT], out=tmp_path / "grid", sampling=sampling, seeds=(1,))
-    with Image.open(result.paths("saved", 1.0)[0]) as image:
-        drawn = np.asarray(image.convert("RGB")).astype(int)
-    assert np.array_equal(shown, drawn)
+    assert np.array_equal(shown, drawn_by(written, tmp_path / "grid"))
     assert page.js("document.querySelectorAll('.guide li.done').length") == 3

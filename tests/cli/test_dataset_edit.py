@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from loratools.cli.app import LazyGroup
+from loratools.dataset.edits.written import read_edit
 
 CAPTIONS = {"a": "1girl, blue hair, highres", "b": "1girl, blue hair, smile", "c": "1girl, shirt, white shirt"}
 
@@ -74,6 +76,14 @@ def test_words_in_chinese(folder: Path, tmp_path_factory: pytest.TempPathFactory
     result = run(folder, "remove", "蓝色头发", "--where", "not 微笑", "--translations", table, "--yes")
     assert "removed: blue hair (蓝发) (1, 33%)" in result.output
     assert texts(folder)[:2] == ["1girl, highres", "1girl, blue hair, smile"]
+
+
+def test_the_log_as_a_recipes_edits(folder: Path) -> None:
+    run(folder, "remove", "blue_hair", "--where", "not smile", "--yes")
+    run(folder, "trigger", "ink", "--yes")
+    run(folder, "undo")
+    value = yaml.safe_load(run(folder, "log", "--as-recipe").output)
+    assert [read_edit(each).edit.text() for each in value["edits"]] == ["remove blue hair where not smile"]
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,15 @@ def test_one_file_is_as_ever_and_what_makes_no_batch_is_said(folder: Path) -> No
     assert call("verify", "a:1").exit_code == 2
     assert call("blocks", "show", "GP1", "--each", "loras", "--png", "x.png").exit_code == 2
     assert not (folder / "x").exists()
+
+
+def test_extract_of_a_folder_of_full_differences(folder: Path) -> None:
+    (folder / "tuned").mkdir()
+    for name in "ab":
+        adapter = read(f"loras/{name}.safetensors")
+        full = {f"{adapter.stem(module)}.diff": adapter[module].dense(torch.float32).contiguous() for module in adapter}
+        save_file(full, folder / f"tuned/{name}.safetensors")
+    made = json_of("extract", "--each", "tuned", "-o", "out", "--rank", "2")
+    assert [one["result"]["rank"] for one in made["files"]] == [2, 2]
+    assert made["files"][0]["result"]["error"] < 1e-3  # what was made of rank 2 is of rank 2 again
+    assert call("extract", "-o", "out", "--rank", "2").exit_code == 2

@@ -108,7 +108,9 @@ def test_other_ways_to_merge(loras: Path) -> None:
     assert alone.exit_code == 1 and "slerp is made of two LoRAs, and the merge has 1; add one" in alone.stderr
     wrong = call("merge", "a:1,b:1", "-o", "x.safetensors", "--method", "ties", "--density", "2")
     assert wrong.exit_code == 1 and "density 2 is out of range" in wrong.stderr
-    assert call("merge", "a:1,b:1", "--dry-run", "--method", "karcher").exit_code == 0
+    dry = call("merge", "a:1,b:1", "--dry-run", "--method", "dare")
+    assert dry.exit_code == 0 and "not their sum: DARE of density 0.9 and seed 0" in dry.stdout
+    assert "not their sum" not in call("merge", "a:1,b:1", "--dry-run").stdout
     assert call("merge", "a:1", "--dry-run", "--method", "karcher").exit_code == 1
     assert not Path("x.safetensors").exists()
     for words in (

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from loratools.doctor import torch_wheels
 from loratools.doctor.checks import Finding, findings
 from loratools.doctor.facts import Facts, Folder, Lack, NvidiaCard, TorchBuild
 from loratools.doctor.report import lines
+from loratools.doctor.torch_wheels import wheels_for
 
+ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
 CARD = NvidiaCard("NVIDIA GeForce RTX 4070", (581, 29), 12 * GIB, GIB // 2, (8, 9))
 TORCH = TorchBuild(
@@ -176,3 +180,23 @@ def test_faults_come_first() -> None:
 def test_a_finding_as_json() -> None:
     made: Callable[..., Finding] = Finding
     assert made("note", "x").as_json() == {"level": "note", "what": "x", "command": None}
+
+
+def test_the_page_about_installing_names_the_same_builds() -> None:
+    """What ``doctor`` would have installed, and the start scripts install, stands in docs/installing.md."""
+    page, batch, shell = (
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("docs/installing.md", "start-studio.bat", "start-studio.sh")
+    )
+    machines = [
+        RIGHT,
+        replace(RIGHT, nvidia=(replace(CARD, driver=(560,)),)),
+        replace(RIGHT, nvidia=(replace(CARD, driver=(576,), capability=(12, 0)),)),
+        replace(LINUX, nvidia=(), cards=frozenset({"amd"})),
+        replace(RIGHT, nvidia=(), cards=frozenset()),
+    ]
+    indexes = [wheels_for(facts) for facts in machines]
+    assert indexes == ["cu130", "cu126", "cu128", "rocm6.4", "cpu"]
+    assert all(f"{torch_wheels.INDEX}/{index}`" in page for index in indexes)
+    for script in (batch, shell):
+        assert all(index in script for index in ("cu130", "cu126", "cpu")) and torch_wheels.INDEX in script

@@ -14,12 +14,24 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import loratools as lt
+from loratools.adapter.files.file import read
 from loratools.base.any_base import load_any_base
 from loratools.base.model import LoadedBase
+from loratools.base.patching.patch import Patcher
+from loratools.base.pipelines.model import PipelineBase
+from loratools.errors import BaseModelError, GridError, MemoryShortError, PromptError
 from loratools.library.terms import TermReading
-from loratools.preview.request.request import SamplingRequest
+from loratools.preview.block_effect import analyze_effect
+from loratools.preview.plan.jobs import Stack
+from loratools.preview.plan.plan import settings_on
+from loratools.preview.render import pipeline_drawer
+from loratools.preview.render.population import PictureJob, PopulationRenderer
+from loratools.preview.request.options import EngineOptions
+from loratools.preview.request.request import ModelRequest, SamplingRequest
 from loratools.preview.request.rows import GridRow
+from loratools.preview.request.setting import CellSetting
 from loratools.preview.run import render_grid
+from loratools.preview.session import Session
 from tests.tiny_pipelines import PIPELINES, save_pipeline
 
 PROMPT, SEED, STEPS, SIZE = "red hair, smile", 7, 2, (16, 32)  # (height, width)
@@ -135,3 +147,136 @@ def test_a_cell_is_near_what_diffusers_makes_of_the_file(
     pipeline.set_adapters("style", 0.75)
     apart = np.abs(cells[1.0].astype(int) - by_diffusers(family, pipeline).astype(int))
     assert apart.max() <= 1, "more than rounding"
+
+
+@pytest.fixture(scope="module")
+def z_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedBase, Path]:
+    """A tiny Z-Image, and a LoRA of its two layers in ComfyUI's fused names."""
+    base = load_any_base(save_pipeline("z-image", tmp_path_factory.mktemp("z") / "z-image"), device="cpu")
+    g, tensors = torch.Generator().manual_seed(5), {}
+    for layer in range(2):
+        stem = f"diffusion_model.layers.{layer}.attention.qkv"
+        tensors[f"{stem}.lora_A.weight"] = torch.randn(2, 32, generator=g) / 2
+        tensors[f"{stem}.lora_B.weight"] = torch.randn(96, 2, generator=g) / 2
+    path = tmp_path_factory.mktemp("loras") / "fused.safetensors"
+    save_file(tensors, path)
+    return base, path
+
+
+def row(lora: Path, vector: str = "") -> GridRow:
+    return GridRow.of_terms(TermReading().terms(f"{lora}:1{vector and ':' + vector}"), vector or "style")
+
+
+@SEVERAL
+def test_texts_are_encoded_once_and_equal_pictures_drawn_once(
+    z_image: tuple[LoadedBase, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, lora = z_image
+    assert isinstance(base, PipelineBase)
+    read: list[int] = []
+    handle = base.pipeline.text_encoder.register_forward_hook(lambda *_: read.append(1))
+    asked = SamplingRequest(negative="hat", steps=1, cfg=2, size=SIZE)
+    rows = [row(lora), row(lora, "layers.00=1,layers.01=1")]  # one sum by two names
+    with handle:
+        made = render_grid(base, rows, [0.5, 1.0], [PROMPT, "smile"], out=tmp_path / "a", seeds=[1, 2], sampling=asked)
+    assert made.rendered == 4 + 8, "the base once, and the LoRA at two weights once"
+    assert len(read) == 2 * 2, "each prompt with its negative one"
+    again = render_grid(base, rows, [0.5, 1.0], [PROMPT, "smile"], out=tmp_path / "a", seeds=[1, 2], sampling=asked)
+    assert (again.rendered, again.reused) == (0, 12)
+
+
+@SEVERAL
+def test_noise_is_the_seeds_in_any_dtype(z_image: tuple[LoadedBase, Path], tmp_path: Path) -> None:
+    base, _ = z_image
+    half = load_any_base(base.source, device="cpu", dtype="bf16")
+    pictures = {}
+    for name, own in (("full", base), ("half", half)):
+        asked = SamplingRequest(steps=4, cfg=1, size=SIZE)
+        grid = render_grid(own, [GridRow("base", {})], [], [PROMPT], out=tmp_path / name, seeds=[1, 2], sampling=asked)
+        first, second = (np.asarray(Image.open(path), dtype=int) for path in grid.paths("base", 0.0))
+        pictures[name] = first
+        assert np.abs(first - second).mean() > 10
+    assert np.abs(pictures["full"] - pictures["half"]).mean() < 4, "rounding, and not other noise"
+
+
+@SEVERAL
+def test_a_blocks_effect_is_measured(z_image: tuple[LoadedBase, Path], tmp_path: Path) -> None:
+    base, lora = z_image
+    asked = SamplingRequest(steps=1, cfg=1, size=SIZE)
+    effect = analyze_effect(base, read(lora), [PROMPT], out=tmp_path, seeds=[1, 2], sampling=asked)
+    assert list(effect.blocks) == ["layers.00", "layers.01"] and effect.whole.mean > 0
+    assert effect.rendered == 2 * (1 + 1 + 2), "without the first block is the second alone"
+
+
+@SEVERAL
+def test_a_lora_of_a_text_encoder_is_read_by_it(tmp_path: Path) -> None:
+    folder = save_pipeline("flux", tmp_path / "flux")
+    base, g, tensors = load_any_base(folder, device="cpu"), torch.Generator().manual_seed(5), {}
+    for part in ("q_proj", "v_proj"):
+        stem = f"text_encoder.text_model.encoder.layers.0.self_attn.{part}"
+        tensors[f"{stem}.lora_A.weight"] = torch.randn(2, 32, generator=g)
+        tensors[f"{stem}.lora_B.weight"] = torch.randn(32, 2, generator=g)
+    save_file(tensors, tmp_path / "words.safetensors")
+    words = row(tmp_path / "words.safetensors")
+    made = render_grid(base, [words], [1.0], [PROMPT], out=tmp_path / "g", seeds=[SEED], sampling=sampling("flux"))
+    plain, changed = (np.asarray(Image.open(made.paths("style", weight)[0])) for weight in (0.0, 1.0))
+    pipeline = pipeline_of(folder)
+    assert np.array_equal(plain, by_diffusers("flux", pipeline))
+    with Patcher(base).applied(read(tmp_path / "words.safetensors")):
+        pipeline.text_encoder.load_state_dict(base.components()["text_encoder"].state_dict())
+    assert np.array_equal(changed, by_diffusers("flux", pipeline)) and not np.array_equal(plain, changed)
+
+
+@SEVERAL
+def test_short_memory_is_saved_before_it_is_an_error(
+    z_image: tuple[LoadedBase, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base, lora = z_image
+    assert isinstance(base, PipelineBase)
+    before, said, left = weights_of(base), list[str](), [1]
+    draw = pipeline_drawer.draw
+
+    def short(*args: Any, **options: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("no memory")
+        return draw(*args, **options)
+
+    monkeypatch.setattr(pipeline_drawer, "draw", short)
+    job = PictureJob(PROMPT, 1, settings_on(base, CellSetting(PROMPT, 1, steps=1, size=SIZE)))
+    with PopulationRenderer(base, say=said.append) as renderer:
+        assert len(list(renderer.draw([Stack(read(lora))], [job]))) == 1
+        assert said == ["memory is short: pictures are decoded in tiles from now on"]
+        left[0] = 9
+        with pytest.raises(MemoryShortError, match="one picture does not fit the memory of cpu"):
+            list(renderer.draw([Stack(read(lora))], [job]))
+    after = weights_of(base)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@SEVERAL
+def test_what_belongs_to_stable_diffusion_is_refused(z_image: tuple[LoadedBase, Path], tmp_path: Path) -> None:
+    base, lora = z_image
+    one = {"out": tmp_path, "sampling": SamplingRequest(steps=1, size=SIZE)}
+    with pytest.raises(GridError, match="knows no `mixed`"):
+        render_grid(base, [row(lora)], [1.0], ["a"], options=EngineOptions(mixed=True), **one)
+    with pytest.raises(PromptError, match="weighs words as the WebUI does"):
+        render_grid(base, [row(lora)], [1.0], ["(a:1.2)"], **one)
+    with pytest.raises(PromptError, match="embeddings are for SD"):
+        render_grid(base, [row(lora)], [1.0], ["a"], embeddings=tmp_path, **one)
+    with pytest.raises(BaseModelError, match="another VAE can stand in SD"), Session() as session:
+        session.load(base.source, ModelRequest(device="cpu", vae=Path(base.source) / "vae"))
+    with pytest.raises(BaseModelError, match="draw with it, and nothing else"), Session() as session:
+        session.load_unet(base.source, ModelRequest(device="cpu"))
+    assert not list(tmp_path.iterdir()), "nothing is left of any of them"
+
+
+@SEVERAL
+def test_a_lora_of_another_family_is_named(z_image: tuple[LoadedBase, Path], tmp_path: Path) -> None:
+    base, _ = z_image
+    tensors = {}
+    for part, shape in (("lora_A", (2, 64)), ("lora_B", (64, 2))):
+        tensors[f"transformer.transformer_blocks.0.attn.to_q.{part}.weight"] = torch.ones(shape)
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(BaseModelError, match=r"lacks 1 of the adapter.s 1 modules .*another base family"):
+        render_grid(base, [row(tmp_path / "other.safetensors")], [1.0], ["a"], out=tmp_path / "g")

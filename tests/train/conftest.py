@@ -63,7 +63,11 @@ def config(tiny: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
             "device": "cpu",
             "name": "t",
         }
-        place = {"base": str(tiny), "images": str(images), "out": str(tmp_path / "out")}
+        place = {
+            "base": str(tiny),
+            "images": images if isinstance(images, list) else str(images),
+            "out": str(tmp_path / "out"),
+        }
         return make_config({**quick, **place, **settings}, "test")
 
     return make

@@ -9,9 +9,9 @@ from PIL import Image
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.errors import FileError, RecipeError
-from loratools.train.basestyle import generate
 from loratools.train.basestyle.basestyle import basestyle
-from loratools.train.basestyle.generate import FRAMINGS, PROMPTS, Generation, StylePicture, draw_batch, style_pictures
+from loratools.train.drawing import generate
+from loratools.train.drawing.generate import FRAMINGS, PROMPTS, Generation, StylePicture, draw_batch, style_pictures
 from loratools.train.trainer import RunResult
 from loratools.yamlio import read_yaml
 

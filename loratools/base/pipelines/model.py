@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loratools.base.model import Defaults, PictureSettings
 from loratools.base.picture_size import check_size
 from loratools.base.pipelines.call import PipelineCall
+from loratools.base.pipelines.plain_prompt import check_plain
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,10 @@ class PipelineBase:
         """Raise GridError for a size that does not fit, and for what the pipeline does not take."""
         check_size(settings.size, self.size_step)
         self.call.check(settings, self.scheduler)
+
+    def check_prompt(self, text: str) -> None:
+        """Raise PromptError for what the pipeline would take for words."""
+        check_plain(self.call.title, text)
 
     def offload(self) -> None:
         """From now on keep only the model that works on the device."""

@@ -38,6 +38,7 @@ class EffectFlags:
     steps: int | None
     cfg: float | None
     sampler: str | None
+    frames: int | None
     size: str | None
     batch_size: int
     out: str
@@ -113,7 +114,7 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 
 @click.command("analyze-effect", cls=Command)
 @click.argument("lora")
-@click.option("--base", required=True, help="Diffusers folder, single file, hub id, or pocket.")
+@click.option("--base", required=True, help="Diffusers folder of any family, SD's single file, hub id, or pocket.")
 @click.option("--prompt", "prompts", multiple=True, required=True, help="A prompt, or a file of them. Repeatable.")
 @click.option("--negative", default="", help="The negative prompt.")
 @click.option("--seed", "seeds", default="1,2,3", show_default=True, help="1,2 or 1-4.")
@@ -125,6 +126,7 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @click.option("--cfg", type=float, help="Guidance.  [default: the base's]")
 @click.option("--sampler", help="The WebUI's sampler and schedule type, as in `grid`.  [default: the base's]")
 @click.option("--size", help="WIDTHxHEIGHT.  [default: the base's]")
+@click.option("--frames", type=int, help="Of a video base's videos, whose middle is shown.  [default: the base's]")
 @click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures at once.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="Folder for pictures, effect.png and effect.json.")
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
@@ -165,7 +167,12 @@ def analyze_effect(flags: EffectFlags) -> None:
         nudge=flags.nudge,
         label=adapter.path.stem,
         sampling=SamplingRequest(
-            flags.negative, flags.steps, flags.cfg, flags.sampler, parse_size(flags.size) if flags.size else None
+            flags.negative,
+            flags.steps,
+            flags.cfg,
+            flags.sampler,
+            parse_size(flags.size) if flags.size else None,
+            frames=flags.frames,
         ),
         options=EngineOptions(flags.batch_size),
         progress=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -30,6 +30,7 @@ class BalanceFlags:
     steps: int
     epochs: int
     kinds: tuple[str, ...]
+    others: Literal["fewest", "even"]
     yes: bool
     force: bool
     as_json: bool
@@ -53,6 +54,13 @@ class BalanceFlags:
 @click.option(
     "--kind", "kinds", multiple=True, metavar="NAME=KIND", help="A class is main, face, variants or other. Repeatable."
 )
+@click.option(
+    "--others",
+    type=click.Choice(["fewest", "even"]),
+    default="fewest",
+    show_default=True,
+    help="The rest: as seldom as the sum allows, or each picture as often as a main one, below the faces.",
+)
 @click.option("--yes", is_flag=True, help="Rename without asking.")
 @force_option
 @json_option
@@ -71,11 +79,13 @@ def balance(flags: BalanceFlags) -> None:
     """
     from loratools.dataset.balance.plan import balance as find
     from loratools.dataset.tags.store import DatasetFolder
+    from loratools.progress import shown_progress
 
     if flags.out is not None and flags.rename:
         raise click.UsageError("-o writes elsewhere and --rename here; give one", click.get_current_context())
     folder = DatasetFolder.open(flags.folder)
-    found = find(folder, _request(flags))
+    with shown_progress("looking for colour", "picture") as bar:
+        found = find(folder, _request(flags), bar)
     spell = flag_speller()
     for warning in found.warnings:
         click.echo(f"warning: {spell(warning)}", err=True)
@@ -104,7 +114,7 @@ def _request(flags: BalanceFlags) -> BalanceRequest:
         kinds[name] = kind
     filled = flags.out is not None and not _is_config(flags.out)
     rule: Any = flags.rule
-    return BalanceRequest(rule, flags.mirrored, flags.factor, flags.steps, flags.epochs, kinds, filled)
+    return BalanceRequest(rule, flags.mirrored, flags.factor, flags.steps, flags.epochs, kinds, filled, flags.others)
 
 
 def _is_config(out: str) -> bool:
@@ -116,7 +126,7 @@ def _write(folder: DatasetFolder, found: Balance, flags: BalanceFlags) -> list[s
     from loratools.dataset.balance.write import config_text, planned_names, rename_folders, write_folders
     from loratools.errors import FileError
     from loratools.files import write_text
-    from loratools.progress import tqdm_bar
+    from loratools.progress import shown_progress
 
     if flags.out is not None and _is_config(flags.out):
         out = Path(flags.out)
@@ -126,13 +136,8 @@ def _write(folder: DatasetFolder, found: Balance, flags: BalanceFlags) -> list[s
         write_text(out, text)
         return [f"{out}; loratools train {out} --base BASE trains on it"]
     if flags.out is not None:
-        with tqdm_bar(desc="copying", unit="picture", leave=False) as bar:
-
-            def advance(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            out = write_folders(folder, found, Path(flags.out), force=flags.force, on_progress=advance)
+        with shown_progress("copying", "picture") as bar:
+            out = write_folders(folder, found, Path(flags.out), force=flags.force, on_progress=bar)
         return [f"{out}; loratools train --images {out} trains on it"]
     if not flags.rename:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,7 +172,10 @@ def prune(folder: str, /, **options: Any) -> None:
 @click.pass_obj
 def undo(folder: str, /, as_json: bool) -> None:
     """Take back the last edit or replay. Captions that were edited by hand since then stay as they are."""
-    done = _editor(folder, None)[0].undo()
+    editor = _editor(folder, None)[0]
+    done = editor.undo()
+    for note in editor.notes:
+        click.echo(f"warning: {note}", err=True)
     if as_json:
         print_json({"undone": done.entry.json(), "restored": done.restored, "kept": list(done.kept)})
         return
@@ -181,12 +185,17 @@ def undo(folder: str, /, as_json: bool) -> None:
 
 
 @edit.command("log")
+@click.option("--as-recipe", is_flag=True, help="As the edits of a recipe's edit_tags step, without what was undone.")
 @json_option
 @click.pass_obj
-def log(folder: str, /, as_json: bool) -> None:
+def log(folder: str, /, as_recipe: bool, as_json: bool) -> None:
     """List what was done, oldest first."""
     editor = _editor(folder, None)[0]
     entries = editor.log.entries()
+    if as_recipe:
+        active = [entry.edit.json() for entry in editor.log.active() if entry.edit is not None]
+        click.echo("\n".join(["edits:", *(f"  - {json.dumps(value, ensure_ascii=False)}" for value in active)]))
+        return
     undone = {entry.undoes for entry in entries}
     if as_json:
         print_json([{**entry.json(), "undone": entry.id in undone} for entry in entries])
@@ -207,7 +216,7 @@ def replay(folder: str, /, **flags: Any) -> None:
         raise click.UsageError("a replay has the filters of its edits; leave --where out", click.get_current_context())
     editor, words = _editor(folder, asked.translations)
     plan, ids = editor.plan_replay()
-    _show_and_do(plan, asked, words, lambda: editor.replay(plan, ids))
+    _show_and_do(editor, plan, asked, words, lambda: editor.replay(plan, ids))
 
 
 def _short(entry: Entry, undone: bool) -> str:
@@ -260,10 +269,12 @@ def _edit(folder: str, value: dict[str, Any], flags: EditFlags) -> None:
     operation: AnyOperation = operation_from_json(value)
     edit_ = Edit(operation, flags.where)
     plan = editor.plan(edit_)
-    _show_and_do(plan, flags, words, lambda: editor.apply(edit_, plan))
+    _show_and_do(editor, plan, flags, words, lambda: editor.apply(edit_, plan))
 
 
-def _show_and_do(plan: EditPlan, flags: EditFlags, words: Translations, do: Callable[[], Entry | None]) -> None:
+def _show_and_do(
+    editor: CaptionEditor, plan: EditPlan, flags: EditFlags, words: Translations, do: Callable[[], Entry | None]
+) -> None:
     for note in plan.notes:
         click.echo(f"warning: {note}", err=True)
     if not flags.as_json:
@@ -271,6 +282,8 @@ def _show_and_do(plan: EditPlan, flags: EditFlags, words: Translations, do: Call
     done = None
     if plan.changes and not flags.dry_run and _agreed(flags):
         done = do()
+    for note in editor.notes:
+        click.echo(f"warning: {note}", err=True)
     if flags.as_json:
         print_json({**plan.json(), "edit": None if done is None else done.json()})
     elif done is not None:

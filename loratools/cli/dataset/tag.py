@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from loratools.cli.app import Command
+from loratools.cli.app import Command, flag_speller
 from loratools.cli.options import as_object, device_option, json_option, print_report
 
 if TYPE_CHECKING:
@@ -81,19 +81,11 @@ def tag(flags: TagFlags) -> None:
     """
     from loratools.dataset.tagging.tag_folder import tag_folder
     from loratools.dataset.tags.store import DatasetFolder
-    from loratools.progress import tqdm_bar
+    from loratools.progress import shown_progress
 
     folder = DatasetFolder.open(flags.folder)
-    with tqdm_bar(desc="tagging", unit="picture", leave=False) as bar, tqdm_bar(desc="captioner", leave=False) as said:
-        report = tag_folder(
-            folder,
-            _request(flags),
-            dry_run=flags.dry_run,
-            on_progress=lambda done, total: _set(bar, done, total),
-            on_sentence=lambda done, total: _set(said, done, total),
-        )
-    from loratools.cli.app import flag_speller
-
+    with shown_progress("tagging", "picture") as bar, shown_progress("captioner", "picture") as said:
+        report = tag_folder(folder, _request(flags), dry_run=flags.dry_run, on_progress=bar, on_sentence=said)
     if not flags.as_json and flags.dry_run:
         click.echo("nothing was written (--dry-run)")
     print_report(_Spelled(report, flag_speller()), flags.as_json)
@@ -122,11 +114,6 @@ def _request(flags: TagFlags) -> TagRequest:
         device=flags.device,
         offline=flags.offline,
     )
-
-
-def _set(bar: Any, done: int, total: int) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
 
 
 @dataclass(frozen=True)

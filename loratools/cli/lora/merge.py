@@ -147,7 +147,7 @@ class MergeFlags:
 def command(flags: MergeFlags) -> None:
     """Write the exact weighted sum of LoRA files.
 
-    TERMS is "A:1:GP1,B:-1:GP2": NAME:weight[:vector][:te=x][:unet=y], where NAME is a file, a run (its last epoch),
+    TERMS is "A:1:GP1,B:-1:GP2": `NAME:weight[:vector][:te=x][:unet=y]`, where NAME is a file, a run (its last epoch),
     or an epoch of it (run@8, run@6-8 for their mean), and the vector a preset or its numbers. Weight x vector always
     multiply, and -1 subtracts. The rank is the sum of the parts' unless --rank asks for less; the error is printed.
 

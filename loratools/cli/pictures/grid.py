@@ -33,7 +33,10 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 
 @click.command("grid", cls=Command, together=True)
 @click.argument("rows", nargs=-1, metavar="ROWS...")
-@click.option("--base", help="A Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket.  [required]")
+@click.option(
+    "--base",
+    help="A Diffusers folder of any family, an SD .safetensors or .ckpt file, a hub id, or pocket.  [required]",
+)
 @click.option(
     "--weights",
     metavar="NUMBERS",
@@ -54,6 +57,7 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
     "--sampler", help="The WebUI's sampler and schedule type, such as \"DPM++ 2M Karras\".  [default: the base's own]"
 )
 @click.option("--size", metavar="WxH", help="Width x height in pixels.  [default: the base's own]")
+@click.option("--frames", type=int, help="Of a video base's videos, whose middle is shown.  [default: the base's own]")
 @click.option("--clip-skip", type=int, help="1 is the last layer.  [default: 1]")
 @click.option(
     "--noise",

@@ -36,6 +36,7 @@ class GridFlags:
     sampler: str | None
     size: str | None
     clip_skip: int | None
+    frames: int | None
     noise: str
     embeddings: str | None
     allow_unknown: bool
@@ -103,6 +104,7 @@ def grid_request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | N
             size=size,
             clip_skip=flags.clip_skip,
             noise=flags.noise,
+            frames=flags.frames,
         ),
         model=ModelRequest(
             flags.base,

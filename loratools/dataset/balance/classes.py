@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.dataset.balance.repeats import ClassKind, RepeatClass
+from loratools.dataset.facts.measure import side_by_side
 from loratools.dataset.folder import folder_repeats
 from loratools.dataset.images import is_grey
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.dataset.tags.vocabulary import ASYMMETRIC, FACE, MAIN, MONOCHROME, VARIANTS
 from loratools.errors import DatasetError, OptionError, did_you_mean
+from loratools.progress import OnProgress, counted
 
 KINDS: tuple[ClassKind, ...] = ("main", "face", "variants", "other")
-_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,24 @@ class ImageClass:
         size = self.group_size
         return tuple((group[place % len(group)], place // len(group)) for group in self.groups for place in range(size))
 
-    def repeat_class(self, *, filled: bool) -> RepeatClass:
+    def repeat_class(self, *, filled: bool, even: bool = False) -> RepeatClass:
         """What the search for repeats knows of it.
 
         Args:
             filled: whether groups of variants are filled up with copies.
+            even: each of its pictures is to be shown as often as a main one, as far as the rules allow.
         """
         if self.kind != "variants":
-            return RepeatClass(self.word, self.kind, len(self.pictures), grey=self.grey)
+            relation = 1.0 if even and self.kind == "other" else None
+            return RepeatClass(self.word, self.kind, len(self.pictures), relation, self.grey)
         images = len(self.filled()) if filled else len(self.pictures)
         size = self.group_size if filled else len(self.pictures) / len(self.groups)
         return RepeatClass(self.word, self.kind, images, 1 / size, self.grey)
 
 
-def read_classes(folder: DatasetFolder, kinds: Mapping[str, ClassKind] | None = None) -> tuple[ImageClass, ...]:
+def read_classes(
+    folder: DatasetFolder, kinds: Mapping[str, ClassKind] | None = None, on_progress: OnProgress | None = None
+) -> tuple[ImageClass, ...]:
     """The classes of a folder, main pictures first.
 
     Pictures in a numbered folder are of the class that its name says, others of that of the folder that they lie in.
@@ -79,6 +83,7 @@ def read_classes(folder: DatasetFolder, kinds: Mapping[str, ClassKind] | None = 
 
     Args:
         kinds: instead of what names say.
+        on_progress: of pictures that are looked at for colour.
     Raises:
         DatasetError: if there are no pictures.
         OptionError: if ``kinds`` names a class that is not there.
@@ -97,7 +102,7 @@ def read_classes(folder: DatasetFolder, kinds: Mapping[str, ClassKind] | None = 
         if word not in named:
             raise OptionError(f"there is no class '{word}'{did_you_mean(word, named)}; there are {', '.join(named)}")
     of = _kinds(named, kinds or {})
-    grey = _grey(folder, [picture for pictures in named.values() for picture in pictures])
+    grey = _grey(folder, [picture for pictures in named.values() for picture in pictures], on_progress)
     classes = [_class(folder, word, of[word], pictures, grey) for word, pictures in named.items()]
     return tuple(sorted(classes, key=lambda each: (KINDS.index(each.kind), each.word)))
 
@@ -142,16 +147,12 @@ def _kinds(named: Mapping[str, Sequence[Picture]], given: Mapping[str, ClassKind
     return {word: kinds.get(word, "other") for word in named}
 
 
-def _grey(folder: DatasetFolder, pictures: Sequence[Picture]) -> set[str]:
-    """The files of pictures without colour, by their tags or else by their pixels."""
-
-    def grey(picture: Picture) -> bool:
-        if picture.names() & MONOCHROME:
-            return True
-        try:
-            return is_grey(folder.path_of(picture))
-        except DatasetError:  # whoever trains on it says so
-            return False
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        return {picture.file for picture, is_ in zip(pictures, readers.map(grey, pictures), strict=True) if is_}
+def _grey(folder: DatasetFolder, pictures: Sequence[Picture], on_progress: OnProgress | None) -> set[str]:
+    """The files of pictures without colour, by their tags or else by their pixels; one that cannot be read counts as
+    one with colour, since whoever trains on it says so."""
+    grey = {picture.file for picture in pictures if picture.names() & MONOCHROME}
+    paths = {folder.path_of(picture): picture.file for picture in pictures if picture.file not in grey}
+    for path, answer in counted(side_by_side(is_grey, paths), len(paths), on_progress):
+        if answer is True:
+            grey.add(paths[path])
+    return grey

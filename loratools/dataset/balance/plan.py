@@ -11,6 +11,7 @@ from loratools.dataset.balance.classes import ImageClass, asymmetric_tags, read_
 from loratools.dataset.balance.repeats import ClassKind, RepeatPlan, best_plans
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.errors import OptionError
+from loratools.progress import OnProgress
 
 Rule = Literal["guide-004", "guide-003"]
 MIRRORED, PLAIN = 2.0, 4.0  # factors of guide 004's sum
@@ -28,6 +29,8 @@ class BalanceRequest:
         factor: of guide 004's sum; by ``mirrored`` if left out.
         steps, epochs: that guide 003's way aims at.
         kinds: what classes are, instead of what their names say.
+        others: how often the rest is shown: ``fewest`` repeats, or ``even``: each picture as often as a main one, as
+            far as they stay below the faces.
         filled: whether groups of variants are filled up with copies, which needs a folder of its own.
     """
 
@@ -38,6 +41,7 @@ class BalanceRequest:
     epochs: int = EPOCHS
     kinds: Mapping[str, ClassKind] = field(default_factory=dict)
     filled: bool = True
+    others: Literal["fewest", "even"] = "fewest"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class Balance:
         return f"{ratio}{plan.count} an epoch, guide 004's sum {plan.total:g}"
 
 
-def balance(folder: DatasetFolder, request: BalanceRequest = BalanceRequest()) -> Balance:
+def balance(
+    folder: DatasetFolder, request: BalanceRequest = BalanceRequest(), on_progress: OnProgress | None = None
+) -> Balance:
     """The best plan for a folder and the next two.
 
     Raises:
@@ -117,12 +123,14 @@ def balance(folder: DatasetFolder, request: BalanceRequest = BalanceRequest()) -
         OptionError: for a request that makes no sense.
     """
     _check(request)
-    classes = read_classes(folder, request.kinds)
+    classes = read_classes(folder, request.kinds, on_progress)
     if request.rule == "guide-003":
         plans = _by_steps(classes, request)
     else:
         factor = request.factor or (MIRRORED if request.mirrored else PLAIN)
-        plans = tuple(best_plans([each.repeat_class(filled=request.filled) for each in classes], factor))
+        even = request.others == "even"
+        asked = [each.repeat_class(filled=request.filled, even=even) for each in classes]
+        plans = tuple(best_plans(asked, factor))
     return Balance(classes, plans, request, tuple(_warnings(classes, request)))
 
 
@@ -163,6 +171,8 @@ def _warnings(classes: tuple[ImageClass, ...], request: BalanceRequest) -> list[
 def _check(request: BalanceRequest) -> None:
     if request.rule not in ("guide-004", "guide-003"):
         raise OptionError(f"`rule={request.rule}`: write guide-004 or guide-003")
+    if request.others not in ("fewest", "even"):
+        raise OptionError(f"`others={request.others}`: write fewest or even")
     for name in ("steps", "epochs"):
         if getattr(request, name) < 1:
             raise OptionError(f"`{name}={getattr(request, name)}`: write a whole number from 1")

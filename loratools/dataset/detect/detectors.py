@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,12 +41,14 @@ class Detectors:
 
     Attributes:
         names: ``kind=name`` of each, which says by what boxes were found.
+        given: a digest of the boxes that a person gave; empty if there are none.
     """
 
     def __init__(self, detectors: Sequence[Detector] = (), given: Mapping[str, Boxes] | None = None) -> None:
         self._detectors = tuple(detectors)
         self._given = given or {}
         self._lock = threading.Lock()  # detectors share no state, but use all cores themselves
+        self.given = sha256(repr(sorted(self._given.items())).encode()).hexdigest() if self._given else ""
         self.names = tuple(f"{detector.kind}={detector.name}" for detector in self._detectors)
 
     def __bool__(self) -> bool:

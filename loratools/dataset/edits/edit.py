@@ -110,11 +110,15 @@ class CaptionEditor:
 
     Args:
         known: the tag that a word in a filter stands for, such as its translation.
+
+    Attributes:
+        notes: a sentence for each caption that could not be written as asked.
     """
 
     def __init__(self, folder: DatasetFolder, known: Known = str) -> None:
         self.folder = folder
         self.log = OperationLog(folder.record_folder)
+        self.notes: list[str] = []
         self._known = known
         self._sizes: dict[str, Size] = {}
 
@@ -166,7 +170,7 @@ class CaptionEditor:
                 if name in snapshot.raw:
                     files[picture.file] = snapshot.raw[name]
             with _explaining_failure(self.folder):
-                self.folder.write(restored)
+                self.notes += self.folder.write(restored)
                 self._write_raw(restored, files)
             self.log.append(None, undoes=entry.id, changed=len(restored))
         return Undone(entry, len(restored), tuple(kept))
@@ -244,7 +248,7 @@ class CaptionEditor:
         with locked(self.log.path):
             logged = self.log.append(self._snapshot(plan), changed=len(plan.changes), **entry)
             with _explaining_failure(self.folder):
-                self.folder.write([change.after for change in plan.changes])
+                self.notes += self.folder.write([change.after for change in plan.changes])
         return logged
 
     def _snapshot(self, plan: EditPlan) -> Snapshot:

@@ -27,10 +27,11 @@ def advice(seen: SeenFolder, resolution: int) -> Iterator[str]:
     pictures = seen.pictures
     if seen.refused:
         count = len(seen.refused)
-        yield f"{count} pictures cannot be read and would stop a training; `dataset prepare` leaves them out"
+        yield f"{_pictures(count)} cannot be read and would stop a training; `dataset prepare` leaves them out"
     if seen.below.unread:
         kinds = sorted({path.suffix.lower() for path in seen.below.unread})
-        yield f"{len(seen.below.unread)} pictures are {', '.join(kinds)}, which is not read; save them as PNG or JPEG"
+        count = len(seen.below.unread)
+        yield f"{_pictures(count)} of a kind that is not read ({', '.join(kinds)}); save them as PNG or JPEG"
     if not pictures:
         return
     yield from _count(seen)
@@ -52,13 +53,14 @@ def _count(seen: SeenFolder) -> Iterator[str]:
 
 def _copies(seen: SeenFolder) -> Iterator[str]:
     if copies := sum(len(group) - 1 for group in seen.groups.duplicates):
-        yield f"{copies} pictures are copies of others and count twice; `dataset prepare` keeps the largest of each"
+        are = "are copies of others and count" if copies > 1 else "is a copy of another and counts"
+        yield f"{_pictures(copies)} {are} twice; `dataset prepare` keeps the largest of each"
     if seen.groups.variants:
         sizes = sorted({len(group) for group in seen.groups.variants})
         most = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
         yield (
-            f"{len(seen.groups.variants)} groups of {most} variants: a group counts as one picture, so give its "
-            f"pictures the class's repeats divided by {sizes[-1]}"
+            f"{_count_of(len(seen.groups.variants), 'group')} of {most} variants: a group counts as one picture, so "
+            f"give its pictures the class's repeats divided by {sizes[-1]}"
         )
 
 
@@ -73,7 +75,7 @@ def _shapes(pictures: tuple[SeenPicture, ...], resolution: int) -> Iterator[str]
     if small:
         most = max(factor for factor in factors if factor <= MOST_ENLARGED)
         yield (
-            f"{len(small)} pictures are smaller than {resolution}x{resolution} and would be enlarged up to {most:.1f} "
+            f"{_pictures(len(small))} smaller than {resolution}x{resolution} would be enlarged up to {most:.1f} "
             "x; `dataset prepare --upscaler FILE` does it with a model"
         )
 
@@ -93,7 +95,7 @@ def _surface(seen: SeenFolder) -> Iterator[str]:
     poor = [one for one in pictures if one.facts.quality is not None and one.facts.quality < _POOR_JPEG]
     if poor:
         worst = min(one.facts.quality or 0 for one in poor)
-        yield f"{len(poor)} JPEGs are of quality {worst} to {_POOR_JPEG - 1}, whose blocks are learnt"
+        yield f"{_count_of(len(poor), 'JPEG')} of quality {worst} to {_POOR_JPEG - 1}: its blocks are learnt"
     by_detector = any(name.startswith("text=") for name in seen.detectors)
     if text := [one for one in pictures if has_text(one, by_detector)]:
         yield (
@@ -108,16 +110,16 @@ def _surface(seen: SeenFolder) -> Iterator[str]:
 def _tags(seen: SeenFolder) -> Iterator[str]:
     tags = tag_counts(seen)
     if tags["untagged"]:
-        yield f"{len(tags['untagged'])} pictures have no tags; `dataset tag` writes some"
+        yield f"{_pictures(len(tags['untagged']))} without tags; `dataset tag` writes some"
     if tags["junk"]:
         shown, count = ", ".join(list(tags["junk"])[:5]), sum(tags["junk"].values())
-        yield f"{count} tags are junk ({shown}); `dataset import` or `dataset edit ... prune --junk` takes them out"
+        yield f"{_count_of(count, 'tag')} of junk ({shown}); `dataset import` or `dataset edit` takes them out"
     if tags["escaped"]:
-        yield f"{tags['escaped']} tags have a prompt's backslashes; `dataset import` takes them out"
+        yield f"{_count_of(tags['escaped'], 'tag')} with a prompt's backslashes; `dataset import` takes them out"
     uneven = [one for one in seen.pictures if one.picture.names() & ASYMMETRIC]
     if uneven:
         names = sorted({name for one in uneven for name in one.picture.names() & ASYMMETRIC})[:4]
-        yield f"{len(uneven)} pictures show what a mirror would make wrong ({', '.join(names)}); train without flip_aug"
+        yield f"{_pictures(len(uneven))} of what a mirror makes wrong ({', '.join(names)}); train without flip_aug"
 
 
 def _classes(seen: SeenFolder) -> Iterator[str]:
@@ -135,6 +137,14 @@ def _classes(seen: SeenFolder) -> Iterator[str]:
         f"{counts[MAIN]} main to {counts[FACE]} faces: repeats {listed} make it {plan.ratio or 0:.1f} to 1 and the "
         f"guide's sum {plan.total:.0f}{broken}; `dataset balance` sets them"
     )
+
+
+def _pictures(count: int) -> str:
+    return _count_of(count, "picture")
+
+
+def _count_of(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _named(pictures: list[SeenPicture]) -> str:

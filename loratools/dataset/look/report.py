@@ -47,7 +47,7 @@ class LookReport:
             "sidecars": dict(seen.tags.formats),
             "refused": dict(seen.refused),
             "unread": [path.name for path in seen.below.unread],
-            "problems": list(seen.tags.problems),
+            "problems": [*seen.tags.problems, *unlisted(seen)],
             "detectors": list(seen.detectors),
             "warnings": list(self.warnings),
         }
@@ -73,6 +73,7 @@ class LookReport:
             f"  text        {value['text']['pictures']} pictures, by {value['text']['by']}",
             f"  tags        {_tag_line(value['tags'])}",
         ]
+        lines += [f"  problem     {problem}" for problem in value["problems"][:_SHOWN]]
         return "\n".join([*lines, *self._wrong(), *(f"! {warning}" for warning in self.warnings)])
 
     def _wrong(self) -> list[str]:
@@ -154,6 +155,11 @@ def tag_counts(seen: SeenFolder) -> dict[str, Any]:
     }
 
 
+def unlisted(seen: SeenFolder) -> list[str]:
+    """Folders that could not be opened, a sentence each."""
+    return [f"the folder {path} cannot be opened ({reason})" for path, reason in seen.below.unlisted]
+
+
 def _counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in values.items())
 
@@ -163,7 +169,8 @@ def _groups(groups: list[list[str]], what: str) -> str:
         return "none"
     files = sum(map(len, groups))
     first = ", ".join(groups[0][:4])
-    return f"{len(groups)} groups of {what}, {files} pictures ({first}{' ...' if len(groups) > 1 else ''})"
+    several = "s" if len(groups) > 1 else ""
+    return f"{len(groups)} group{several} of {what}, {files} pictures ({first}{' ...' if len(groups) > 1 else ''})"
 
 
 def _tag_line(tags: Mapping[str, Any]) -> str:

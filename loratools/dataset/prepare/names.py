@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_LIKE_A_CROP = re.compile(r"_(?:face|main|full)\d+$", re.IGNORECASE)  # which another original's crop may be called
 _CHARACTERS, _BYTES = 80, 160  # most of a name, so that endings still fit into 255 bytes
 
 
@@ -35,7 +36,7 @@ class Names:
     def of(self, file: str) -> str:
         """A name for the original ``file``, its path in the folder."""
         name = safe_name(file.rpartition("/")[2].rpartition(".")[0])
-        if name.casefold() in self._taken:
+        if name.casefold() in self._taken or _LIKE_A_CROP.search(name):
             name = f"{name}-{_letters(file)}"
         self._taken.add(name.casefold())
         return name

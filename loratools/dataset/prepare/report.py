@@ -58,7 +58,7 @@ class PrepareReport:
         lanczos = (
             [
                 f"{len(blurry)} pictures were enlarged up to {max(piece.factor for piece in blurry):.1f} x by Lanczos, "
-                "which blurs; name a model by `upscaler=`"
+                "which blurs; name a model (--upscaler FILE, or upscaler in a recipe)"
             ]
             if blurry
             else []
@@ -92,7 +92,9 @@ class PrepareReport:
             f"  classes   {classes}",
         ]
         if value["groups"]:
-            lines.append(f"  variants  {value['groups']} groups, in folders of their own")
+            lines.append(
+                f"  variants  {value['groups']} group{'s' if value['groups'] > 1 else ''}, in folders of their own"
+            )
         if value["enlarged"]:
             by = ", ".join(f"{count} by {name}" for name, count in value["enlarged"].items())
             lines.append(f"  enlarged  {by}")

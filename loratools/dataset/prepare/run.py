@@ -28,7 +28,7 @@ from loratools.dataset.prepare.place import (
     with_groups,
 )
 from loratools.dataset.prepare.report import REASONS, PrepareReport
-from loratools.dataset.prepare.sort import Sorted, refused_entry, sort_originals
+from loratools.dataset.prepare.sort import Sorted, refused_entry, sort_originals, unread_entry
 from loratools.dataset.prepare.text import mask_of
 from loratools.dataset.sidecars.read import read_folder
 from loratools.dataset.tags.picture import Picture
@@ -82,6 +82,8 @@ class Preparation:
             self.source.file_of(path): refused_entry(self.source.file_of(path), path, reason)
             for path, reason in measured.refused.items()
         }
+        refused |= {self.source.file_of(path): unread_entry(self.source.file_of(path)) for path in below.unread}
+        self.notes += [f"the folder {path} cannot be opened ({reason})" for path, reason in below.unlisted]
         entries = {file: held[file] for file in sorted_.used if file in held} | dict(sorted_.entries) | refused
         self.manifest = Manifest(self._settings(), str(self.source.folder), entries)
         self.known = frozenset(piece.name for entry in held.values() for piece in entry.pieces)
@@ -94,7 +96,8 @@ class Preparation:
 
     def _settings(self) -> dict[str, object]:
         upscaler = self.upscaler.name if self.upscaler is not None else None
-        return {**self.options.json(), "detectors": list(self.detectors.names), "upscaler": upscaler}
+        boxes = {"boxes": self.detectors.given} if self.detectors.given else {}
+        return {**self.options.json(), "detectors": list(self.detectors.names), **boxes, "upscaler": upscaler}
 
     def _still_holding(self, before: Manifest, facts: Mapping[str, PictureFacts]) -> dict[str, Entry]:
         """Entries of an earlier run with the same settings, of originals that are as they were."""
@@ -133,6 +136,7 @@ class Preparation:
         by_path = {original.path: original for original in originals}
         store = DatasetFolder(self.out.resolve(), self.out.resolve())
         old = {piece.name: piece for entry in before.entries.values() for piece in entry.pieces}
+        edited = self._edited(store, old) if originals else {}
         waiting: list[Made] = []
         for number, (_, result) in enumerate(side_by_side(lambda one: maker.make(by_path[one]), list(by_path)), 1):
             if isinstance(result, LoratoolsError):
@@ -140,17 +144,16 @@ class Preparation:
             else:
                 waiting.append(result)
             if len(waiting) == _CHUNK or number == len(by_path):
-                self._keep(waiting, store, old)
+                self._keep(waiting, store, edited)
                 waiting = []
             self.done += not isinstance(result, LoratoolsError)
             if on_progress is not None:
                 on_progress(number, len(by_path))
 
-    def _keep(self, made: Sequence[Made], store: DatasetFolder, old: Mapping[str, Piece]) -> None:
+    def _keep(self, made: Sequence[Made], store: DatasetFolder, edited: Mapping[str, Picture]) -> None:
         """Write captions, record and manifest of finished originals; captions that a person edited stay."""
         if not made:
             return
-        edited = self._edited(store, old)
         pictures = [
             replace(picture, tags=kept.tags, sentence=kept.sentence)
             if (kept := edited.get(Path(picture.file).name)) is not None

@@ -79,6 +79,11 @@ def refused_entry(file: str, path: Path, reason: str) -> Entry:
     return Entry(file, "", "refused", reason.replace(str(path), path.name))
 
 
+def unread_entry(file: str) -> Entry:
+    """The entry of a picture of a kind that Pillow alone does not read."""
+    return Entry(file, "", "refused", f"{file.rpartition('.')[2].upper()} is not read; save it as PNG or JPEG")
+
+
 def _is_used(entry: Entry | None) -> bool:
     return entry is not None and entry.outcome == "used"
 

@@ -80,7 +80,7 @@ class ImportReport:
         if self.grouped:
             lines.append(f"{self.grouped} pictures are variants of others, as their site says")
         if self.kept:
-            lines.append(f"{self.kept} pictures were in the record already and stay as they are (`again=True` rereads)")
+            lines.append(f"{self.kept} pictures were in the record already and stay as they are (--again rereads them)")
         if self.untagged:
             lines.append(f"{self.untagged} pictures have no tags: `loratools dataset tag` writes some")
         if not self.written:

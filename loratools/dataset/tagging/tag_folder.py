@@ -174,7 +174,7 @@ def tag_folder(
         tags=dict(counts.most_common()) if request.wants_tags else {},
         sentences=sentences,
         redone=redone.ids,
-        notes=(*notes, *report.notes),
+        notes=(*notes, *report.notes, *editor.notes),
     )
 
 

@@ -87,5 +87,11 @@ class MergeMethod:
         own = {} if self.name == "exact" else {"method": self.name, **self.settings}
         return own | ({"compat": self.compat} if self.compat else {})
 
+    def text(self) -> str:
+        """In words, ``TIES of density 0.5``; empty for the plain sum and for another tool's."""
+        numbers = " and ".join(f"{name} {value:g}" for name, value in self.settings.items())
+        title = "" if self.name == "exact" else find_method(self.name).title
+        return f"{title} of {numbers}" if title and numbers else title
+
 
 EXACT = MergeMethod()

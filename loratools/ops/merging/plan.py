@@ -31,19 +31,26 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class MergePlan:
-    """Rows by file and block, the modules that are in no block (they take the strength x 1), and what to mind."""
+    """Rows by file and block, the modules that are in no block (they take the strength x 1), and what to mind.
+
+    Attributes:
+        method: what is made of the terms in place of their sum, in words; empty for the sum.
+    """
 
     rows: tuple[PlanRow, ...]
     unblocked: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    method: str = ""
 
     def json(self) -> dict[str, Any]:
-        """``{"rows": [{"file","block","weight","modules","share"}], "unblocked": [...], "warnings": [...]}``."""
+        """``{"rows": [{"file","block","weight","modules","share"}], "unblocked": [...], "warnings": [...]}``, and
+        ``method`` where it is not the sum."""
         rows = [
             {"file": r.file, "block": r.block, "weight": r.weight, "modules": r.modules, "share": r.share}
             for r in self.rows
         ]
-        return {"rows": rows, "unblocked": list(self.unblocked), "warnings": list(self.warnings)}
+        method = {"method": self.method} if self.method else {}
+        return {"rows": rows, "unblocked": list(self.unblocked), "warnings": list(self.warnings), **method}
 
     def text(self) -> str:
         """An aligned table, and lines about modules in no block and what to mind if there are any."""
@@ -53,6 +60,7 @@ class MergePlan:
             shown = ", ".join(self.unblocked[:_SHOWN])
             more = f" and {len(self.unblocked) - _SHOWN} more" if len(self.unblocked) > _SHOWN else ""
             lines.append(f"in no block, so at the strength x 1: {shown}{more}")
+        lines += [f"not their sum: {self.method}"] if self.method else []
         lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)
 

@@ -71,6 +71,8 @@ class PlannedPictures:
     ) -> PlannedPicture:
         resolved, settings = resolver.resolve(setting), settings_on(base, setting)
         texts = resolved.prompt, settings.negative, settings.steps
+        for text in texts[:2]:
+            base.check_prompt(text)
         if texts not in self._named:
             self._named[texts] = self._embeddings(*texts)
         return PlannedPicture(at, self.arrangement.base_of(at), setting, resolved, settings, self._named[texts])

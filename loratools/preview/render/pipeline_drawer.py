@@ -14,7 +14,6 @@ import torch
 from loratools.base.patching.patch import Patcher
 from loratools.base.pipelines.draw import draw
 from loratools.base.pipelines.model import PipelineBase
-from loratools.base.pipelines.plain_prompt import check_plain
 from loratools.base.pipelines.prompts import KeptPrompts
 from loratools.errors import GridError, MemoryShortError
 from loratools.preview.plan.jobs import Job, Stack
@@ -85,13 +84,10 @@ class PipelineDrawer:
 
         Raises:
             BaseModelError, ShapeError: if a stack does not fit the base.
-            GridError, PromptError: for settings or a prompt that the pipeline does not take; raised before any picture.
+            GridError: if the pipeline refuses what it is asked for.
             MemoryShortError: if one picture does not fit the memory.
         """
         wanted, found = wanted or All(), on_found or (lambda count: None)
-        for job in jobs:
-            self.base.check_settings(job.settings)
-            check_plain(self.base.call.title, job.prompt, job.settings.negative)
         groups = plan_stack_batches(jobs, 1, keep_order=keep_order)
         try:
             with contextlib.closing(portions(groups)) as mine:

@@ -110,7 +110,7 @@ class PopulationRenderer:
         Raises:
             GridError: if there is no stack or no job, or a size does not fit; if not even one picture fits the memory.
             BaseModelError, ShapeError: if a stack does not fit the base; nothing is drawn then.
-            PromptError: for a clip skip that does not fit the base, or a prompt that cannot be encoded.
+            PromptError: for a clip skip or a prompt that the base cannot be given, or one that cannot be encoded.
             LaunchError: if there are several processes without a process group, or another one is gone.
         """
         if not stacks:
@@ -119,6 +119,8 @@ class PopulationRenderer:
             raise GridError("there is no picture to draw; give at least one prompt and seed")
         for job in jobs:
             self._base.check_settings(job.settings)
+            for text in (job.prompt, job.settings.negative):
+                self._base.check_prompt(text)
         self._drawer.check(stacks)
         gather = None if mine or self._rank.world == 1 else PictureGather(self._rank, self._base.device)
         self._stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.preview.request.numbers import parse_weights
@@ -38,6 +38,10 @@ class SamplingRequest:
     clip_skip: int | None = None
     noise: str = OWN
     frames: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """By name, without the number of frames where none is asked for: keys of searches are made of it."""
+        return {name: value for name, value in asdict(self).items() if name != "frames" or value is not None}
 
     @property
     def fixed_kinds(self) -> frozenset[str]:

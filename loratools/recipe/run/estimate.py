@@ -27,7 +27,7 @@ class Peak:
 
     def __enter__(self) -> Peak:
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return self
 
     def __exit__(

@@ -15,7 +15,6 @@ from loratools.studio.discover.snapshot import FoundRun
 from loratools.studio.handlers.recipes import find_recipe
 from loratools.studio.handlers.runs import find_run
 from loratools.studio.jobs.commands import HERE, Command, step_text
-from loratools.studio.roots import plain_name
 from loratools.studio.stacks import base_of
 from loratools.train.output.run_folder import RunFolder
 
@@ -52,10 +51,12 @@ def train(studio: Studio, body: TrainJob) -> Command:
         LoratoolsError: for settings that cannot train, or pictures that cannot be read.
     """
     images, root = studio.roots.path(body.images), studio.roots.root(body.root)
-    name = plain_name(body.name)
-    out = root.path / name
+    out = studio.roots.new_folder(body.root, body.name)
+    name = out.name
     for key in body.more:
-        if not _SETTING.fullmatch(key) or key in _OWN or (isinstance(body.more[key], str) and key not in _WORDS):
+        value = body.more[key]
+        word = isinstance(value, str)
+        if not _SETTING.fullmatch(key) or key in _OWN or (word and (key not in _WORDS or _is_class(key, str(value)))):
             raise problem("setting.unknown", setting=key)
     base = base_of(body.base, studio.roots)
     settings: dict[str, Any] = {"base": base, "images": [str(images)], "out": str(out), "name": name}
@@ -95,7 +96,7 @@ def resume(studio: Studio, body: ResumeJob) -> Command:
 def grid(studio: Studio, body: GridJob) -> Command:
     """``loratools grid``."""
     root = studio.roots.root(body.root)
-    out = root.path / plain_name(body.name)
+    out = studio.roots.new_folder(body.root, body.name)
     rows = [str(_row(studio, own)) for own in body.rows]
     argv = ["grid", *rows, "--base", base_of(body.base, studio.roots), "--weights", body.weights]
     for prompt in body.prompts:
@@ -193,6 +194,11 @@ def _where(studio: Studio, found: FoundRun, settings: dict[str, Any]) -> Path:
 def _root(studio: Studio, path: Path) -> Path:
     root = studio.roots.root_of(path)
     return root.path if root is not None else path.parent
+
+
+def _is_class(key: str, value: str) -> bool:
+    """Whether it names a class by its module, which would be imported."""
+    return key == "optimizer" and "." in value
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ _SIZES = {"sd1": (512, 512), "sd2": (768, 768), "sdxl": (1024, 1024), "flux": (1
 _OWN_SIZE = (128, 128)  # of the pocket base
 _LONGEST = 4_000  # letters of one entry of a header that are shown
 _MOST_ENTRIES = 200
-_PROMPTS = Path(__file__).parents[2] / "train" / "basestyle" / "basestyle_prompts.yaml"
+_PROMPTS = Path(__file__).parents[2] / "train" / "drawing" / "basestyle_prompts.yaml"
 _POCKET = (  # made of tags that the pocket base knows
     "1girl, face_focus, black_hair, short_hair, red_eyes, glasses, simple_background",
     "1girl, cowboy_shot, pink_hair, spiky_hair, green_eyes, dress, spread_arms, hat, starry_sky",

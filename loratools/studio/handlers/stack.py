@@ -31,7 +31,6 @@ from loratools.studio.handlers.job_commands import device, plain_prompt
 from loratools.studio.handlers.recipes import find_recipe
 from loratools.studio.handlers.rule import apply_rule
 from loratools.studio.jobs.commands import Command, command_text, step_text
-from loratools.studio.roots import plain_name
 from loratools.studio.stacks import base_of, merge_string, weights_of
 
 _SUFFIX = ".safetensors"
@@ -130,7 +129,8 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
         )
         name = studio.roots.path(stack.terms[0].lora).stem
     chosen = "-votes" if "votes" in options.measure else ""  # each measure a folder of its own
-    out = cwd / plain_name(f"{name}-{body.symptom}{chosen}")
+    root_of = studio.roots.root_of(cwd) or studio.roots.roots[0]
+    out = studio.roots.new_folder(root_of.id, f"{name}-{body.symptom}{chosen}")
     argv = ["blocks", "tune", what, *(["--base", base] if base else []), "--symptom", body.symptom, "-o", str(out)]
     for measure in options.measure:
         argv += ["--measure", measure]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import loratools
 from loratools.progress import PROGRESS_FILE
+from loratools.studio.child_environment import child_environment
 from loratools.studio.jobs.job_folder import JobFolder
 
 PROCESS = "loratools.cli.studio.job"  # the module that a job's process runs
@@ -20,16 +19,7 @@ def spawn(folder: JobFolder, cwd: Path) -> subprocess.Popen[bytes]:
     Raises:
         OSError: if the system starts no more processes, or ``cwd`` is gone.
     """
-    package = str(Path(loratools.__file__).parents[1])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONUTF8": "1",
-        "NO_COLOR": "1",
-        PROGRESS_FILE: str(folder.progress),
-    }
+    own = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", PROGRESS_FILE: str(folder.progress)}
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -37,7 +27,7 @@ def spawn(folder: JobFolder, cwd: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", PROCESS, str(folder.path)],
             cwd=cwd,
-            env=environment,
+            env=child_environment(**own),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

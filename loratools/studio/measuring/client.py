@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
-import loratools
 from loratools.errors import LoratoolsError
 from loratools.studio.api.words import problem
+from loratools.studio.child_environment import child_environment
 
 _IDLE = 120.0  # seconds after which the process, and the memory it has, goes
 _PATIENCE = 120.0  # seconds for one answer
@@ -81,14 +79,13 @@ class Measurer:
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
-            paths = [str(Path(loratools.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _PROCESS],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"},
+                env=child_environment(),
             )
         return self._process
 

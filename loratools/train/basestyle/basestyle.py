@@ -18,7 +18,10 @@ from loratools.adapter.files.metadata import guard_overwrite
 from loratools.base.base_path import POCKET, base_digest
 from loratools.errors import RecipeError, did_you_mean
 from loratools.progress import OnProgress
-from loratools.train.basestyle.generate import (
+from loratools.train.config.config import TrainConfig
+from loratools.train.config.read import make_config
+from loratools.train.distributed import joined
+from loratools.train.drawing.generate import (
     Generation,
     PictureFolder,
     draw_missing,
@@ -26,9 +29,6 @@ from loratools.train.basestyle.generate import (
     read_record,
     style_pictures,
 )
-from loratools.train.config.config import TrainConfig
-from loratools.train.config.read import make_config
-from loratools.train.distributed import joined
 from loratools.train.output.run_folder import RunFolder
 from loratools.train.trainer import OnEpoch, RunResult, train
 
@@ -56,7 +56,7 @@ def basestyle(
     Args:
         base: whatever :func:`loratools.base.load.load_base` takes.
         out: folder of the run; ``name`` is ``<base>_BASE`` unless given.
-        settings: fields of :class:`~loratools.train.basestyle.generate.Generation` and of a training config, in one
+        settings: fields of :class:`~loratools.train.drawing.generate.Generation` and of a training config, in one
             mapping; the preset is style-004, or pocket-style for the pocket base, so that style and base style are
             trained alike. What is None is not given.
         on_progress: called with (steps done, all steps) of the training.

@@ -272,5 +272,5 @@ class TrainConfig(
     def settings(self) -> dict[str, Any]:
         """Every setting that changes the result, as plain JSON values; of a LoRA none of a full training's."""
         without = set(WITHOUT_EFFECT) | (set() if self.is_full else FULL_SETTINGS)
-        without |= {"te2_lr"} if self.te2_lr is None else set()
+        without |= {name for name in ("te2_lr", "prior") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=without)

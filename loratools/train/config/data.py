@@ -144,6 +144,26 @@ class DataSet(BaseModel):
         return {**{key: value[key] for key in value if key not in inherited}, "images": images}
 
 
+class Prior(BaseModel):
+    """Pictures of the class that the base draws itself before the first step, as DreamBooth's prior has them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    count: Count = Field(default=100, description="pictures to draw")
+    prompts: Annotated[str, Field(min_length=1)] = Field(
+        default="captions", description="`captions`: those of the run's own pictures without the trigger; or one text"
+    )
+    trigger: str | None = Field(
+        default=None,
+        description="tags to take out of the captions; those that all captions begin with if left out, '' for none",
+    )
+    negative: str = Field(default="", description="the negative prompt")
+    steps: Count | None = Field(default=None, description="sampler steps; the base's own if left out")
+    cfg: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="guidance scale; the base's own if left out"
+    )
+
+
 OF_DATA_SETS = tuple(name for name in DataSet.model_fields if name != "images")
 
 
@@ -181,6 +201,10 @@ class DataConfig(BaseModel):
     caption_prefix: str = Field(default="", description="text in front of every caption")
     caption_suffix: str = Field(default="", description="text after every caption")
     prior_loss_weight: Warmup = Field(default=1.0, description="of the loss of regularisation images")
+    prior: Prior | None = Field(
+        default=None,
+        description="pictures that the base draws itself for regularisation: `{count: 100, prompts: captions}`",
+    )
     flip: bool = Field(default=False, description="mirror pictures at random")
     random_crop: bool = Field(default=False, description="cut large pictures at a random place, not in the middle")
     color_aug: bool = Field(default=False, description="shift hue and contrast at random")

@@ -70,13 +70,18 @@ def outlasting(config: TrainConfig, dataset: Dataset, steps: int, batches: int) 
 
 def low_disk(out: Path, needed: int) -> Iterator[str]:
     """A sentence if the disk of the folder ``out``, which need not exist yet, has less than ``needed`` bytes left."""
-    existing = next((folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir()), None)
-    free = shutil.disk_usage(existing).free if existing is not None else needed
+    free = free_space(out)
     if free < needed:
         yield (
             f"{out} has {free / _MIB:.0f} MiB left, and the run takes up to {needed / _MIB:.0f} MiB; free some space, "
             "or set save_last_n"
         )
+
+
+def free_space(out: Path) -> int:
+    """Bytes that are left on the disk of the folder ``out``, which need not exist yet."""
+    existing = next((folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir()), Path())
+    return shutil.disk_usage(existing).free
 
 
 def _ratios(dataset: Dataset) -> Iterator[str]:

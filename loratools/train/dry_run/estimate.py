@@ -45,11 +45,15 @@ def memory(
         checkpoints: activations are computed twice instead of kept.
     """
     frozen: int = sum(p.numel() for part in (base.unet, *base.text_encoders) for p in part.parameters())
+    learned = parameters * (_EIGHT_BIT if "8bit" in optimizer.lower() else _ADAM)
+    return frozen * bytes_each + learned + activations(base, positions, bytes_each, checkpoints=checkpoints)
+
+
+def activations(base: Base, positions: int, bytes_each: int, *, checkpoints: bool) -> int:
+    """Bytes of a batch's activations; arguments as for :func:`memory`."""
     unet: Any = base.unet
     channels: int = unet.config.block_out_channels[0]
-    kept = _ACTIVATIONS * (_CHECKPOINTED if checkpoints else 1)
-    learned = parameters * (_EIGHT_BIT if "8bit" in optimizer.lower() else _ADAM)
-    return round(frozen * bytes_each + learned + kept * positions * channels * bytes_each)
+    return round(_ACTIVATIONS * (_CHECKPOINTED if checkpoints else 1) * positions * channels * bytes_each)
 
 
 def operations(base: Base, positions: int) -> float:

@@ -14,6 +14,7 @@ from loratools.train.config.network import MOST_RANK
 from loratools.train.data.dataset import Dataset
 from loratools.train.dry_run import estimate
 from loratools.train.dry_run.advice import advice, low_disk, outlasting
+from loratools.train.dry_run.full_cost import FullCost, cheaper, cost_lines, full_cost
 from loratools.train.dry_run.preset_numbers import preset_line, preset_source
 from loratools.train.output.header_data import tags_by_folder
 from loratools.train.step.text_states import cut_captions
@@ -73,6 +74,8 @@ class DryRun:
     held_out: int = 0
     warnings: tuple[str, ...] = ()
     files: int = 0  # that stay, of epochs and of steps
+    full: FullCost | None = None  # of a full training
+    cheaper: tuple[str, ...] = ()  # of a full training, what would take less memory
 
     def text(self) -> str:
         """For a person: one line a fact."""
@@ -88,14 +91,21 @@ class DryRun:
                 f"= {self.steps} steps",
                 *self._bucket_lines(),
                 *(line for line in [self.learning] if line),
-                f"network: {self.modules} modules, {self.parameters:,} parameters, "
+                f"{'network' if self.full is None else 'all weights of'}: {self.modules} modules, "
+                f"{self.parameters:,} parameters, "
                 f"{self.file_bytes / 2**20:.1f} MiB a file, {self.files * self.file_bytes / 2**20:.1f} MiB in all",
-                f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",
+                *self._memory_lines(),
                 f"tags: {self.tags} different ones; most frequent: {tags or 'none'}",
                 *(f"warning: {warning}" for warning in self.warnings),
                 *(f"note: {note}" for note in self.notes),
             ]
         )
+
+    def _memory_lines(self) -> tuple[str, ...]:
+        if self.full is None:
+            return (f"memory: about {self.memory_bytes / 2**30:.1f} GiB (within a factor of two)",)
+        less = f"less memory, one after the other: {', '.join(self.cheaper)}"
+        return (*cost_lines(self.full), *([less] if self.cheaper else []))
 
     def _per_step(self) -> str:
         """What a step takes, and why it is more steps than the division says: the last batch of a bucket is smaller."""
@@ -155,6 +165,13 @@ def make_dry_run(
     width = item_size(config.dtype)
     file_bytes = parameters * width + len(sizes) * (width + 500) + 8000  # about 500 bytes of header a module
     room = estimate.disk(config, steps * config.epochs, file_bytes, parameters)
+    memory_bytes = estimate.memory(
+        base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
+    )
+    full = None
+    if config.is_full:
+        full = full_cost(config, base, parameters, largest, computed, steps * config.epochs)
+        file_bytes, room, memory_bytes = full.file, full.disk, full.memory
     return DryRun(
         name=config.name,
         base=config.base,
@@ -177,9 +194,7 @@ def make_dry_run(
             *(*notes, *dataset.notes, *validation_notes(config, dataset)),
             *outlasting(config, dataset, steps * config.epochs, batches * config.epochs),
         ),
-        memory_bytes=estimate.memory(
-            base, parameters, largest, computed, optimizer=config.optimizer, checkpoints=config.gradient_checkpointing
-        ),
+        memory_bytes=memory_bytes,
         operations=estimate.operations(base, positions * config.epochs),
         parts=parts,
         tags=len(tags),
@@ -189,6 +204,8 @@ def make_dry_run(
         held_out=len(dataset.held_out),
         warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config.out, room)),
         files=estimate.files(config, steps * config.epochs),
+        full=full,
+        cheaper=tuple(cheaper(config, base, parameters, largest, steps * config.epochs)) if full else (),
     )
 
 
@@ -203,6 +220,11 @@ def _learning(config: TrainConfig) -> str:
     rates = f"rates {unet:g} (UNet) and {text:g} (text encoder)" if text else f"rate {unet:g} (UNet alone)"
     warm = f" after a warm-up of {config.lr_warmup:g}" if config.lr_warmup else ""
     kind = {"loha": "LoHa of ", "lokr": "LoKr of "}.get(config.network_type, "")
+    if config.is_full:
+        held = "bf16 weights, rounded stochastically" if config.weights == "bf16" else "fp32 weights"
+        within = ", stepped within the backward pass" if config.steps_in_backward() else ""
+        twice = " (clipping takes a second pass)" if within and config.max_grad_norm else ""
+        return f"learning: all weights, {rates}, {config.optimizer}, {config.lr_scheduler}{warm}; {held}{within}{twice}"
     size = f"dim {config.dim}, alpha {config.network_alpha:g}"
     if config.dim > MOST_RANK:  # of a LoKr
         size = f"whole matrices (dim {config.dim})"

@@ -38,18 +38,11 @@ class FullWeights(TrainedWeights):
     """
 
     def __init__(self, base: Base, config: TrainConfig, exact: Mapping[str, Tensor]) -> None:
-        rates = BlockRates(base.family, config.block_lr)
-        unread = unread_parameters(base, config.clip_skip)
-        learned = learned_components(config)
         self.family = base.family
-        self._factors: dict[str, float] = {}
-        masters: dict[str, Master] = {}
-        for name, live in sorted(named_parameters(base), key=lambda item: item[0].startswith("unet.")):
-            factor = rates.factor(name)
-            if name.partition(".")[0] not in learned or factor == 0 or name in unread:
-                continue
-            self._factors[name] = factor
-            masters[name] = Master(live, None if config.weights == "bf16" else exact[name])
+        self._factors = trained_factors(base, config)
+        live = dict(named_parameters(base))
+        kept = dict.fromkeys(live) if config.weights == "bf16" else exact
+        masters = {name: Master(live[name], kept[name]) for name in self._factors}
         if not masters:
             raise TrainingError(
                 f"no weight of {base.name} has a learning rate above 0; raise unet_lr, te_lr or block_lr"
@@ -117,6 +110,22 @@ class FullWeights(TrainedWeights):
 
     def tensors(self) -> list[Tensor]:
         return [master.held for master in self.masters.values()]
+
+
+def trained_factors(base: Base, config: TrainConfig) -> dict[str, float]:
+    """The parameters that are trained, text encoders first, each with the factor on its learning rate.
+
+    Raises:
+        BlockError: for a block that the base's family has not.
+    """
+    rates, unread, learned = (
+        BlockRates(base.family, config.block_lr),
+        unread_parameters(base, config.clip_skip),
+        learned_components(config),
+    )
+    names = [name for name, _ in named_parameters(base) if name.partition(".")[0] in learned and name not in unread]
+    factors = {name: rates.factor(name) for name in sorted(names, key=lambda name: name.startswith("unet."))}
+    return {name: factor for name, factor in factors.items() if factor}
 
 
 def named_parameters(base: Base) -> Iterator[tuple[str, nn.Parameter]]:

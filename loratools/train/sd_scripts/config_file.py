@@ -18,6 +18,7 @@ from loratools.errors import RecipeError, did_you_mean
 from loratools.files import find_beside
 from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS, read_dataset_toml, refuse
 from loratools.train.sd_scripts.dataset_toml import DEFAULTS as DATASET_DEFAULTS
+from loratools.train.sd_scripts.full_options import OF_FULL, full_settings, means_full
 from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
 from loratools.train.sd_scripts.network_args import network_settings
 from loratools.train.sd_scripts.options import (
@@ -40,9 +41,10 @@ from loratools.yamlio import Document, Place
 # of our settings, those that say that a LoRA is meant; and the beginnings of sd-scripts' options that do
 _NETWORK = frozenset({"preset", "dim", "network_type", "network_weights", "dim_from_weights"})
 _NETWORK_OPTIONS = ("network_", "unet_lr", "text_encoder_lr", "lycoris_", "dim_from_weights")
-_WHOLE_MODEL = (
-    "it names no network, as configs of DreamBooth and of fine-tuning do, which train the whole model; to train a LoRA "
-    'by it write network_module = "networks.lora", network_dim and a learning_rate for a LoRA (1e-4) into it'
+_NO_NETWORK = (
+    "it names no network, as configs of DreamBooth and of fine-tuning do, which train the whole model; to train that "
+    'give --full as well, and to train a LoRA by it write network_module = "networks.lora", network_dim and a '
+    "learning_rate for a LoRA (1e-4) into it"
 )
 
 
@@ -64,7 +66,9 @@ class SdScriptsConfig:
     notes: tuple[str, ...]
 
 
-def read_sd_scripts(path: Path, *, over: Collection[str] = (), dataset: str | Path | None = None) -> SdScriptsConfig:
+def read_sd_scripts(
+    path: Path, *, over: Mapping[str, Any] | Collection[str] = (), dataset: str | Path | None = None
+) -> SdScriptsConfig:
     """Read a file of training options or a dataset config.
 
     Args:
@@ -85,24 +89,30 @@ def read_sd_scripts(path: Path, *, over: Collection[str] = (), dataset: str | Pa
     return SdScriptsConfig(file.program, settings, False, file.documents, file.notes)
 
 
-def _read_options(file: TrainerFile, path: Path, over: Collection[str]) -> SdScriptsConfig:
+def _read_options(file: TrainerFile, path: Path, over: Mapping[str, Any] | Collection[str]) -> SdScriptsConfig:
     """``dataset_config`` is looked for beside the file, then in the current folder."""
     document, notes = file.documents[0], [*file.notes]
     options = _trainer_options(document.data, path, notes)
     translation = _Translation(document)
-    translation.refuse_unsupported(options)
-    if not _names_network(options, over):
-        translation.wrong.append(Mistake((), _WHOLE_MODEL))
+    full = means_full({**document.data, **options}, over) and not _names_network(options, _beside_full(over))
+    translation.refuse_unsupported({name: value for name, value in options.items() if not (full and name in OF_FULL)})
+    if not full and not _names_network(options, over):
+        translation.wrong.append(Mistake((), _NO_NETWORK))
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
     settings = {OPTIONS[name]: translation.attempt(name, _value, name, value) for name, value in given.items()}
     settings = _with_tensorboard(_with_noise_offset(_with_samples(settings)), path, notes)
-    settings |= _text_encoder(options, path, notes) | _translated(options)
+    settings |= _text_encoder(options, path, [] if full else notes) | _translated(options)
     settings |= translation.attempt("lr_scheduler_args", _rules, options.get("lr_scheduler_args")) or {}
-    settings |= translation.network(options, path, notes)
+    if full:
+        settings |= translation.attempt("block_lr", full_settings, {**document.data, **options}, path, notes) or {}
+    else:
+        settings |= translation.network(options, path, notes)
     translation.finish()
     dataset = file.dataset or _dataset_config(options, path)
     defaults = "preset" not in over  # a preset has values of its own for what the file leaves out
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
+    if full:
+        usual = {name: value for name, value in usual.items() if name not in ("dim", "alpha")}
     if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
         usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
     of_dataset = read_dataset_toml(dataset) if dataset else {}
@@ -179,7 +189,8 @@ def _trainer_options(options: Mapping[str, Any], path: Path, notes: list[str]) -
             theirs.setdefault(same, options[name])
     if arguments := [f"{name}={options[key]}" for key, name in GUI_LYCORIS.items() if key in options]:
         theirs["network_args"] = [*_listed(options.get("network_args")), *arguments]
-    if of_gui := sorted(GUI_ONLY & options.keys()):
+    counts = {"model_train_type"} if means_full(options, ()) else set()  # it says that a whole model is trained
+    if of_gui := sorted((GUI_ONLY - counts) & options.keys()):
         notes.append(f"{path}: {', '.join(of_gui)} of a GUI's own have no effect, as in sd-scripts")
     return theirs
 
@@ -193,6 +204,12 @@ def _names_network(options: Mapping[str, Any], over: Collection[str]) -> bool:
     return bool(_NETWORK & set(over)) or any(
         name.startswith(_NETWORK_OPTIONS) for name, value in options.items() if value not in ("", None)
     )
+
+
+def _beside_full(over: Mapping[str, Any] | Collection[str]) -> set[str]:
+    """Our settings that are given elsewhere and say that a LoRA is meant: a preset may be either's."""
+    asked = isinstance(over, Mapping) and over.get("network_type") == "full"
+    return set() if asked else set(over) - {"preset"}
 
 
 def _refusal(name: str, value: object, document: Document) -> Iterator[Mistake]:

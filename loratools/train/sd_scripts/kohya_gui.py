@@ -1,4 +1,4 @@
-"""kohya_ss' own file: the JSON in which its LoRA tab keeps all of its fields, as options of sd-scripts'.
+"""kohya_ss' own files: the JSON in which a tab keeps all of its fields, as options of sd-scripts'.
 
 The GUI makes sd-scripts' options of these fields when a training begins; what it makes of each is written down here.
 """
@@ -89,8 +89,12 @@ _PREFIXES = ("flux1_", "flux_", "sd3_", "hunyuan_", "anima_", "lumina_", "sdxl_"
 
 
 def is_gui_file(data: Mapping[str, Any]) -> bool:
-    """Whether the data are what the GUI's LoRA tab saves."""
-    return "LoRA_type" in data or ("network_dim" in data and len(GUI_SIGNS & data.keys()) > 1)
+    """Whether the data are what a tab of the GUI saves: the LoRA tab, or those of DreamBooth and fine-tuning."""
+    return "LoRA_type" in data or len(GUI_SIGNS & data.keys()) > 1
+
+
+def _trains_whole_models(fields: Mapping[str, Any]) -> bool:
+    return not {"LoRA_type", "network_dim"} & fields.keys()
 
 
 def gui_options(document: Document) -> Document:
@@ -152,7 +156,17 @@ def _worked_out(fields: Mapping[str, Any], document: Document) -> list[tuple[str
     for name in ("optimizer_args", "lr_scheduler_args"):
         if isinstance(text := fields.get(name), str) and text.strip():
             made.append((name, text.replace('"', "").split(), name))
+    if _trains_whole_models(fields):
+        return made + _of_whole_models(fields)
     return made + _network(fields, document)
+
+
+def _of_whole_models(fields: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """What the tabs of whole models have and the LoRA tab has not; ``model_list`` is a field of every tab."""
+    kind = "sdxl-finetune" if fields.get("sdxl") is True else "sd-dreambooth"
+    names = ("no_token_padding", "block_lr", "fused_backward_pass", "train_text_encoder")
+    given = [(name, fields[name], name) for name in names if not _is_off(fields.get(name))]
+    return [("model_train_type", kind, "model_list"), *given]
 
 
 def _rates(fields: Mapping[str, Any]) -> list[tuple[str, Any, str]]:

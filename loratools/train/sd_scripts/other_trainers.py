@@ -68,7 +68,6 @@ _FAMILY_OPTIONS: tuple[tuple[tuple[str, ...], str], ...] = (
 GUI_SIGNS = frozenset(  # fields of every tab of kohya_ss' GUI that are no options of sd-scripts'
     {"additional_parameters", "max_resolution", "model_list", "num_cpu_threads_per_process"}
 )
-_WHOLE_MODEL = "trains a whole model, not a LoRA; write network_module, network_dim and a LoRA's learning rate into it"
 
 
 def refuse_other_trainers(document: Document) -> None:
@@ -207,16 +206,8 @@ def _family_of(names: list[str]) -> str | None:
 def _task(data: Mapping[str, Any]) -> str | None:
     """What to say of options that train something else than a LoRA."""
     options = {name: value for part in _every_table(data) for name, value in part.items()}
-    kind = str(options.get("model_train_type", ""))
     if options.get("token_string") and "init_word" in options:
-        return "trains an embedding (textual inversion); loratools trains LoRAs alone"
+        return "trains an embedding (textual inversion); loratools trains LoRAs and whole models alone"
     if "lllite" in str(options.get("network_module", "")) or "cond_emb_dim" in options:
-        return "trains a ControlNet; loratools trains LoRAs alone"
-    if kind.endswith(("dreambooth", "finetune")):
-        return f"(model_train_type = {kind}) {_WHOLE_MODEL}"
-    if not {"LoRA_type", "network_dim"} & data.keys() and len(GUI_SIGNS & data.keys()) > 1:
-        return (
-            "is of kohya_ss' Dreambooth or finetuning tab, which trains a whole model, not a LoRA; open it in the LoRA "
-            "tab and save it there"
-        )
+        return "trains a ControlNet; loratools trains LoRAs and whole models alone"
     return None

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.loader_cases import CLIP, MODELS, Content, Sizes, write_case
+from benchmarks.loader_readers.cases import CLIP, MODELS, Content, Sizes, write_case
 from benchmarks.loader_readers.diffusers_reader import applied, pipeline, read
 from benchmarks.loader_readers.measure import Asked, Case, Pair, Reading
 from loratools.adapter.algebra.lowrank import LowRank

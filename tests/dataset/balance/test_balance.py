@@ -187,6 +187,11 @@ def test_mistakes(tmp_path: Path) -> None:
         balance(store, BalanceRequest(rule="guide-003", steps=0))
 
 
+def test_the_rest_as_often_as_the_faces_allow(tmp_path: Path) -> None:
+    result = run(fill(tmp_path), "--others", "even")
+    assert "plan 1: main x 10, face x 5, full x 6" in result.output  # 48 of the 50 that stay below the faces
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = fill(tmp_path / "set", {"1_main": 3}), tmp_path / "out"
     store = DatasetFolder.open(source)

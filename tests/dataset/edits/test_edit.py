@@ -168,6 +168,18 @@ def test_a_full_disk_loses_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert undo(folder) == 2 and captions(folder) == before
 
 
+def test_two_pictures_of_one_caption_are_told(folder: Path) -> None:
+    Image.new("RGB", (8, 12)).save(folder / "1_main/c.jpg")
+    editor = CaptionEditor(DatasetFolder.open(folder))
+    edit = Edit(Add(("jpeg",)), "file:*.jpg")
+    editor.apply(edit, editor.plan(edit))
+    assert captions(folder)["1_main/c"] == "1girl, red hair, jpeg\n"
+    again = CaptionEditor(DatasetFolder.open(folder))
+    both = Edit(Add(("more",)), "file:*.jpg or smile")
+    again.apply(both, again.plan(both))
+    assert again.notes == []
+
+
 def test_a_broken_log_names_its_line(folder: Path) -> None:
     do(folder, Edit(Trigger("ink")))
     log = folder / ".dataset/operations.jsonl"

@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
     (root / "clear.txt").write_text("1girl, transparent_background, cowboy_shot, highres")
     Image.new("RGB", (400, 100), "teal").save(root / "long.png")
     Image.new("RGB", (20, 20), "teal").save(root / "tiny.png")
+    (root / "phone.heic").write_bytes(b"x")
     (root / "broken.png").write_bytes((root / "face.png").read_bytes()[:500])
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -80,6 +81,7 @@ def test_every_original_is_accounted_for_and_none_is_touched(folder: Path, tmp_p
         "long.png": "unused",
         "tiny.png": "unused",
         "broken.png": "refused",
+        "phone.heic": "refused",
     }
     assert report.classes() == {"face": 1, "main": 3, "full_variants": 2}
     made = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.suffix in (".png", ".jpg")}
@@ -94,6 +96,7 @@ def test_every_original_is_accounted_for_and_none_is_touched(folder: Path, tmp_p
         "beyond 3:1",
         "would be blown up 6.4 x",
         "broken.png:",
+        "HEIC is not read",
     ):
         assert words in reasons
 
@@ -274,7 +277,7 @@ def test_a_full_disk_is_told_by_file_and_the_next_run_goes_on(
 
 def test_names_that_other_systems_cannot_have(tmp_path: Path) -> None:
     root, out = tmp_path / "in", tmp_path / "set"
-    names = ["🦊 fox", "a" * 240, "con", "what?", "sub/same", "same", "dot."]
+    names = ["🦊 fox", "a" * 240, "con", "what?", "sub/same", "same", "dot.", "dot._face1"]
     for number, name in enumerate(names):
         path = root / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,14 @@ def test_taggers_that_are_not_there(tmp_path: Path) -> None:
         find_tagger(str(model))
     with pytest.raises(FileError, match="cannot be had from the Hugging Face cache"):
         find_tagger("nobody/no-such-tagger", offline=True)
+
+
+def test_a_tagger_of_the_hub_comes_from_the_cache(hub: Callable[[str, Path], Path], tmp_path: Path) -> None:
+    wd_tagger(tmp_path / "a")
+    hub("SmilingWolf/wd-swinv2-tagger-v3", tmp_path / "a")
+    files = find_tagger("SmilingWolf/wd-swinv2-tagger-v3", offline=True)
+    assert files.name == "wd-swinv2-tagger-v3" and files.facts().family == "wd"
+    cl_tagger(tmp_path / "b/cl_tagger_1_02")
+    hub("cella110n/cl_tagger", tmp_path / "b")
+    inside = find_tagger("cella110n/cl_tagger/cl_tagger_1_02", offline=True)
+    assert (inside.name, inside.labels.name) == ("cl_tagger/cl_tagger_1_02", "tag_mapping.json")

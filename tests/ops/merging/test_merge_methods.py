@@ -24,7 +24,7 @@ from loratools.ops.merging.methods.elementwise import breadcrumbs, dare, ties
 from loratools.ops.merging.methods.sphere import karcher
 from loratools.ops.merging.terms import Term
 from tests.loras import save
-from tests.ops.conftest import CONV, LINEAR, POINT, Made, dense, distance, terms
+from tests.ops.conftest import CONV, LINEAR, POINT, TEXT, Made, dense, distance, terms
 
 DOCS = Path(__file__).parents[3] / "docs"
 TERMS = {"two": "A:0.8,B:0.5", "signs": "A:1:GP1,B:-0.6:GP2", "three": "A:0.5,B:0.7,C:0.4"}
@@ -343,6 +343,20 @@ def test_zeros_that_pad_a_file_change_nothing(files: dict[str, Path], tmp_path: 
     assert one is not None and other is not None
     for module in one:
         assert torch.allclose(one[module].dense(), other[module].dense(), atol=1e-5), module
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_modules_that_are_zero_stay_zero_and_count_for_nothing(tmp_path: Path, name: str) -> None:
+    """As clip skip leaves a text encoder: in one file, and in both."""
+    files = {
+        "A": Made(seed=1, zero=(TEXT, POINT)).save(tmp_path / "A.safetensors"),
+        "B": Made(seed=2, zero=(TEXT,)).save(tmp_path / "B.safetensors"),
+    }
+    merged = MergeMethod(find_method(name).name).result(terms("A:1,B:0.5", **files))
+    assert merged is not None and float(merged[TEXT].norm()) == 0
+    assert bool(torch.isfinite(merged[POINT].dense()).all()) and float(merged[POINT].norm()) > 0
+    if name in ("slerp", "karcher", "tsv-m"):
+        assert torch.allclose(merged[POINT].dense().flatten(1), 0.5 * dense(files["B"])[POINT], atol=1e-5)
 
 
 def test_what_the_registry_says_of_errors_holds(files: dict[str, Path], tmp_path: Path) -> None:

@@ -78,17 +78,17 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
     (folder / "images/1.png").write_bytes(b"")
     flags = (
         "a --base tiny --weights 0.5 --y seed:1,2 --no-base --most 9 --prompt 1girl --negative bad --steps 2 --cfg 3 "
-        "--sampler Euler --size 64x72 --clip-skip 2 --noise webui-cpu --embeddings ti --batch-size 3 "
-        "--compile --no-mixed --offload --sliced --tiled --title T --label 0.5=half --caption C --sheet webp --full-size --embed "
-        "--score --score-images images --held-out images --device cpu --dtype bf16 -o out"
+        "--sampler Euler --size 64x72 --clip-skip 2 --frames 5 --noise webui-cpu --embeddings ti --batch-size 3 "
+        "--compile --no-mixed --offload --sliced --tiled --title T --label 0.5=half --caption C --sheet webp "
+        "--full-size --embed --score --score-images images --held-out images --device cpu --dtype bf16 -o out"
     )
     wanted = asked(lambda: CliRunner().invoke(cli, ["grid", *flags.split()], catch_exceptions=False))
     body = (
         "rows: a, weights: 0.5, y: {seed: [1, 2]}, base_alone: false, most: 9, prompts: 1girl, negative: bad, cfg: 3, "
-        "sampler: Euler, clip_skip: 2, noise: webui-cpu, embeddings: ti, batch_size: 3, "
-        "compile: true, mixed: false, offload: true, sliced: true, tiled: true, title: T, labels: {'0.5': half}, captions: C, sheets: webp, "
-        "full_size: true, embed: true, score: true, score_images: images, held_out: images, dtype: bf16, "
-        "steps: 2, size: 64x72"
+        "sampler: Euler, clip_skip: 2, frames: 5, noise: webui-cpu, embeddings: ti, batch_size: 3, "
+        "compile: true, mixed: false, offload: true, sliced: true, tiled: true, title: T, labels: {'0.5': half}, "
+        "captions: C, sheets: webp, full_size: true, embed: true, score: true, score_images: images, "
+        "held_out: images, dtype: bf16, steps: 2, size: 64x72"
     )
 
     def recipe() -> None:

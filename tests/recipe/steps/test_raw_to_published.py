@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from loratools.adapter.files.file import read
 from loratools.dataset.edits.edit import CaptionEditor
 from loratools.dataset.edits.log import Edit
 from loratools.dataset.edits.operations import Add
 from loratools.dataset.tags.store import DatasetFolder
+from loratools.errors import RecipeError, TrainingError
 from loratools.pocket.draw import draw, random_figure
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.train.config.config import TrainConfig
+from loratools.train.trainer import RunResult
 from tests.dataset.tagging.graphs import wd_tagger
 
 RECIPE = """\
@@ -29,7 +34,7 @@ steps:
       images: tagged
       edits: [{prune: [junk, overlaps]}, {trigger: ink}]
   set: {balance: {images: edited, rule: guide-003, steps: 2, epochs: 1}}
-  style: {train: {images: set, epochs: 1, dim: 2}}
+  style: {train: {images: {folder: set, mask_folder: set/masks}, epochs: 1, dim: 2}}
   shared: {publish: {lora: style@1, preview: none}}
 """
 FRAMINGS = ("face_focus", "cowboy_shot", "full_body")
@@ -46,9 +51,9 @@ def draw_raw(first: int, count: int) -> None:
         path.with_suffix(".txt").write_text(", ".join(["highres", *figure.tags()]), encoding="utf-8")
 
 
-def run() -> dict[str, dict[str, object]]:
+def run(text: str = RECIPE) -> dict[str, dict[str, object]]:
     """step -> its facts, of the steps that were made now."""
-    Path("r.yaml").write_text(RECIPE, encoding="utf-8")
+    Path("r.yaml").write_text(text, encoding="utf-8")
     planner = make_planner("r.yaml", Path("out"))
     results = run_steps(planner.plan(), Path("out"), RunContext(device="cpu"))
     return {each.planned.name: dict(each.record.facts) for each in results if not each.cached}
@@ -93,3 +98,26 @@ def test_from_raw_pictures_to_the_published_file_and_on_with_five_more(folder: P
     assert all(rest[stem] == f"{text}, everywhere" for stem, text in first.items() if stem in rest)
     assert read(published).digest != before
     assert run() == {}
+
+
+def test_masks_that_an_earlier_step_makes_are_trained_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loratools.train import trainer
+
+    seen: list[tuple[Path | None, bool]] = []
+
+    def look(config: TrainConfig, **more: object) -> RunResult:
+        (subset,) = config.images
+        seen.append((subset.mask_folder, more["recipe"] is not None))
+        raise TrainingError("seen enough")
+
+    monkeypatch.setattr(trainer, "train", look)
+    for box, expected in ((None, None), ([2, 2, 20, 10], Path("out/set/masks"))):
+        Path("boxes.json").write_text(json.dumps({"site/001.png": {"text": [box]}} if box else {}))
+        text = RECIPE.replace("crops: false", "crops: false, boxes: boxes.json")
+        with pytest.raises(TrainingError, match="seen enough"):
+            run(text)
+        assert seen.pop() == (expected, True)
+    with Image.open("out/set/masks/001.png") as mask:
+        assert mask.convert("L").getextrema() == (0, 255)
+    with pytest.raises(RecipeError, match="names no masks; write STEP/masks"):
+        run(RECIPE.replace("mask_folder: set/masks", "mask_folder: set"))

@@ -316,15 +316,15 @@ def test_what_is_wrong_with_a_pair(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    ["", "learning_rate = 1e-6\n", "network_module = ''\n", "learning_rate_te = 1e-6\n"],
+    ["", "learning_rate = 1e-6\n", "network_module = ''\n"],
 )
 def test_a_config_without_a_network_trains_no_lora_in_silence(tmp_path: Path, more: str) -> None:
     text = 'pretrained_model_name_or_path = "b"\ntrain_data_dir = "imgs"\n' + more
     with pytest.raises(RecipeError, match="it names no network, as configs of DreamBooth and of fine-tuning do"):
         read(tmp_path, text)
-    if "learning_rate_te" not in more:  # what the command line says of the network makes it one
-        assert read(tmp_path, text, dim=8).dim == 8
-        assert read(tmp_path, text, preset="style-004").dim == 32
+    assert read(tmp_path, text, dim=8).dim == 8  # what the command line says of the network makes it one
+    assert read(tmp_path, text, preset="style-004").dim == 32
+    assert read(tmp_path, text, network_type="full").is_full
 
 
 def test_every_refused_key_is_told_at_once_lycoris_included(tmp_path: Path) -> None:
@@ -367,9 +367,7 @@ OTHERS = {
     "wan.toml": ('network_module = "networks.lora_wan"\ndit = "d"\n', "is for Wan"),
     "chroma.toml": ('[metadata]\ntrain_type = "flux-lora"\n[data]\nmodel_type = "chroma"\n', "is for (Flux|Chroma)"),
     "akiba.toml": ('model_train_type = "flux-lora"\n', r"is for Flux.1 \(model_train_type = flux-lora\)"),
-    "dreambooth.toml": ('model_train_type = "sd-dreambooth"\n', "sd-dreambooth.* trains a whole model, not a LoRA"),
     "embedding.toml": ('token_string = "a"\ninit_word = "b"\n', "trains an embedding"),
-    "tab.json": ('{"additional_parameters": "", "max_resolution": "512,512", "epoch": 1}', "open it in the LoRA tab"),
     "one.json": ('{"training_method": "LORA", "base_model_name": "b"}', "is a config of OneTrainer"),
     "tuner.json": ('{"--model_family": "flux", "--output_dir": "x"}', "is a config of SimpleTuner for Flux.1"),
     "backends.json": ('[{"id": "a", "instance_data_dir": "x"}]', "lists the data sets of SimpleTuner"),

@@ -28,6 +28,7 @@ class BalanceOptions(Strict):
     factor: Above | None = Field(None, description="another factor of guide 004's sum")
     steps: Count = Field(3000, description="of guide-003")
     epochs: Count = Field(10, description="of guide-003")
+    others: Literal["fewest", "even"] = Field("fewest", description="the rest: seldom, or each as often as a main one")
     kinds: Annotated[dict[str, Literal["main", "face", "variants", "other"]], Field()] = Field(
         default_factory=dict, description="what classes are, where their names do not say it: {portraits: face}"
     )
@@ -78,5 +79,11 @@ class BalanceStep:
 
         options = self.options
         return BalanceRequest(
-            options.rule, options.mirrored, options.factor, options.steps, options.epochs, dict(options.kinds)
+            options.rule,
+            options.mirrored,
+            options.factor,
+            options.steps,
+            options.epochs,
+            dict(options.kinds),
+            others=options.others,
         )

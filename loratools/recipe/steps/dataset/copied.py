@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from loratools.digests import file_digest
-from loratools.errors import FileError
+from loratools.errors import DatasetError, FileError
 from loratools.files import replacing, write_text
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class CopiedFolder:
 
         Args:
             by_hand: captions that a person wrote, by picture: they stay as they are.
+        Raises:
+            DatasetError: if two pictures share a caption that should be two.
         """
         from loratools.dataset.edits.log import OperationLog
         from loratools.dataset.tags.store import RECORD_FOLDER, DatasetFolder, captioned
@@ -113,7 +115,8 @@ class CopiedFolder:
         record = self.out.resolve() / RECORD_FOLDER
         record.mkdir(parents=True, exist_ok=True)
         (record / "tags.jsonl").unlink(missing_ok=True)  # so that nothing of pictures that are gone stays
-        DatasetFolder(record.parent, record.parent).write(result)
+        for sentence in DatasetFolder(record.parent, record.parent).write(result):
+            raise DatasetError(sentence)
         captions = {each.file: each.caption() for each in result}
         entries = OperationLog(record).entries()
         left = {file: kept[file] for file in kept if file in captions}
@@ -128,7 +131,6 @@ def changed_by_hand(out: Path, before: Written) -> dict[str, str]:
     """The captions of a step's folder that neither the step nor the logged edits after it wrote, by picture."""
     from loratools.dataset.caption_files import read_caption_file
     from loratools.dataset.edits.log import OperationLog
-    from loratools.errors import DatasetError
 
     expected = OperationLog(out / ".dataset").captions_after(before.captions, before.entries)
     changed = {}

@@ -22,12 +22,12 @@ from loratools.recipe.steps.lora.train_settings import (
 )
 
 if TYPE_CHECKING:
-    from loratools.train.basestyle.generate import Generation
+    from loratools.train.drawing.generate import Generation
 
 
 def generation_options() -> tuple[str, ...]:
     """The options that say how the pictures are drawn."""
-    from loratools.train.basestyle.generate import Generation
+    from loratools.train.drawing.generate import Generation
 
     return tuple(field.name for field in fields(Generation))
 
@@ -36,7 +36,7 @@ def basestyle_schema() -> dict[str, Any]:
     """The JSON Schema of the options: training's without ``images``, and how the pictures are drawn."""
     from pydantic import TypeAdapter
 
-    from loratools.train.basestyle.generate import Generation
+    from loratools.train.drawing.generate import Generation
 
     training = train_schema()
     training.pop("$defs")
@@ -75,7 +75,7 @@ KIND = StepKind(
 
 def draft(request: StepRequest) -> Draft:
     """Check the settings: those of the pictures here, those of the training by its own model."""
-    from loratools.train.basestyle.generate import PROMPTS
+    from loratools.train.drawing.generate import PROMPTS
 
     given, own = {"seed": request.planner.recipe.seed, **request.step.settings}, generation_options()
     if "images" in given:
@@ -108,7 +108,7 @@ def _generation(given: Mapping[str, Any], request: StepRequest) -> Generation:
     """How the pictures are drawn; what is null is not given."""
     from loratools.preview.request.numbers import parse_size
     from loratools.recipe.steps.pictures.picture_size import check_size
-    from loratools.train.basestyle.generate import read_generation
+    from loratools.train.drawing.generate import read_generation
 
     drawn = {key: given[key] for key in generation_options() if given.get(key) is not None}
     if isinstance(size := drawn.get("size"), str | int) and not isinstance(size, bool):

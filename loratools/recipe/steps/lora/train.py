@@ -11,6 +11,7 @@ from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.kinds import BorrowedOptions, StepKind, UnitCost
+from loratools.recipe.steps.lora.step_masks import StepMasks, masks_of_step
 from loratools.recipe.steps.lora.train_settings import (
     RunSettings,
     outcome_of_run,
@@ -26,7 +27,8 @@ OPTIONS = BorrowedOptions(
     "Train",
     train_schema,
     "One LoRA file an epoch. Its options are those of a `loratools train` file; `images` is a folder, a list of "
-    "folders, or a `draw` step; `base_adapters` and `network_weights` may name steps too.",
+    "folders, or a step that makes pictures (`draw`, `balance` ...), whose masks are `mask_folder: STEP/masks`; "
+    "`base_adapters` and `network_weights` may name steps too.",
 )
 KIND = StepKind("train", OPTIONS, "run", loads_model=True, shared="required", guess=UnitCost(seconds=0.05))
 
@@ -37,7 +39,7 @@ def draft(request: StepRequest) -> Draft:
     refuse_keys(given, request)
     if not given.get("images"):
         raise request.error(message="'images' is missing; name a folder, or a `draw` step")
-    folders, pictures = _images(given["images"], request)
+    folders, pictures, masks = _images(given["images"], request)
     values = {
         "base": request.paths.base,
         "images": folders,
@@ -46,10 +48,10 @@ def draft(request: StepRequest) -> Draft:
         "seed": given.get("seed", request.planner.recipe.seed),
     }
     settings = read_settings(request, values, under=given)
-    step = TrainStep(request, settings)
+    step = TrainStep(request, settings, masks)
     return Draft(
-        {**settings.options(), "images": _subsets(settings.config)},
-        (request.paths.base_input(), *pictures, *settings.base_adapters.inputs, *settings.files),
+        {**settings.options(), "images": _subsets(settings.config), **masks.options()},
+        (request.paths.base_input(), *pictures, *settings.base_adapters.inputs, *settings.files, *masks.inputs),
         step.make,
         check=settings.check,
         warnings=settings.lacking,
@@ -68,6 +70,7 @@ class TrainStep:
 
     request: StepRequest
     settings: RunSettings
+    masks: StepMasks
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Train into the folder ``out``."""
@@ -76,7 +79,7 @@ class TrainStep:
         context.kept.close()
         changed = {"out": out, "device": context.device, "force": context.force, "resume": context.resume}
         changed |= self.settings.base_adapters.settings()
-        config = self.settings.with_files().model_copy(update=changed)
+        config = self.masks.added_to(self.settings.with_files().model_copy(update=changed))
         return outcome_of_run(train(config, progress=context.progress, recipe=context.recipe()))
 
 
@@ -90,11 +93,12 @@ def _samples(config: TrainConfig, pictures: Sequence[StepInput], request: StepRe
     return float(samples_per_epoch(config, counts) * config.epochs)
 
 
-def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], list[StepInput]]:
-    """The folders of pictures: each with its settings, as training reads them, and as an input."""
+def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], list[StepInput], StepMasks]:
+    """The folders of pictures: each with its settings, as training reads them, and as an input; and masks that steps
+    make."""
     from loratools.train.config.data import FILES_OF_FOLDER
 
-    entries, inputs = [], []
+    entries, inputs, masks = [], [], dict[int, StepInput]()
     for index, item in enumerate(value if isinstance(value, list) else [value]):
         place = ("images", index) if isinstance(value, list) else ("images",)
         entry = dict(item) if isinstance(item, dict) else {"folder": item}
@@ -105,10 +109,13 @@ def _images(value: Any, request: StepRequest) -> tuple[list[dict[str, Any]], lis
             _check_drawn(folder.step, request, *place)
         else:
             _check_pictures(folder, request, *place, plain_name=bool(entry.get("plain_name")))
+        if (made := masks_of_step(request, entry, *place)) is not None:
+            masks[index] = made
+            del entry["mask_folder"]
         paths = {key: request.paths.find(str(entry[key])) or entry[key] for key in FILES_OF_FOLDER if entry.get(key)}
         entries.append({**entry, **paths, "folder": str(folder.path)})
         inputs.append(folder)
-    return entries, inputs
+    return entries, inputs, StepMasks(masks)
 
 
 def _check_drawn(name: str, request: StepRequest, *place: str | int) -> None:

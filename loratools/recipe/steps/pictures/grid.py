@@ -28,6 +28,7 @@ KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="opti
 _PORTION = 8  # pictures that one process takes at a time: with fewer it gains nothing from another
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
+_ADDED = ("frames",)  # left out where nothing is asked for, so that older keys stay
 # what no result depends on beyond rounding; vectors count by value
 _WORKED = ("presets", "compile", "mixed", "offload", "sliced", "tiled")
 _Compared = Sequence[tuple[str, StepInput]]  # option -> what pictures are compared with
@@ -59,9 +60,9 @@ def _options(grid: GridStep, compared: _Compared) -> dict[str, Any]:
     axes = grid.axes.axes
     options = {
         **settings.model_dump(
-            exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_WORKED, *_SCORED}
+            exclude={"weights", "seeds", "size", "prompts", "rows", "sampler", *_DRAWN, *_ADDED, *_WORKED, *_SCORED}
         ),
-        **settings.model_dump(include=set(_DRAWN), exclude_defaults=True),
+        **settings.model_dump(include={*_DRAWN, *_ADDED}, exclude_defaults=True),
         **grid.axes.options(),
         "rows": [[text, terms.options(presets)] for text, _, terms in grid.named],
         "vectors": [

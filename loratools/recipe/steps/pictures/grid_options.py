@@ -36,6 +36,9 @@ class Grid(Strict):
     sampler: str | None = Field(None, description="the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`")
     size: NumberText | None = Field(None, description="512 or 512x768")
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = Field(None, description="1: the last text layer")
+    frames: Count | None = Field(
+        None, description="of a video base's videos, whose middle is shown; the base's own if left out"
+    )
     noise: Literal["own", "webui-cpu", "webui-gpu"] = Field(
         "own", description="webui-gpu, webui-cpu: the WebUI's noise and noise levels, by its setting of RNG"
     )

@@ -91,6 +91,7 @@ class GridStep:
             size=(size[0], size[1]) if size else None,
             clip_skip=settings.clip_skip,
             noise=settings.noise,
+            frames=settings.frames,
         )
 
     @property

@@ -1,17 +1,17 @@
 // What is wrong with the picture: a rule of the style method at once, or a search that draws and measures.
 import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { get, post } from "../api/http";
-import type { Evidence as Measured, Job, Started, SymptomRequest, Term } from "../api/types";
+import { post } from "../api/http";
+import type { Job, Started, SymptomRequest, Term } from "../api/types";
 import { t, tOr } from "../state/i18n";
-import { stackOf } from "../state/live";
+import { scenes, stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
 import { catalogs, jobs, loadJobs, loadRecipes, lorasById, recipes, server } from "../state/studio";
-import { change, desk, rounded, selected } from "../state/stack";
+import { change, desk, selected } from "../state/stack";
 import { Button, Command, Details } from "../ui/controls";
 import { Choices } from "./choices";
-import { Evidence } from "./evidence";
+import { JobEvidence } from "./job_evidence";
 import { JobLine } from "../queue/job_line";
 
 type Kind = "fix" | "tune" | "votes";
@@ -31,6 +31,15 @@ const EFFORTS = {
 } as const satisfies Record<string, SymptomRequest["options"]>;
 type Effort = keyof typeof EFFORTS;
 const chosen = signal<Effort | null>(null);
+
+/** Whether a search draws the prompts and seeds of the pictures on this page; else those of the training's tags. */
+const fromHere = signal(false);
+
+function promptsHere(): SymptomRequest["options"] {
+  if (!fromHere.value) return {};
+  const prompts = [...new Set(scenes.value.map(scene => scene.prompt.trim()).filter(Boolean))];
+  return { prompts, seeds: [...new Set(scenes.value.map(scene => scene.seed))] };
+}
 
 /** The six of the style method, in this order, for a family that has none of its own yet. */
 const ORDER = ["hands", "limbs", "face", "clothes", "chaos", "style"];
@@ -52,7 +61,7 @@ export function Symptoms() {
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
     const turn = target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0);
     const options: SymptomRequest["options"] =
-      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort] };
+      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort], ...promptsHere() };
     const request: SymptomRequest = { symptom: symptom.name, kind: kind === "fix" ? "fix" : "tune", options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
@@ -96,6 +105,10 @@ export function Symptoms() {
               {(Object.keys(EFFORTS) as Effort[]).map(name => <option key={name} value={name}>{t(`effort.${name}`)}</option>)}
             </select>
           </label>
+          <label class="check" title={t("symptom.prompts.help")}>
+            <input id="own-prompts" type="checkbox" checked={fromHere.value} onChange={event => (fromHere.value = event.currentTarget.checked)} />
+            <span>{t("symptom.prompts")}</span>
+          </label>
           <Details title={t("symptom.rule")}>
             <ol class="rule">{symptom.steps.map((step, n) => <li key={n}>{tOr(`rule.${symptom.name}.${n}`, step)}</li>)}</ol>
           </Details>
@@ -118,20 +131,8 @@ function takeStack(terms: readonly Term[], turns: Record<string, number>): void 
   change({ ...now, layers, turns });
 }
 
-/** What a search found, on the layers that it was about: the first that is added, and the first that is taken away. */
-function takeEvidence({ vector, amount }: Measured): void {
-  const now = desk.peek();
-  const plus = now.layers.findIndex(layer => layer.weight > 0);
-  const minus = now.layers.findIndex(layer => layer.weight < 0);
-  const layers = now.layers.map((layer, n) => {
-    if (n === plus && vector) return { ...layer, vector, muted: [], solo: [] };
-    return n === minus && amount !== null ? { ...layer, weight: rounded(layer.weight * amount, 0.0001) } : layer;
-  });
-  change({ ...now, layers });
-}
-
 /** The rule's words in the person's language, where it was applied to a stack. */
-function said({ started, symptom, kind }: Last): string {
+function ruled({ started, symptom, kind }: Last): string {
   if (kind !== "fix" || started.stack === null) return started.note;
   for (let turn = started.turn - 1; turn >= 0; turn--) { // the last step is made again and again
     const words = tOr(`rule.${symptom}.${turn}`, "");
@@ -141,31 +142,22 @@ function said({ started, symptom, kind }: Last): string {
 }
 
 function Result() {
-  const measured = useSignal<Measured | null>(null);
   const shown = last.value;
   const job: Job | undefined = shown ? jobs.value.find(one => one.id === shown.started.job) : undefined;
-  const evidence = measured.value;
-  useEffect(() => {
-    measured.value = null;
-    if (!job || job.kind !== "tune" || !(job.state === "done" || job.asks)) return;
-    const asked = get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`);
-    // one that asks has measured something from its second round on
-    void (job.asks ? asked.catch(() => null) : attempt(() => asked)).then(got => (measured.value = got ?? null));
-  }, [job?.id, job?.state, job?.ended]);
   const box = useRef<HTMLDivElement>(null);
-  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [shown?.started, evidence]);
+  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [shown?.started]);
   if (!shown) return null;
   const { started, symptom, kind } = shown;
   return (
     <div class="result" aria-live="polite" ref={box}>
       <p>
         <b>{tOr(`symptom.${symptom}`, symptom)}: {t(`symptom.${kind}`)}</b>
-        {started.note ? <> · {said(shown)}</> : null}
+        {started.note ? <> · {ruled(shown)}</> : null}
       </p>
       {job ? <JobLine job={job} /> : null}
       {job ? <Choices job={job} /> : null}
-      {evidence ? <Evidence evidence={evidence} onUse={evidence.vector ? () => takeEvidence(evidence) : null} /> : null}
-      {job && !evidence ? <p class="hint"><a href={href("queue", job.id)}>{t("symptom.follow")}</a></p> : null}
+      {job ? <JobEvidence job={job} /> : null}
+      {job && job.state !== "done" ? <p class="hint"><a href={href("queue", job.id)}>{t("symptom.follow")}</a></p> : null}
       <Command text={started.command} label={t("command")} />
     </div>
   );

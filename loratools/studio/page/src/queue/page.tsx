@@ -11,6 +11,7 @@ import { go, route } from "../state/route";
 import { jobs, loadJobs, logged } from "../state/studio";
 import { narrow } from "../state/theme";
 import { Button, Command, type IconName } from "../ui/controls";
+import { JobEvidence } from "../blocks/job_evidence";
 import { isOpen, JobLine } from "./job_line";
 import { TrainButton } from "./train_button";
 
@@ -109,6 +110,7 @@ function Opened({ job }: { job: Job }) {
       <p class="label">{t("command.same")}</p>
       <Command text={job.command} label={t("command")} />
       {job.step ? <><p class="label">{t("save.step")}</p><Command text={job.step} label={t("save.step")} /></> : null}
+      <JobEvidence job={job} />
       <p class="label">{t("log")}</p>
       <pre ref={box} class="lines" tabIndex={0} role="log" onScroll={event => {
         const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;

@@ -1,4 +1,4 @@
-"""The pictures of a base's own style: how they are asked for, which ones, and how they get into their folder."""
+"""Pictures that a base draws of itself: how they are asked for, those of its own style, and their folder."""
 
 from __future__ import annotations
 
@@ -112,17 +112,23 @@ def _prompts(base: str, framing: str, generation: Generation) -> list[str]:
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """The folder of a base style's pictures, each beside its caption; ``key`` identifies what they are made by.
+    """A folder of such pictures, each beside its caption; ``key`` identifies what they are made by.
 
     A caption is written after its picture, so that it says that the picture is complete.
+
+    Attributes:
+        owner: what makes them, in messages and in the folder's record.
+        stems: what the pictures' names begin with, before a number.
     """
 
     path: Path
     key: str
+    owner: str = "basestyle"
+    stems: tuple[str, ...] = FRAMINGS
 
     @property
     def _marker(self) -> Path:
-        return self.path / "basestyle.json"
+        return self.path / f"{self.owner}.json"
 
     def claim(self, generation: Generation, *, force: bool) -> None:
         """Make the folder this key's, without our pictures of another key.
@@ -134,14 +140,15 @@ class PictureFolder:
         if known.get("key") == self.key:
             return
         if self.path.exists():
-            if known.get("owner") != "basestyle" and any(self.path.iterdir()) and not force:
+            if known.get("owner") != self.owner and any(self.path.iterdir()) and not force:
                 raise FileError(
-                    f"{self.path} holds files that basestyle did not make; choose another folder, or use `force=True`"
+                    f"{self.path} holds files that {self.owner} did not make; choose another folder, or use "
+                    "`force=True`"
                 )
-            for framing in FRAMINGS:
-                for path in [*self.path.glob(f"{framing}_*.png"), *self.path.glob(f"{framing}_*.txt")]:
+            for stem in self.stems:
+                for path in [*self.path.glob(f"{stem}_*.png"), *self.path.glob(f"{stem}_*.txt")]:
                     path.unlink()
-        record = {"owner": "basestyle", "key": self.key, "settings": asdict(generation)}
+        record = {"owner": self.owner, "key": self.key, "settings": asdict(generation)}
         files.write_text(self._marker, json.dumps(record))
 
     def missing(self, pictures: Sequence[StylePicture]) -> list[StylePicture]:

@@ -1,0 +1,25 @@
+"""The boxes of a drawn figure: its head and its whole body, from the drawing's own shapes."""
+
+from __future__ import annotations
+
+import random
+
+from loratools.dataset.detect.boxes import Box, Boxes
+from loratools.pocket.draw import Figure
+from loratools.pocket.draw.background import background
+from loratools.pocket.draw.compose import compose
+from loratools.pocket.draw.geometry import bounds
+from loratools.pocket.draw.scene import FRAME, Scene
+
+
+def figure_boxes(figure: Figure, seed: int, size: int) -> Boxes:
+    """The boxes of the figure that ``draw(figure, seed, size)`` draws, as an ideal detector would find them."""
+    behind = Scene()
+    background(behind, figure.background, random.Random(f"background {seed}"))
+    scene = compose(figure, seed)
+    contours = [contour for item in scene.items[len(behind.items) :] for contour in item.contours]
+    frame, scale = (round(FRAME), round(FRAME)), size / FRAME
+    head, person = (
+        Box(*corners).within(frame).scaled(scale, scale) for corners in (scene.boxes["face"], bounds(contours))
+    )
+    return Boxes(head=(head,), person=(person,))
