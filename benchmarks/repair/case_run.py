@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.defect_loras import DefectLora, defect_lora
 from benchmarks.measuring.simulated import simulated_marks
-from benchmarks.repair.cases import BY_MARKS, HELD_OUT_PROMPTS, HELD_OUT_SEEDS, PROMPTS, WIDE, Case, prompts_of
+from benchmarks.repair.cases import BY_MARKS, HELD_OUT_PROMPTS, HELD_OUT_SEEDS, NARROW, PROMPTS, Case, prompts_of
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.model import Base
@@ -30,12 +30,12 @@ from loratools.preview.render.population import PictureJob, PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.tune import FULL, QUICK, TuneProgress, TuneRequest, TuneResult, tune
 from loratools.tune.arrays import Array
+from loratools.tune.problem.weight_range import NARROW as NARROW_RANGE
 from loratools.tune.problem.weight_range import WeightRange
 from loratools.tune.report.columns import BASE, BEFORE, STRENGTH
 
 REPAIRED = 0.6  # of the excess over the base that has to go
 KEEP = 0.95
-WIDE_RANGE = WeightRange(-0.5, 1.8)
 _BATCH = 64  # pictures a UNet call on a GPU
 _KEPT_EVERY = 20.0  # seconds
 _SAID = 2.0  # standard errors that the tags may lose
@@ -76,7 +76,7 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
 
 def _part(name: str) -> str:
     """The folder of a case's search, by what it is led by and how far it may go."""
-    return "by-marks" if name.endswith(BY_MARKS) else "wide" if name.endswith(WIDE) else "tune"
+    return "by-marks" if name.endswith(BY_MARKS) else "narrow" if name.endswith(NARROW) else "tune"
 
 
 def _tuned(
@@ -94,7 +94,7 @@ def _tuned(
         effort=QUICK if quick or by_marks else FULL,
         training=lora.images if by_marks else None,
         batch=_batch(base),
-        weights=WIDE_RANGE if name.endswith(WIDE) else WeightRange(),
+        weights=NARROW_RANGE if name.endswith(NARROW) else WeightRange(),
     )
     return tune(
         base,

@@ -13,7 +13,7 @@ SEEDS = (1, 2)  # of the drawings and the training
 HELD_OUT_SEEDS = (101, 102, 103, 104)  # of the table's pictures; a tune's own begin with 1
 PROMPTS, HELD_OUT_PROMPTS = 32, 16  # of a tune, which keeps eight for its report; of the table
 BY_MARKS = ".marks"  # ends the name of a case that is tuned by marks in place of the judge
-WIDE = ".wide"  # and of one whose weights may go further than people write them
+NARROW = ".narrow"  # and of one whose weights stay where people write them
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
     @staticmethod
     def of(name: str) -> Case:
         """The case of that name, whatever it is tuned by."""
-        style, defect, seed = name.removesuffix(BY_MARKS).removesuffix(WIDE).split("-")
+        style, defect, seed = name.removesuffix(BY_MARKS).removesuffix(NARROW).split("-")
         return Case(style, defect, int(seed))
 
 

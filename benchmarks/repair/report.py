@@ -6,9 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.repair.case_run import KEEP, REPAIRED, WIDE_RANGE
-from benchmarks.repair.cases import BY_MARKS, WIDE, cases
+from benchmarks.repair.case_run import KEEP, REPAIRED
+from benchmarks.repair.cases import BY_MARKS, DEFECTS, NARROW, cases
+from loratools.tune.problem.weight_range import NARROW as NARROW_RANGE
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED
+
+_RISE = 0.1  # of the other defects' mean grade
 
 Done = Mapping[str, Mapping[str, Any]]
 
@@ -40,20 +43,13 @@ def outcome(one: Mapping[str, Any]) -> str:
 
 
 def report(done: Done, earlier: Mapping[str, Done] | None = None) -> str:
-    """The results as Markdown: by the judge, with a wider range, by marks, and of searches as they were before."""
+    """The results as Markdown: by the judge, with a narrower range, by marks, and of searches as they were before."""
     older = {name: own for name, own in (earlier or {}).items() if own}
     if not (done or older):
         return "# Repair by a searched vector\n\nNothing has been measured yet.\n"
-    judged = [own for name, own in done.items() if not name.endswith((BY_MARKS, WIDE))]
-    wide = [own for name, own in done.items() if name.endswith(WIDE)]
-    marked = [own for name, own in done.items() if name.endswith(BY_MARKS)]
-    parts = [_part("by the judge", judged, "20 of 30 by the vector alone", hands="2 of 6")] if judged else []
-    further = f"by the judge, weights from {WIDE_RANGE.lowest:g} to {WIDE_RANGE.highest:g}"
-    parts += [_part(further, wide, "20 of 30 by the vector alone", hands="2 of 6")] if wide else []
-    parts += [_part("by marks", marked, "12 of 30")] if marked else []
+    parts = _parts(done)
     for name, before in older.items():
-        title = f"by the judge, as the search was before ({name})"
-        parts.append(_part(title, list(before.values()), "20 of 30 by the vector alone", hands="2 of 6"))
+        parts += _parts(before, f", as the search was before ({name})")
     every = [one for own in (done, *older.values()) for one in own.values()]
     pictures = max(own["pictures"] for own in every)
     head = [
@@ -62,13 +58,27 @@ def report(done: Done, earlier: Mapping[str, Done] | None = None) -> str:
         "LoRAs that are overfit to one defect each (12 drawings of grade 2 or 3, 10 epochs), tuned by `loratools "
         f"blocks tune` and measured by the judge on {pictures} pictures of prompts and seeds that no search saw, "
         "sampled as the base likes it. Figures are means ± standard errors over prompts and seeds. Grades go from 0 "
-        "(none) to 3 (bad).",
+        "(none) to 3 (bad); *others* is the mean grade of the defects that were not to be repaired, before and after.",
         "",
         f"A case is *repaired* where at least {100 * REPAIRED:.0f} % of the excess over the base is gone, "
         f"{100 * KEEP:.0f} % of the style is kept and the tags lose no more than two standard errors.",
         "",
     ]
     return "\n".join([*head, *[text for part in parts for text in part]])
+
+
+def _parts(done: Done, before: str = "") -> list[list[str]]:
+    """A section for each way in which cases were led."""
+    judged = [own for name, own in done.items() if not name.endswith((BY_MARKS, NARROW))]
+    narrow = [own for name, own in done.items() if name.endswith(NARROW)]
+    marked = [own for name, own in done.items() if name.endswith(BY_MARKS)]
+    goal, only = (
+        "20 of 30 by the vector alone",
+        f"weights from {NARROW_RANGE.lowest:g} to {NARROW_RANGE.highest:g} only",
+    )
+    parts = [_part(f"by the judge{before}", judged, goal, hands="2 of 6")] if judged else []
+    parts += [_part(f"by the judge, {only}{before}", narrow, goal, hands="2 of 6")] if narrow else []
+    return parts + ([_part(f"by marks{before}", marked, "12 of 30")] if marked else [])
 
 
 def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str = "") -> list[str]:
@@ -83,6 +93,8 @@ def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str =
         *([f"- Hands: {sum(one['repaired'] for one in own)} of {len(own)} (goal {hands})."] if hands else []),
         f"- The style kept to {100 * KEEP:.0f} %: {sum(value >= KEEP for value in style)} of {len(done)}; "
         f"{100 * REPAIRED:.0f} % of the excess gone: {sum(value >= REPAIRED for value in gone)}.",
+        f"- Other defects (their mean grade) rise by more than {_RISE:g} in "
+        f"{sum(_others(one, 'answer') > _others(one, BEFORE) + _RISE for one in done)}.",
         f"- Worse than plain strength (more of the defect, no more style): {', '.join(worse) or 'none'}. The answer "
         f"was plain strength itself in {sum(one['answer'] == STRENGTH for one in done)}.",
         f"- Median: {100 * statistics.median(gone):.0f} % gone, {100 * statistics.median(style):.0f} % of the style "
@@ -91,8 +103,8 @@ def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str =
         f"{statistics.median(one['seconds']['tune'] for one in done):.0f} s a tune ({done[0]['device']}, many at "
         "once).",
         "",
-        "| LoRA | base | whole | guide's rule | plain strength | **answer** | gone | style kept | tags | repaired |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| LoRA | base | whole | guide's rule | strength | **answer** | gone | style kept | tags | others | repaired |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *map(_row, done),
         "",
     ]
@@ -119,4 +131,11 @@ def _row(one: Mapping[str, Any]) -> str:
     style = f"{100 * one['style_kept']:.0f} ± {100 * one['style_error'] / max(1e-9, whole):.0f} %"
     tags = f"{one['tags_change']['mean']:+.2f}"
     gone = f"{100 * one['gone']:.0f} ± {100 * one['gone_error']:.0f} %"
-    return f"| {' | '.join([*cells, answer, gone, style, tags, outcome(one)])} |"
+    others = f"{_others(one, BEFORE):.2f} -> {_others(one, 'answer'):.2f}"
+    return f"| {' | '.join([*cells, answer, gone, style, tags, others, outcome(one)])} |"
+
+
+def _others(one: Mapping[str, Any], column: str) -> float:
+    """The mean grade of the defects that were not to be repaired."""
+    own = one["columns"][column]
+    return float((len(DEFECTS) * own["defects"]["mean"] - own[one["defect"]]["mean"]) / (len(DEFECTS) - 1))

@@ -185,14 +185,16 @@ def _judge(request: MeasureRequest, context: MeasureContext, building: _Building
 
     _check_judge(context.base.name)
     style = request.source or style_seen(context.taught, context.base_pictures)
-    measures = judge_measures(style).by_name
+    judge = judge_measures(style)
+    measures = judge.by_name
     if style is None:
         building.notes.append("judge: no style of its own is seen, so none is kept; name one by judge=STYLE")
     if "style" in context.symptoms and style is None:
         raise MeasureError("the symptom is 'style', and the judge sees none; name it, as in judge=ink")
     building.targets += [measures[symptom] for symptom in context.symptoms]
-    kept = [name for name in ("style", "tags", "defects") if name in measures and name not in context.symptoms]
-    building.kept += [measures[name] for name in kept]
+    kept = [name for name in ("style", "tags") if name in measures and name not in context.symptoms]
+    others = judge.defects_but(context.symptoms)
+    building.kept += [*(measures[name] for name in kept), *([] if others is None else [others])]
 
 
 def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, building: _Building, *, kept: bool) -> None:

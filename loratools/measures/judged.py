@@ -20,6 +20,7 @@ from loratools.measures.measure import Better, Shown
 if TYPE_CHECKING:
     from loratools.pocket.judge import Reading
 
+OTHERS = "other defects"
 PLAIN = "house"  # the style that the pocket base draws when none is asked for
 _CLEAR = 0.1  # a rise of a style's probability over the base's that is taken for the LoRA's style
 
@@ -47,6 +48,20 @@ class JudgeMeasures:
 
     by_name: Mapping[str, JudgeMeasure]
     style: str | None
+    faults: tuple[str, ...] = ()
+
+    def defects_but(self, symptoms: Sequence[str]) -> JudgeMeasure | None:
+        """The mean grade of the defects that are no symptoms; None where all are.
+
+        What repairs one defect must not pay with others, and in a mean over all of them it could.
+        """
+        every = self.by_name["defects"]
+        rest = [name for name in self.faults if name not in symptoms]
+        if len(rest) == len(self.faults) or not rest:
+            return every if rest else None
+        return JudgeMeasure(
+            OTHERS, "lower", every.readings, lambda _, reading: fmean(reading.faults[name] for name in rest)
+        )
 
 
 def judge_measures(style: str | None = None) -> JudgeMeasures:
@@ -74,7 +89,7 @@ def judge_measures(style: str | None = None) -> JudgeMeasures:
     ]
     if style is not None:
         measures.append(JudgeMeasure("style", "higher", read, lambda _, reading: reading.style[style]))
-    return JudgeMeasures({measure.name: measure for measure in measures}, style)
+    return JudgeMeasures({measure.name: measure for measure in measures}, style, tuple(layout.faults))
 
 
 def style_seen(pictures: Sequence[Shown], base: Sequence[Shown]) -> str | None:

@@ -41,6 +41,18 @@ def test_the_judge_tells_defect_style_and_tags() -> None:
     }
 
 
+def test_what_is_repaired_may_not_pay_with_other_defects() -> None:
+    judge = judge_measures("ink")
+    others = judge.defects_but(["face"])
+    assert others is not None and others.name == "other defects" and others.better == "lower"
+    bad = drawn("ink", 3, face=3)
+    values = {name: take(judge.by_name[name], bad).values for name in ("hands", "limbs", "clothes", "chaos", "face")}
+    face = values.pop("face")
+    assert np.allclose(take(others, bad).values, np.mean(list(values.values()), axis=0)) and face.mean() > 2
+    assert judge.defects_but(["style"]) is judge.by_name["defects"], "of no defect: all of them count"
+    assert judge.defects_but(judge.faults) is None
+
+
 def test_the_style_is_the_one_that_rises_over_the_bases() -> None:
     assert style_seen(drawn("ink", 4), drawn("house", 4)) == "ink"
     assert style_seen(drawn("ink", 4), []) == "ink"
@@ -58,7 +70,7 @@ def test_targets_and_what_is_kept_follow_from_the_symptoms() -> None:
     context = MeasureContext(base, ("hands",), drawn("house", 3), drawn("ink", 3))
     measures = build_measures(parse_measures(["judge"]), context)
     assert [measure.name for measure in measures.targets] == ["hands"]
-    assert [measure.name for measure in measures.kept] == ["style", "tags", "defects"]
+    assert [measure.name for measure in measures.kept] == ["style", "tags", "other defects"]
     style = build_measures(parse_measures(["judge=ink", "votes"]), MeasureContext(base, ("style",), [], []))
     assert [measure.name for measure in style.targets] == ["style"] and style.by_votes
     assert [measure.name for measure in style.kept] == ["tags", "defects"]
@@ -103,7 +115,7 @@ def test_marks_beside_the_judge_see_what_it_sees(tmp_path: Path) -> None:
     base = load_base("pocket", device="cpu")
     measures = build_measures(requests, MeasureContext(base, ("face",), drawn("house", 4), whole))
     assert [own.name for own in measures.targets] == ["face", "marks"]
-    assert [own.name for own in measures.kept] == ["style", "tags", "defects", "unfamiliar"]
+    assert [own.name for own in measures.kept] == ["style", "tags", "other defects", "unfamiliar"]
     sound, broken = drawn("ink", 14)[8:], whole
     figures = [take(measures.targets[1], own).values for own in (sound, broken)]
     assert figures[0].mean() < figures[1].mean() - 0.4

@@ -11,8 +11,8 @@ from loratools.base.model import PictureSettings
 from loratools.base.pipelines.kinds import KINDS, PipelineKind
 from loratools.errors import GridError
 
-# the parameters that a CFG scale may be, the first that a pipeline has; an embedded one is never the first of them
-_GUIDANCE = ("true_cfg_scale", "guidance_scale", "distilled_guidance_scale")
+# the parameters that a CFG scale may go to: of a network that takes negative prompts, and of one that is told a number
+_GUIDANCE, _EMBEDDED = ("true_cfg_scale", "guidance_scale"), ("distilled_guidance_scale", "guidance_scale")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class PipelineCall:
     @property
     def guidance(self) -> str:
         """The parameter that a CFG scale goes to; empty where there is none."""
-        names = [name for name in _GUIDANCE if name in self.defaults]
-        if self.embedded:
-            names = [name for name in names if name != "true_cfg_scale"]
+        names = [name for name in (_EMBEDDED if self.embedded else _GUIDANCE) if name in self.defaults]
         return names[0] if names and not self.unguided else ""
 
     @property

@@ -61,14 +61,14 @@ class PipelineFolder:
             )
         return found
 
-    def check(self, optional: tuple[str, ...] = ()) -> None:
-        """Raise unless every part is there.
+    def check(self, optional: tuple[str, ...] = (), device: str = "cpu") -> None:
+        """Raise unless every part is there, and can be read for a kind of device.
 
         Args:
             optional: parts that the pipeline's class can do without.
         Raises:
             BaseModelError: for a part that is missing, and for two transformers.
-            UnavailableError: for weights that need a package that is not installed.
+            UnavailableError: for weights that need a package that is not installed, or another device.
         """
         spare = (*optional, *OPTIONAL_TEXT.get(self.kind, ()))
         for name, (library, _) in self.parts.items():
@@ -84,15 +84,20 @@ class PipelineFolder:
                 "is for; give a model of one transformer, such as Wan 2.1 or Wan 2.2 5B"
             )
         for name in self.parts:
-            self._check_quantiser(name)
+            self._check_quantiser(name, device)
 
-    def _check_quantiser(self, part: str) -> None:
+    def _check_quantiser(self, part: str, device: str) -> None:
         method = quantisation(self.path / part)
         package = _QUANTISERS.get(method or "", method)
         if package is not None and find_spec(_IMPORTED.get(package, package).partition(".")[0]) is None:
             raise UnavailableError(
                 f"{self.path / part} is quantised by {method}, which needs {package}; install it "
                 f"(pip install {package}), or give the folder in full precision"
+            )
+        if method == "bitsandbytes" and device == "cpu":
+            raise UnavailableError(
+                f"{self.path / part} is quantised by bitsandbytes, which diffusers reads on a GPU alone; use one, or "
+                "give the folder in full precision"
             )
 
     def variant(self) -> str | None:

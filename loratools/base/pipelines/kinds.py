@@ -25,6 +25,7 @@ class PipelineKind:
         above: the pipeline is guided only where its number is larger than this.
         empty: what stands for an empty negative prompt, where its makers say so.
         cfg: the usual CFG scale where the signature's default is none.
+        frames: the usual number of frames where the signature's default is none.
         half_vae: whether the VAE may compute in half precision.
         takes_image: whether a picture may be given to it and need not be.
         family: of its LoRAs, where several families have a network of its class.
@@ -34,6 +35,7 @@ class PipelineKind:
     above: float = 1.0
     empty: str = ""
     cfg: float | None = None
+    frames: int = 1
     half_vae: bool = True
     takes_image: bool = False
     family: str = ""
@@ -46,6 +48,9 @@ KINDS: Mapping[str, PipelineKind] = {
     "QwenImagePipeline": PipelineKind(empty=" "),
     "Flux2Pipeline": PipelineKind(takes_image=True),
     "Flux2KleinPipeline": PipelineKind(takes_image=True),
+    "QwenImage21Pipeline": PipelineKind(takes_image=True),
+    "LTX2Pipeline": PipelineKind(frames=121),
+    "CogVideoXPipeline": PipelineKind(frames=49),
     "Ideogram4Pipeline": PipelineKind(cfg=7.0),
     "WanPipeline": PipelineKind(half_vae=False),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from loratools.base.base_path import BaseLocation
 from loratools.base.model import Defaults
+from loratools.base.picture_size import USUAL_SCALE_FACTOR
 from loratools.base.pipelines.call import PipelineCall, parameters_of
 from loratools.base.pipelines.folder import PipelineFolder
 from loratools.base.pipelines.kinds import (
@@ -27,6 +29,7 @@ from loratools.base.text_model import read_json
 from loratools.errors import BaseModelError
 
 _USUAL_SIDE = 1024
+_SPATIAL = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_spatial_scale_factor", "vae_scale_factor")
 _UNGUIDED = ("Flux2KleinPipeline",)  # whose distilled variants take no guidance at all
 
 
@@ -41,7 +44,7 @@ def load_pipeline(
         offload: keep only the model that works on ``device`` (diffusers' ``enable_model_cpu_offload``).
     Raises:
         BaseModelError: if the folder is damaged or not whole, or its pipeline cannot be used here.
-        UnavailableError: if its weights need a package that is not installed.
+        UnavailableError: if its weights need a package that is not installed, or another device.
     """
     folder = PipelineFolder.read(location.path)
     with quiet():  # importing it brings notices of its own
@@ -52,7 +55,7 @@ def load_pipeline(
             f"{location.path} is drawn by {folder.kind}, which draws upon a picture that it is given; give a "
             "text-to-image model"
         )
-    folder.check(tuple(getattr(kind, "_optional_components", ())))
+    folder.check(tuple(getattr(kind, "_optional_components", ())), device.type)
     with quiet():
         pipeline = _from_pretrained(folder, kind, dtype)
         base = _described(pipeline, folder, call, location, device, dtype)
@@ -132,7 +135,7 @@ def _defaults(pipeline: Any, path: Path, call: PipelineCall, few: FewSteps | Non
     if few is not None:
         steps, cfg = few.steps, few.cfg
     own = read_json(path / "loratools.json") if (path / "loratools.json").is_file() else {}
-    frames = own.get("frames", call.defaults.get("num_frames") or 1) if call.frame_step else 0
+    frames = own.get("frames", call.defaults.get("num_frames") or call.kind.frames) if call.frame_step else 0
     return Defaults(
         int(own.get("steps", steps or 30)), float(own.get("cfg", cfg)), type(pipeline.scheduler).__name__, int(frames)
     )
@@ -140,7 +143,7 @@ def _defaults(pipeline: Any, path: Path, call: PipelineCall, few: FewSteps | Non
 
 def _size_step(pipeline: Any) -> int:
     """Pixels of a side for each token of the network, or for each latent."""
-    factor = int(getattr(pipeline, "vae_scale_factor_spatial", 0) or getattr(pipeline, "vae_scale_factor", 0) or 8)
+    factor = _first(pipeline, _SPATIAL, USUAL_SCALE_FACTOR)
     patch = pipeline.transformer.config.get("patch_size", 1)
     patch = patch[-1] if isinstance(patch, (list, tuple)) else patch
     processor = getattr(pipeline, "image_processor", None)
@@ -150,8 +153,13 @@ def _size_step(pipeline: Any) -> int:
 
 def _frame_step(pipeline: Any) -> int:
     """Frames of a video for each latent one."""
-    names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
-    return next((int(own) for name in names if (own := getattr(pipeline, name, None))), 1)
+    names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio", "vae_temporal_scale_factor")
+    return _first(pipeline, names, 1)
+
+
+def _first(pipeline: Any, names: Sequence[str], otherwise: int) -> int:
+    """The first attribute that the pipeline has of these: each calls its VAE's factors otherwise."""
+    return next((int(own) for name in names if (own := getattr(pipeline, name, None))), otherwise)
 
 
 def _resolution(pipeline: Any, call: PipelineCall, step: int) -> tuple[int, int]:
@@ -160,5 +168,5 @@ def _resolution(pipeline: Any, call: PipelineCall, step: int) -> tuple[int, int]
     if isinstance(height, int) and isinstance(width, int):
         return height, width
     side = getattr(pipeline, "default_sample_size", None)
-    pixels = int(side) * int(getattr(pipeline, "vae_scale_factor", 8)) if isinstance(side, int) else _USUAL_SIDE
+    pixels = side * _first(pipeline, _SPATIAL, USUAL_SCALE_FACTOR) if isinstance(side, int) else _USUAL_SIDE
     return max(step, pixels // step * step), max(step, pixels // step * step)

@@ -46,8 +46,8 @@ class TuneFlags:
     prompts: tuple[str, ...]
     seeds: str | None
     keep: float
-    lowest: float
-    highest: float
+    lowest: float | None
+    highest: float | None
     amount: bool
     epochs_by_block: str | None
     budget: str | None
@@ -114,12 +114,10 @@ class TuneFlags:
 @click.option(
     "--lowest",
     type=float,
-    default=0.0,
-    show_default=True,
-    help="Least block weight that is tried; below 0 a block is turned round, -0.5 for instance, which finds more and "
-    "needs more of a look.",
+    help="Least block weight that is tried; below 0 a block is subtracted. 0 with --highest 1.4 keeps to what people "
+    "write, which repairs less.  [default: -0.5]",
 )
-@click.option("--highest", type=float, default=1.4, show_default=True, help="Greatest block weight that is tried.")
+@click.option("--highest", type=float, help="Greatest block weight that is tried.  [default: 1.8]")
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
 @click.option(
     "--epochs-by-block",
@@ -206,7 +204,7 @@ def _request(flags: TuneFlags) -> TuneRequest:
     from loratools.tune.problem.effort import FULL, QUICK
     from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
     from loratools.tune.problem.then import read_ways
-    from loratools.tune.problem.weight_range import WeightRange
+    from loratools.tune.problem.weight_range import HIGHEST, LOWEST, WeightRange
 
     size = parse_size(flags.size) if flags.size else None
     prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
@@ -224,7 +222,9 @@ def _request(flags: TuneFlags) -> TuneRequest:
         None if flags.training is None else Path(flags.training),
         flags.batch_size,
         read_ways(flags.then),
-        WeightRange(flags.lowest, flags.highest),
+        WeightRange(
+            LOWEST if flags.lowest is None else flags.lowest, HIGHEST if flags.highest is None else flags.highest
+        ),
     )
 
 

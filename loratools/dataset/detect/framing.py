@@ -1,7 +1,8 @@
 """Which of guide 004's classes a picture is of: face close-up, main visual, full body, or none of them.
 
 Boxes count first, since they say what is to be seen; then the caption's framing tag; then the ratio alone. Whether a
-figure that touches the lower edge ends there or goes on, boxes cannot tell, and a tag decides it if there is one.
+figure of which only the head was found, or that touches the lower edge, is whole, boxes cannot tell well: a tag decides
+it if there is one.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def framing_class(size: Size, names: Collection[str], boxes: Boxes | None = None
     by_boxes = _by_boxes(size, boxes) if boxes else None
     said = {FRAMING[name] for name in names if name in FRAMING}
     by_tags = next((kind for kind in (FACE, FULL, MAIN) if kind in said), None)  # a close-up may say "upper body" too
-    if by_boxes is not None and not (boxes and by_boxes != FACE and by_tags in (MAIN, FULL) and _cut_off(size, boxes)):
+    if by_boxes is not None and not (
+        boxes and by_boxes != FACE and by_tags in (MAIN, FULL) and _open_below(size, boxes)
+    ):
         return FramingClass(by_boxes, "boxes")
     if by_tags is not None:
         return FramingClass(by_tags, "tags")
@@ -67,10 +70,10 @@ def _by_boxes(size: Size, boxes: Boxes) -> str | None:
     return MAIN
 
 
-def _cut_off(size: Size, boxes: Boxes) -> bool:
-    """Whether the largest person touches the lower edge."""
+def _open_below(size: Size, boxes: Boxes) -> bool:
+    """Whether it is not seen where the largest person ends: no person was found, or one that touches the lower edge."""
     person = max(boxes.person, key=lambda box: box.area, default=None)
-    return person is not None and person.bottom > size[1] * (1 - _EDGE)
+    return person is None or person.bottom > size[1] * (1 - _EDGE)
 
 
 def _whole(person: Box, head: Box | None, size: Size) -> bool:

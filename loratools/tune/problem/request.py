@@ -15,7 +15,7 @@ from loratools.tune.problem.effort import FULL, Effort
 from loratools.tune.problem.then import check_ways
 from loratools.tune.problem.weight_range import WeightRange
 
-_SEARCH = 3  # raised when the same request begins to lead another search
+_SEARCH = 4  # raised when the same request begins to lead another search
 
 
 @dataclass(frozen=True)

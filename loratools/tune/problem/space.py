@@ -17,7 +17,7 @@ from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.plan.vector_stacks import BlockWeights, vector_stacks
 from loratools.tune.arrays import Array
-from loratools.tune.problem.weight_range import HIGHEST, LOWEST, WeightRange
+from loratools.tune.problem.weight_range import NARROW, WeightRange
 
 USUAL = 1.3  # up to which people write block weights, from 0 on; outside of that the report says so
 AMOUNT = "amount"  # the dimension by which the second term's weight is multiplied
@@ -47,9 +47,9 @@ class Dimension:
 
     @property
     def width(self) -> float:
-        """What a search's steps are counted in; of a block never more than the usual range, however far it may go."""
+        """What a search's steps are counted in; of a block never more than what people write, however far it may go."""
         own = self.high - self.low
-        return min(own, HIGHEST - LOWEST) if self.is_block else own
+        return min(own, NARROW.highest - NARROW.lowest) if self.is_block else own
 
     @property
     def screened(self) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from loratools.tune.problem.goals import Constraint, Goals
 from loratools.tune.report.columns import BEFORE, STRENGTH, TUNED, HeldOut
 
 _CLEAR = 2.0  # standard errors
+_SURE = 1.0  # by so many what is less simple has to be better, or the simpler one is the answer
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def judge_answer(
     columns: tuple[str, str] = (TUNED, STRENGTH),
     errors: float = _CLEAR,
 ) -> Verdict:
-    """Take the first of ``columns`` where it is better than the second and keeps what it should, else the second.
+    """Take the first of ``columns`` where it is better than the second by more than a standard error and keeps what it
+    should, else the second, which is the simpler one.
 
     Args:
         goals: made of the held-out pictures of the base and of the whole LoRA.
@@ -51,7 +53,7 @@ def judge_answer(
     gain = held.of_values(goals.cost(held.column(first).values), goals.cost(held.column(second).values))
     lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, columns, errors))
     unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better, columns))
-    better = gain.mean < 0 and not lost and not unseen
+    better = gain.mean < -_SURE * _error(gain) and not lost and not unseen
     clear = abs(gain.mean) > _CLEAR * _error(gain)
     return Verdict(first if better else second, gain, clear, lost, unseen)
 
@@ -94,6 +96,8 @@ def notes_of(held: HeldOut, goals: Goals, verdict: Verdict, keep: float, strengt
         yield "the tuned vector is better than plain strength by less than two standard errors; look at the sheet"
     if verdict.answer == STRENGTH:
         why = "it is no better on pictures it never saw"
+        if verdict.gain.mean < 0:
+            why = "it is better by less than a standard error on pictures it never saw"
         if verdict.lost:
             why = f"it loses {' and '.join(verdict.lost)}"
         elif verdict.unseen and verdict.gain.mean < 0:

@@ -18,7 +18,7 @@ from loratools.tune.history import Generation
 from loratools.tune.problem.goals import STYLE, Constraint, Goals
 from loratools.tune.problem.prompts import Shot
 from loratools.tune.problem.space import Space
-from loratools.tune.search.answer import fewest_moved
+from loratools.tune.search.answer import LOSS, fewest_moved
 from loratools.tune.search.model import Model
 
 SURE = 1.0  # standard errors that the style is above its bound
@@ -70,11 +70,12 @@ class Finalists:
         return goals.total(cost, [self._worths(each) for each in goals.constraints])
 
     def best(self, goals: Goals, plain: Array, space: Space) -> Array:
-        """The best of all; the whole LoRA or ``plain`` strength where nothing is better than these."""
+        """The best of all; the whole LoRA or ``plain`` strength, which are simpler than any vector, where nothing is
+        better than these by more than :data:`.answer.LOSS`."""
         totals = self.totals(goals)
         is_plain = (self.points == plain).all(1) | (np.arange(len(self)) == 0)
         found = np.flatnonzero(~is_plain)
-        if not len(found) or totals[found].min() >= totals[is_plain].min():
+        if not len(found) or totals[found].min() >= totals[is_plain].min() - LOSS:
             best: Array = self.points[is_plain][totals[is_plain].argmin()]
         else:
             first = found[totals[found].argmin()]

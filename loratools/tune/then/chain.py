@@ -28,7 +28,7 @@ from loratools.tune.then.searching import search_again
 from loratools.tune.then.way import Made, Turn
 from loratools.tune.then.workplace import Workplace
 
-_SURE = 1.0  # standard errors: a way that is taken is better by more, and misses nothing that stays by more
+_SURE = 1.0  # standard errors: a way that is taken misses nothing that stays by more
 _MAKERS: Mapping[str, Callable[[Turn], Made]] = {PICKS: picks, DEFECT: defect_lora, SEARCH: search_again}
 
 
@@ -187,8 +187,7 @@ class Chain:
         held = HeldOut(result.held.shots, (*result.held.columns, column))
         checks = {each.name: each.better for each in self.workplace.measures.checks}
         verdict = judge_answer(held, result.goals, checks, (column.name, before), _SURE)
-        error = verdict.gain.standard_error
-        helped = verdict.answer == column.name and verdict.gain.mean < -_SURE * (0.0 if error != error else error)
+        helped = verdict.answer == column.name
         reason = _reason(turn.way, made, held, result.goals, (column.name, before), verdict, helped)
         way = WayResult(turn.way, column.name, before, helped, made.terms, verdict.gain, reason, made.facts)
         return _with(replace(result, held=held), way)

@@ -30,7 +30,7 @@ def settings(**changes: Any) -> SamplingSettings:
         (PipelineCall("QwenImagePipeline", TRUE_CFG), 3.0, {"true_cfg_scale": 3.0, "negative_prompt": "bad"}),
         (PipelineCall("FluxPipeline", TRUE_CFG), 3.0, {"true_cfg_scale": 3.0, "negative_prompt": "bad"}),
         (
-            PipelineCall("OwnPipeline", {"distilled_guidance_scale": 3.25}),
+            PipelineCall("OwnPipeline", {"distilled_guidance_scale": 3.25}, embedded=True),
             3.0,
             {"distilled_guidance_scale": 3.0},
         ),

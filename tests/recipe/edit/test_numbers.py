@@ -19,7 +19,7 @@ def write(path: Path, merge: str, blocks: str = "") -> Path:
     return path
 
 
-NEW = NewNumbers({"IN04": 0.35, "OUT08": 0.0, "M00": 1.0}, say="hands: tuned")
+NEW = NewNumbers({"IN04": 0.35, "IN07": -0.4, "OUT08": 0.0, "M00": 1.0}, say="hands: tuned")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_each_way_to_write_a_vector_is_edited_and_undone(tmp_path: Path, merge: 
     assert done.written and "# mine" in text and text != before
     assert {change.block: float(change.after) for change in done.changes}.items() >= {
         "IN04": 0.35,
+        "IN07": -0.4,
         "OUT08": 0.0,
     }.items()
     read_recipe(recipe)
@@ -47,6 +48,19 @@ def test_each_way_to_write_a_vector_is_edited_and_undone(tmp_path: Path, merge: 
     assert not with_same.written and recipe.read_text() == text, "nothing is left to change"
     undo(recipe)
     assert recipe.read_text() == before
+
+
+def test_a_preset_of_another_file_is_copied_before_it_is_edited(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    presets = tmp_path / "mine.txt"
+    presets.write_text(f"MINE:{ONES.replace(' ', '')}\n", encoding="utf-8")
+    recipe.write_text("version: 1\nsteps:\n  m: {merge: {terms: 'a:1:MINE', presets: mine.txt}}\n", encoding="utf-8")
+    before = recipe.read_text(), presets.read_text()
+    done = set_numbers(recipe, NEW)
+    checked, _ = read_recipe(recipe)
+    assert done.written and "MINE" in checked.blocks and presets.read_text() == before[1], "the other file stays"
+    undo(recipe)
+    assert recipe.read_text() == before[0]
 
 
 def test_the_amount_is_the_second_terms_weight(tmp_path: Path) -> None:

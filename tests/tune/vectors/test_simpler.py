@@ -58,8 +58,8 @@ def test_no_simpler_vector_is_as_good_where_every_block_matters(space: Space) ->
 
 def test_weights_are_written_as_a_person_would(space: Space) -> None:
     point = space.start.copy()
-    point[:4] = 0.321, 0.99, 1.0, -0.4
-    assert rounded(point, space)[:4].tolist() == [0.3, 1.0, 1.0, 0.0], "and stay in the range"
+    point[:4] = 0.321, 0.99, 1.0, -0.9
+    assert rounded(point, space)[:4].tolist() == [0.3, 1.0, 1.0, -0.5], "and stay in the range"
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.01, 0), (0.05, 1), (1.0, 1)])

@@ -24,6 +24,7 @@ from loratools.recipe.schema.fields import Above, Count, Fraction, NumberText, S
 from loratools.recipe.schema.kinds import StepKind, UnitCost
 from loratools.recipe.steps.lora.common import TermOptions, open_terms, outcome_of, rank_text, with_base
 from loratools.recipe.steps.pictures.picture_size import check_size
+from loratools.tune.problem.weight_range import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
@@ -46,8 +47,8 @@ class Tune(TermOptions):
         None, description="of the search: 1, [1, 2] or 1-4; the report has others; as many as it needs if left out"
     )
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
-    lowest: float = Field(0.0, description="least block weight that is tried; below 0 a block is turned round")
-    highest: float = Field(1.4, description="greatest block weight that is tried")
+    lowest: float = Field(LOWEST, description="least block weight that is tried; below 0 a block is subtracted")
+    highest: float = Field(HIGHEST, description="greatest block weight that is tried")
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     epochs_by_block: Count | None = Field(
         None, description="an earlier epoch of the tuned run; search how much of each block comes from it as well"
