@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from loratools.adapter.architectures.compvis import UNET
 from loratools.base import single_file
-from loratools.base.base_path import locate_base
+from loratools.base.base_path import POCKET, base_path, locate_base
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.picture_size import LATENT_CHANNELS, vae_scale_factor
 from loratools.base.quiet import quiet
@@ -18,6 +20,8 @@ from loratools.base.text_model import load_text_encoder, load_tokenizer, read_js
 from loratools.dtypes import DTYPE_NAMES, torch_dtype
 from loratools.errors import BaseModelError, UnavailableError, did_you_mean
 from loratools.launch import Rank
+
+_FIRST, _CONTEXT = "0.0.weight", "1.1.transformer_blocks.0.attn2.to_k.weight"  # which tell a UNet's widths
 
 
 def load_base(
@@ -129,6 +133,8 @@ def _load_folder(path: Path, dtype: torch.dtype, device: torch.device, source: s
 
 def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: Path | None) -> Base:
     state = single_file.read_state(path)
+    if config is None and _is_pocket({name: tuple(value.shape) for name, value in state.items()}):
+        config = base_path(POCKET)
     if config is None:
         family = single_file.family_of(path, state)
         config = single_file.CONFIGS / family
@@ -142,6 +148,17 @@ def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: P
     if prediction := single_file.prediction_of(path, state):
         base.scheduler_config["prediction_type"] = prediction
     return base
+
+
+def _is_pocket(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a checkpoint has the pocket base's widths: a full training of it, or a merge into it."""
+    pocket = read_json(base_path(POCKET) / "unet" / "config.json")
+    first, context = (shapes.get(f"{UNET}input_blocks.{place}") for place in (_FIRST, _CONTEXT))
+    return (
+        first is not None
+        and context is not None
+        and (first[0], context[1]) == (pocket["block_out_channels"][0], pocket["cross_attention_dim"])
+    )
 
 
 def _assemble(

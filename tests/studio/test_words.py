@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import loratools.studio
 from loratools.adapter.files.epoch_files import epochs
 from loratools.studio.api.words import english, failure, problem
+from loratools.studio.handlers.answers import failed
 from loratools.studio.handlers.verdict import numbers
 from loratools.train.output.recorded_verdict import epoch_digest
 from loratools.tune.epochs.reasons import Doubt, Why
@@ -119,3 +121,12 @@ def test_an_earlier_versions_verdict_is_said_as_it_was_written(tmp_path: Path) -
     says = here.client.get(f"/api/runs/{run}").json()["verdict"]["says"]
     assert [own["key"] for own in says] == ["verdict.defects", "", ""]
     assert says[1]["text"] == "1: has less style" and says[2]["text"] == "no epoch is clearly better"
+
+
+@pytest.mark.parametrize(
+    ("code", "key"), [(errno.ENOSPC, "disk.full"), (errno.EDQUOT, "disk.full"), (errno.EIO, "disk")]
+)
+def test_a_full_disk_is_said_with_what_to_do(code: int, key: str) -> None:
+    answer = json.loads(failed(OSError(code, "no")).body)
+    assert answer["key"] == key and answer["error"] == english()[key].format(error="no")
+    assert (answer["remedy"] is not None) == (key == "disk.full")

@@ -87,13 +87,21 @@ class Identity:
 
     @property
     def label(self) -> str:
-        """The family as reports name it: of a model that only shares a family's names, the model."""
-        return self.model if self.model and self.family != UNKNOWN.name else self.family
+        """The family as reports name it: of a model that only shares a family's names, the model; of what several
+        declared families may be, all of them."""
+        if self.family == UNKNOWN.name or self.uncertain:
+            return self.family
+        return self.model or self.title
 
     @property
     def own_table(self) -> bool:
         """Whether the family's table is the model's own, so that what the family is called is true of the file."""
         return self.model == self.family
+
+    @property
+    def several(self) -> bool:
+        """Whether several declared families have these names and shapes."""
+        return not self.model and len(self.readable) > 2 and not self.uncertain
 
     @property
     def uncertain(self) -> bool:

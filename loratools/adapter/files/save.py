@@ -202,7 +202,7 @@ def _stream(
             hashes.update(data)
             stream.write(data)
 
-    encoded = in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots)
+    encoded = in_order(lambda slot: encode(adapter, slot, layout.dtype), layout.slots, size=_bytes_of)
     for tensors, lost in counted(encoded, len(layout.slots), on_progress):
         errors.update(lost)
         put(_bytes(tensor) for tensor in tensors)
@@ -211,6 +211,11 @@ def _stream(
     stream.seek(0)
     stream.write(_header({**texts, **measured}, layout))
     return measured["sshs_model_hash"], errors
+
+
+def _bytes_of(slot: Slot) -> int:
+    """What a slot's values take in float32."""
+    return 4 * sum(math.prod(tensor.shape) for tensor in slot.tensors)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -132,7 +132,7 @@ def _vector(text: str, presets: Presets, family: str) -> BlockVector | None:
 @click.option("--lora-dir", "lora_dirs", multiple=True, type=click.Path(), help="Folder with LoRA files. Repeatable.")
 @key_options
 @device_option
-@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU; else SD fp16, others bf16]")
 @json_option
 @force_option
 @as_object(EffectFlags)

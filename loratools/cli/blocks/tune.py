@@ -154,7 +154,7 @@ class TuneFlags:
 @key_options
 @launch_options
 @device_option
-@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU; else SD fp16, others bf16]")
 @json_option
 @force_option
 @as_object(TuneFlags)

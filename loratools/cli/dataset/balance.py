@@ -77,7 +77,7 @@ def balance(flags: BalanceFlags) -> None:
       loratools dataset balance pictures -o ink.yaml --mirrored
       loratools dataset balance pictures --rename
     """
-    from loratools.dataset.balance.plan import balance as find
+    from loratools.dataset.balance.plan import balance as find_plans
     from loratools.dataset.tags.store import DatasetFolder
     from loratools.progress import shown_progress
 
@@ -85,15 +85,15 @@ def balance(flags: BalanceFlags) -> None:
         raise click.UsageError("-o writes elsewhere and --rename here; give one", click.get_current_context())
     folder = DatasetFolder.open(flags.folder)
     with shown_progress("looking for colour", "picture") as bar:
-        found = find(folder, _request(flags), bar)
+        plans = find_plans(folder, _request(flags), bar)
     spell = flag_speller()
-    for warning in found.warnings:
+    for warning in plans.warnings:
         click.echo(f"warning: {spell(warning)}", err=True)
     if not flags.as_json:
-        click.echo(found.text())
-    written = _write(folder, found, flags)
+        click.echo(plans.text())
+    written = _write(folder, plans, flags)
     if flags.as_json:
-        print_json({**found.json(), "written": written})
+        print_json({**plans.json(), "written": written})
     elif written:
         click.echo("\n".join(written))
     else:
@@ -121,7 +121,7 @@ def _is_config(out: str) -> bool:
     return Path(out).suffix.lower() in (".yaml", ".yml")
 
 
-def _write(folder: DatasetFolder, found: Balance, flags: BalanceFlags) -> list[str]:
+def _write(folder: DatasetFolder, plans: Balance, flags: BalanceFlags) -> list[str]:
     """Write the first plan as it is asked for; a line for each thing that was written."""
     from loratools.dataset.balance.write import config_text, planned_names, rename_folders, write_folders
     from loratools.errors import FileError
@@ -130,22 +130,22 @@ def _write(folder: DatasetFolder, found: Balance, flags: BalanceFlags) -> list[s
 
     if flags.out is not None and _is_config(flags.out):
         out = Path(flags.out)
-        text = config_text(folder, found, out)
+        text = config_text(folder, plans, out)
         if out.exists() and not flags.force and not out.read_text("utf-8", "replace").startswith(text.split("\n")[0]):
             raise FileError(f"{out} exists and was not written by this; name another file, or use `force=True`")
         write_text(out, text)
         return [f"{out}; loratools train {out} --base BASE trains on it"]
     if flags.out is not None:
         with shown_progress("copying", "picture") as bar:
-            out = write_folders(folder, found, Path(flags.out), force=flags.force, on_progress=bar)
+            out = write_folders(folder, plans, Path(flags.out), force=flags.force, on_progress=bar)
         return [f"{out}; loratools train --images {out} trains on it"]
     if not flags.rename:
         return []
-    moves = planned_names(found)
+    moves = planned_names(plans)
     lines = [f"{before.name} -> {after.name}" for before, after in moves]
     if not moves or not (flags.yes or _agreed(lines, flags)):
         return [] if moves else ["every folder has its name already"]
-    rename_folders(found)
+    rename_folders(plans)
     return lines
 
 

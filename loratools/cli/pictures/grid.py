@@ -113,7 +113,7 @@ NOISE = ("own", "webui-cpu", "webui-gpu")
 @key_options
 @launch_options
 @device_option
-@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU, else fp16]")
+@click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU; else SD fp16, others bf16]")
 @json_option
 @force_option
 @as_object(GridFlags)

@@ -147,6 +147,7 @@ def _fewest_more(sizes: Sequence[int], most: Sequence[int], need: int, room: int
     if need <= 0:
         return (0,) * len(sizes)
     order = sorted(range(len(sizes)), key=lambda index: -sizes[index])
+    left = [sum(sizes[index] * most[index] for index in order[place:]) for place in range(len(order) + 1)]
     best: list[int] | None = None
 
     def visit(place: int, taken: list[int], need: int, room: int) -> None:
@@ -155,7 +156,7 @@ def _fewest_more(sizes: Sequence[int], most: Sequence[int], need: int, room: int
             if best is None or sum(taken) < sum(best):
                 best = taken + [0] * (len(order) - len(taken))
             return
-        if place == len(order):
+        if need > left[place]:  # not even all that may be added is enough
             return
         size = sizes[order[place]]
         if best is not None and sum(taken) + math.ceil(need / size) >= sum(best):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from loratools.files import replacing
 from loratools.progress import OnProgress
 
 _VERSION = 1
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error)
 _EMPTY = np.zeros((0, PRINT_SIDE, PRINT_SIDE, 3), dtype=np.uint8)
 
 
@@ -85,5 +88,5 @@ def _load(path: Path) -> dict[str, tuple[list[int], PictureFacts]]:
             )
             for one, small in zip(value["facts"], prints, strict=True)
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _DAMAGED:
         return {}

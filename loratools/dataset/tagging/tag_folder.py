@@ -259,7 +259,9 @@ def _with_tags(
 ) -> Picture:
     """A picture with a tagger's tags: alone, or after those that it had from elsewhere."""
     chosen = choose(scores, choice, source)
-    own = [tag for tag in picture.tags if tag.score is None and not (picture.file in ours and tag.source == EDITED)]
+    own = list(picture.tags)
+    if picture.file in ours:  # what the tagger and the edits wrote is made anew
+        own = [tag for tag in own if tag.score is None and tag.source != EDITED]
     if request.existing == "replace":
         own = []
     aside = [tag for tag in picture.set_aside if tag.score is None]

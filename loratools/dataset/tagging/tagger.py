@@ -158,8 +158,8 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _only(files: Any) -> Path | None:
-    found = list(files)
-    return found[0] if len(found) == 1 else None
+    paths = list(files)
+    return paths[0] if len(paths) == 1 else None
 
 
 def _name(model: Path) -> str:

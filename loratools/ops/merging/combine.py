@@ -66,6 +66,10 @@ class Combined(LazyResult):
         """The terms that change a module, each with its strength."""
         return self._strengths[name]
 
+    def changes(self, name: str) -> bool:
+        """Whether a term's strength is not 0 there."""
+        return bool(self._strengths[name])
+
     def norms2(self, name: str, delta: Delta) -> tuple[float, float]:
         """``|asked|^2`` and ``sum |w d|^2``: all of one Gram matrix, and its diagonal blocks."""
         if not isinstance(delta, LowRank) or name in self.dense:

@@ -68,6 +68,10 @@ class LazyResult(Mapping[str, Delta]):
     def __len__(self) -> int:
         return len(self.shapes)
 
+    def changes(self, name: str) -> bool:
+        """Whether a module is changed at all; known without reading its factors."""
+        return name in self.shapes
+
     def norms2(self, name: str, delta: Delta) -> tuple[float, float]:
         """``|delta|^2``, and ``sum |w d|^2`` of the terms that it was summed from (the same where it is one thing).
 

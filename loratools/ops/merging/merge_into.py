@@ -26,7 +26,6 @@ from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
 from loratools.errors import BaseModelError, FileError, NonFiniteError, ShapeError
 from loratools.module_path import is_text
-from loratools.ops.merging.combine import Combined
 from loratools.ops.merging.lazy_result import LazyResult
 from loratools.ops.report import grouped
 from loratools.ops.text_table import table
@@ -147,7 +146,7 @@ def _remedy(checkpoint: Checkpoint, lost: list[str]) -> str:
 
 def _changing(source: LazyResult) -> list[str]:
     """The modules that are changed at all: of a sum, those with a term whose strength is not 0."""
-    return [name for name in source if not isinstance(source, Combined) or source.parts(name)]
+    return [name for name in source if source.changes(name)]
 
 
 def weight_name(name: str) -> str:

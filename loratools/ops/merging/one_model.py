@@ -53,6 +53,12 @@ def warnings_of(adapters: Sequence[Adapter]) -> tuple[str, ...]:
             f"{names} could be for {uncertain[0].identity.title}: neither names, shapes nor header tell Flux.1 from "
             "Chroma, Flux.2 and others here; the sum means something only if all files are for one model"
         )
+    if several := [adapter for adapter in files if adapter.identity.several]:
+        names = ", ".join(adapter.path.name for adapter in several)
+        warnings.append(
+            f"{names} could be for {several[0].identity.title}, whose names and shapes are the same here, and no "
+            "header says which; the sum means something only if all files are for one model"
+        )
     if note := spelling_note(files):
         warnings.append(note)
     differing = disagreement([StatedBase.of(adapter.path.name, adapter.metadata) for adapter in files])

@@ -62,8 +62,8 @@ class ModelRequest:
     """Which base model pictures are made with, how it is loaded, and what is added to it beside LoRAs.
 
     Args:
-        base: a name for :func:`loratools.base.load.load_base`: a Diffusers folder, a ``.safetensors`` or ``.ckpt``
-            file, a hub id, or ``pocket``; None where an axis names base models.
+        base: a name for :func:`loratools.base.any_base.load_any_base`: a Diffusers folder, a ``.safetensors`` or
+            ``.ckpt`` file, a hub id, or ``pocket``; None where an axis names base models.
         default: whether an axis of base models replaces ``base``, as it does a recipe's own; where it does not, a
             request with both is an error.
         vae: decodes pictures in the place of the base's own.

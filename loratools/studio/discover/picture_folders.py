@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from loratools.dataset.folder import IMAGE_EXTENSIONS
 
@@ -46,11 +46,11 @@ def count(folder: Path, names: Sequence[str]) -> PictureCount | None:
     drawn = folder.name.endswith(_DRAWN_NAMES) or not set(names).isdisjoint(_DRAWN)
     if drawn:
         return PictureCount(0, 0, drawn=True)
-    paths = [PurePath(name) for name in names]
-    pictures = [path.stem for path in paths if path.suffix.lower() in IMAGE_EXTENSIONS]
+    parts = [name.rpartition(".") for name in names]  # of every file, again and again: no paths are made
+    pictures = [stem for stem, dot, suffix in parts if dot + suffix.lower() in IMAGE_EXTENSIONS]
     if not pictures:
         return None
-    captions = {path.stem for path in paths if path.suffix.lower() in _CAPTIONS}
+    captions = {stem for stem, dot, suffix in parts if dot + suffix.lower() in _CAPTIONS}
     return PictureCount(len(pictures), sum(stem in captions for stem in pictures))
 
 

@@ -195,6 +195,15 @@ def test_chroma_is_told_by_words_and_by_its_guidance() -> None:
     assert (modulated.family, modulated.model) == ("unknown", "chroma")  # it has what Chroma has not
 
 
+def test_families_that_have_the_same_names_are_all_named() -> None:
+    both = identified(blocks("blocks", 2, {"self_attn.q_proj": (1, 1), "mlp.layer1": (4, 1)}, 2048))
+    assert (both.model, both.title, both.label) == ("", *["Anima or Cosmos-Predict2"] * 2)
+    assert identified(blocks("blocks", 2, {"self_attn.q_proj": (1, 1)}, 5120)).model == "cosmos-predict2"
+    alike = flat(blocks("layers", 2, {"feed_forward.w1": (2, 1)}, 24))  # whose second family has another Diffusers name
+    assert identified(alike).family == "unknown" and "Lumina 2" in identified(alike).title
+    assert {"z-image", "lumina-2"} <= set(identified(alike).readable)
+
+
 # --- what cannot be told ---------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,14 @@ def test_other_classes_are_raised_only_where_the_sum_needs_it() -> None:
     assert sum(best.repeats) == brute_force(80, 60, [50], 2, 40)[0][1]
 
 
+@pytest.mark.parametrize(("main", "face", "others"), [(2, 1, [3, 2, 5, 7, 4, 1]), (10, 4, [3, 5, 7, 11, 13, 2])])
+def test_many_small_classes_take_no_time(main: int, face: int, others: list[int]) -> None:
+    """Where all that may be added is not enough, nothing is tried; this went on for minutes."""
+    classes = [RepeatClass("main", "main", main), RepeatClass("face", "face", face)]
+    best = best_plans([*classes, *(RepeatClass(str(n), "other", size) for n, size in enumerate(others))], 2)[0]
+    assert fulfils(best) and best.total >= 1000
+
+
 def test_where_no_repeats_will_do_the_nearest_are_given_with_what_they_break() -> None:
     (many,) = best_plans([RepeatClass("main", "main", 900), RepeatClass("face", "face", 40)], 4)
     assert many.repeats[0] == 1 and not fulfils(many) and "above 2000" in many.broken[0]

@@ -105,6 +105,13 @@ def test_captions_of_others_stay_or_are_added_to_or_replaced_as_asked(folder: Pa
         tag(folder, tagger, existing="drop")
 
 
+def test_what_a_person_kept_of_a_taggers_tags_is_the_persons(folder: Path, tagger: str) -> None:
+    tag(folder, tagger)
+    (folder / "1_face/blue.txt").write_text("long hair, mine")  # of three tags one was kept, and one added
+    tag(folder, threshold="0.9", existing="append")
+    assert captions(folder)[0] == "long hair, mine, 1girl"
+
+
 def test_edits_outlast_another_threshold(folder: Path, tagger: str) -> None:
     tag(folder, tagger)
     edit(folder, Edit(Remove(("long hair",)), "blue hair"), Edit(Trigger("ink")))

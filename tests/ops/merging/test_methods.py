@@ -251,6 +251,11 @@ def test_a_model_that_does_not_fit_is_named_and_nothing_is_written(base: Path, t
         into("A:1", tmp_path / "part.safetensors")
     merge_into(combine(terms("A:1:te=0", **files)), tmp_path / "part.safetensors", out, provenance=Provenance({}, "me"))
     out.unlink()
+    for method in ("ties", "slerp"):  # where a text encoder is switched off, no method asks for it
+        other = MergeMethod(method).result(terms("A:1:te=0,A:0.5:te=0", **files))  # type: ignore[arg-type]
+        assert other is not None
+        merge_into(other, tmp_path / "part.safetensors", out, provenance=Provenance({}, "me"))
+        out.unlink()
     assert not out.exists() and not list(tmp_path.glob("*.part"))
 
 

@@ -104,6 +104,16 @@ def test_an_uncertain_file_is_summed_and_told(here: Path) -> None:
         assert verify(report.path, terms(text, here)).error < 1e-3
 
 
+def test_files_of_families_with_the_same_names_are_told(tmp_path: Path) -> None:
+    """Anima's and Cosmos-Predict2's blocks are the same."""
+    block = "lora_unet_blocks_0_self_attn_q_proj"
+    file(tmp_path / "a.safetensors", block)
+    file(tmp_path / "b.safetensors", block, modelspec__architecture="anima-preview/lora")
+    (warning,) = plan(terms("a:1,b:1", tmp_path)).warnings
+    assert "a.safetensors could be for Anima or Cosmos-Predict2" in warning
+    assert not plan(terms("b:1", tmp_path)).warnings and not plan(terms("a:1", tmp_path)).warnings
+
+
 def test_one_file_alone_is_no_cause_for_a_warning(here: Path) -> None:
     assert not plan(terms("bare:1", here)).warnings and not plan(terms("bare:1,bare:-0.5", here)).warnings
 

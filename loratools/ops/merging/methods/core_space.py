@@ -69,6 +69,10 @@ class CoreMerge(LazyResult):
             return Dense(((whole.u * whole.s) @ whole.v).float().reshape(shape))
         return whole.truncated(len(whole.s)).padded(self.ranks[name])
 
+    def changes(self, name: str) -> bool:
+        """Whether a term's strength is not 0 there."""
+        return self._sum.changes(name)
+
     def decompose(self, name: str, rule: RankRule) -> Decomposed:
         """The SVD of one module in float64, which the method ends with anyway."""
         if not self._sum.parts(name) or len(self.shapes[name]) == 1:

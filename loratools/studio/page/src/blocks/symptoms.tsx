@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { post } from "../api/http";
 import type { Job, Started, SymptomRequest, Term } from "../api/types";
 import { t, tOr } from "../state/i18n";
-import { stackOf } from "../state/live";
+import { scenes, stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
 import { catalogs, jobs, loadJobs, loadRecipes, lorasById, recipes, server } from "../state/studio";
@@ -32,6 +32,15 @@ const EFFORTS = {
 type Effort = keyof typeof EFFORTS;
 const chosen = signal<Effort | null>(null);
 
+/** Whether a search draws the prompts and seeds of the pictures on this page; else those of the training's tags. */
+const fromHere = signal(false);
+
+function promptsHere(): SymptomRequest["options"] {
+  if (!fromHere.value) return {};
+  const prompts = [...new Set(scenes.value.map(scene => scene.prompt.trim()).filter(Boolean))];
+  return { prompts, seeds: [...new Set(scenes.value.map(scene => scene.seed))] };
+}
+
 /** The six of the style method, in this order, for a family that has none of its own yet. */
 const ORDER = ["hands", "limbs", "face", "clothes", "chaos", "style"];
 
@@ -52,7 +61,7 @@ export function Symptoms() {
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
     const turn = target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0);
     const options: SymptomRequest["options"] =
-      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort] };
+      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort], ...promptsHere() };
     const request: SymptomRequest = { symptom: symptom.name, kind: kind === "fix" ? "fix" : "tune", options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
@@ -95,6 +104,10 @@ export function Symptoms() {
             <select id="effort" value={effort} onChange={event => (chosen.value = event.currentTarget.value as Effort)}>
               {(Object.keys(EFFORTS) as Effort[]).map(name => <option key={name} value={name}>{t(`effort.${name}`)}</option>)}
             </select>
+          </label>
+          <label class="check" title={t("symptom.prompts.help")}>
+            <input id="own-prompts" type="checkbox" checked={fromHere.value} onChange={event => (fromHere.value = event.currentTarget.checked)} />
+            <span>{t("symptom.prompts")}</span>
           </label>
           <Details title={t("symptom.rule")}>
             <ol class="rule">{symptom.steps.map((step, n) => <li key={n}>{tOr(`rule.${symptom.name}.${n}`, step)}</li>)}</ol>
