@@ -174,6 +174,7 @@ OTHERS = {
     "--config_file",
     "--dataset_config",
     "--force-reinstall",
+    "--index-url",
     "--query-gpu",
     "--format",
 }  # of other programs
