@@ -17,6 +17,7 @@ from loratools.cli import cli
 from loratools.tune import choosing, run
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
+from loratools.tune.problem.weight_range import HIGHEST, LOWEST
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
 
@@ -226,3 +227,8 @@ def test_answers_that_nothing_asked_for_are_refused(here: Path) -> None:
     ):
         done = call("a", *QUICK, *(own(here) if "--measure" not in more else ()), *more)
         assert done.exit_code != 0 and message in done.output, done.output
+
+
+def test_the_help_names_the_range_that_is_tried() -> None:
+    said = " ".join(CliRunner().invoke(cli, ["blocks", "tune", "--help"]).output.split())
+    assert f"[default: {LOWEST:g}]" in said and f"[default: {HIGHEST:g}]" in said

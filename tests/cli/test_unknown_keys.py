@@ -173,6 +173,7 @@ OTHERS = {
     "--num_processes",
     "--config_file",
     "--dataset_config",
+    "--force-reinstall",
     "--query-gpu",
     "--format",
 }  # of other programs

@@ -327,7 +327,7 @@ def _refuse_what_says_no_sum(path: Path, stems: Mapping[str, Mapping[str, str]],
     if wider := [roles["reshape"] for roles in stems.values() if "reshape" in roles]:
         raise FormatError(
             f"{path} makes a layer of the base wider before it adds to it ('{wider[0]}', as control LoRAs do), which "
-            f"no sum can say; use the file as it is, or leave that out with --drop '{wider[0].rpartition('.')[0]}.*'"
+            f"no sum can say; use the file as it is, or leave that out with `drop={wider[0].rpartition('.')[0]}.*`"
         )
     if scales := [key for key in unknown if key.rpartition(".")[2] in _FP8_SCALES]:
         raise FormatError(

@@ -43,11 +43,20 @@ class AnimeFaceDetector:
         factor = min(1.0, _LARGEST_FACE_SIDE / max(image.size))
         small = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
         found = []
-        for face in self._detect(small):
+        for face in self._faces(small):
             place = face.face.pos
             box = Box(place.x, place.y, place.x + place.width, place.y + place.height, float(face.likelihood))
             found.append(box.scaled(image.width / small.width, image.height / small.height).within(image.size))
         return suppress((box for box in found if box.score >= _LEAST_LIKELY), 0.3)
+
+    def _faces(self, image: Image.Image) -> list[Any]:
+        try:
+            return list(self._detect(image))
+        except AttributeError as error:  # animeface 2.0.3 asks for Image.getdata, which Pillow 14 has no more
+            raise UnavailableError(
+                f"animeface does not work with this Pillow ({error}); pip install 'pillow<14', or name an ONNX file of "
+                "a face or head detector"
+            ) from error
 
 
 class TextDetector:

@@ -91,8 +91,8 @@ class TrainConfig(
     name: str = Field(default="", description="what the files are called; the images' folder if left out")
     preset: str = Field(
         default="default",
-        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene or pocket-style; "
-        "of a full training full, dreambooth-001 or finetune-sdxl",
+        description="a guide's numbers: style-004, character-002, character-003, object, pose, scene, pocket-style; "
+        "full, dreambooth-001 ...",
     )
     comment: str | None = Field(default=None, description="free text for the files' headers")
     modelspec: Mapping[ModelSpecField, str] = Field(

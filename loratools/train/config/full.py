@@ -74,8 +74,8 @@ class FullConfig(BaseModel):
     )
     fused_backward_pass: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="of a full training: each weight is changed as soon as its gradient is there, so that gradients "
-        "take no memory; auto: where that costs nothing",
+        description="of a full training: each weight is changed once its gradient is there, which spares memory; auto: "
+        "where it is free",
     )
     save: Annotated[str, AfterValidator(_of_epoch)] = Field(
         default="checkpoint",

@@ -53,7 +53,7 @@ class NetworkConfig(BaseModel):
     network_type: Literal["lora", "loha", "lokr", "full"] = Field(
         default="lora",
         description="lora, or LyCORIS' loha (elementwise product of two) and lokr (Kronecker product); full: all "
-        "weights of the base are trained, as DreamBooth does",
+        "weights are trained",
     )
     lokr_factor: Annotated[int, Field(ge=-1, le=4096)] = Field(
         default=-1, description="greatest size of the smaller of LoKr's two matrices; -1: as square as can be"

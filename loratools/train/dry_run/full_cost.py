@@ -2,7 +2,9 @@
 
 Bytes a trained weight: 4 in fp32, and 2 more for the copy that is computed with where that is another type; 2 in bf16.
 Gradients are float32, and there is only one at a time where the optimiser steps within the backward pass. States: two
-moments for AdamW, one byte each in 8 bits, one moment for Lion, a row and a column of a matrix for Adafactor.
+moments for AdamW, one byte each in 8 bits, one moment for Lion. transformers' Adafactor has a row and a column of each
+matrix, which is next to nothing, but of a convolution those of each kernel, which is two thirds of a 3x3 one: two bytes
+a weight of SD1.5's UNet, less of SDXL's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from loratools.train.config.config import TrainConfig
 from loratools.train.config.full import file_kind
 from loratools.train.dry_run import estimate
 
-_STATES = {"adafactor": 0.02, "lion": 4.0, "lion8bit": 1.0, "pagedlion8bit": 1.0, "sgd": 0.0, "sgdnesterov": 4.0}
+_STATES = {"lion": 4.0, "lion8bit": 1.0, "pagedlion8bit": 1.0, "sgd": 0.0, "sgdnesterov": 4.0}
 _GIB = 2**30
 _LARGEST = 16 << 20  # weights in a base's largest matrix, roughly: its gradient, and what its step needs
 _LORA_SHARE = 0.0011  # of a base's weights a LoRA of everything has, a rank
@@ -69,7 +71,7 @@ def full_cost(config: TrainConfig, base: Base, trained: int, positions: int, com
     """
     every = _count(base.unet, *base.text_encoders)
     held = 2 if config.weights == "bf16" else 4 + (computed if computed < 4 else 0)
-    states = trained * _state_bytes(config.optimizer)
+    states = trained * _state_bytes(config.optimizer, base)
     average = 4 * trained if config.ema else 0
     gradients = 4 * (_LARGEST * 3 if config.steps_in_backward() else trained)
     fixed = (every - trained) * computed
@@ -163,9 +165,21 @@ def _memory_of(device: torch.device) -> int | None:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
-def _state_bytes(optimizer: str) -> float:
+def _state_bytes(optimizer: str, base: Base) -> float:
+    """Bytes of an optimiser's state, on the average of a base's weights."""
     name = optimizer.lower().rpartition(".")[2]
+    if name == "adafactor":
+        parameters = [parameter for part in (base.unet, *base.text_encoders) for parameter in part.parameters()]
+        every: int = sum(parameter.numel() for parameter in parameters)
+        return 4 * sum(map(_rows_and_columns, parameters)) / every
     return _STATES.get(name, 2.0 if "8bit" in name else 8.0)
+
+
+def _rows_and_columns(weight: torch.Tensor) -> int:
+    """How many second moments Adafactor keeps of a weight: of its last two dimensions, and all of a vector's."""
+    if weight.dim() < 2:
+        return weight.numel()
+    return weight.numel() // weight.shape[-1] + weight.numel() // weight.shape[-2]
 
 
 def _file_bytes(config: TrainConfig, save: str, base: Base, trained: int) -> int:

@@ -151,6 +151,16 @@ def test_animeface_runs_on_pictures_of_every_size() -> None:
     assert [detector.boxes(Image.new("RGB", size, "white")) for size in ((1, 1), (40, 60), (900, 30))] == [()] * 3
 
 
+def test_a_pillow_that_animeface_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("animeface")
+    from loratools.dataset.detect.packages import AnimeFaceDetector
+
+    detector = AnimeFaceDetector()
+    monkeypatch.delattr(Image.Image, "getdata")
+    with pytest.raises(UnavailableError, match="does not work with this Pillow"):
+        detector.boxes(Image.new("RGB", (8, 8)))
+
+
 @pytest.mark.slow
 def test_rapidocr_finds_drawn_text() -> None:
     pytest.importorskip("rapidocr")

@@ -1,4 +1,4 @@
-"""The pocket base as one file with the original keys, and as a Diffusers folder again: equal weights, equal pictures."""
+"""The pocket base as one file with the original keys, and as a folder again: equal weights, equal pictures."""
 
 from __future__ import annotations
 

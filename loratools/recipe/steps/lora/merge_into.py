@@ -27,8 +27,8 @@ class MergeInto(Strict):
 
     terms: str = Field(description="the merge string")
     into: str = Field(
-        description="the .safetensors checkpoint or Diffusers folder that it is added to, or pocket; `base` is the "
-        "recipe's (of a folder, its UNet alone)"
+        description="the checkpoint or Diffusers folder that it is added to, or pocket; `base` is the recipe's (its "
+        "UNet)"
     )
     missing: Missing | None = Field(
         None, description="weight of the modules in blocks that a short vector does not list"
