@@ -127,7 +127,7 @@ def spelled(
         down = torch.randn(rank, *columns, generator=generator)
         up = torch.randn(rows, rank, *[1] * (len(columns) - 1), generator=generator)
         shares = weight.weight.shares or (1,) * len(weight.fused.names)
-        cuts = up.split([rows * share // sum(shares) for share in shares])
+        cuts = torch.split(up, [rows * share // sum(shares) for share in shares])
         for module, part in zip(weight.fused.names, cuts, strict=True):
             own = torch.randn(down.shape, generator=generator) if apart else down
             factors[module] = (part, own)

@@ -271,6 +271,7 @@ def test_nothing_is_ever_printed(
         "subtract": lambda: lt.subtract("a", "b", "s.safetensors").text(),
         "resize": lambda: lt.resize("a.safetensors", "r.safetensors", rank=1).text(),
         "convert": lambda: lt.convert("a.safetensors", "c.safetensors", to="diffusers").text(),
+        "edit_header": lambda: lt.edit_header("a.safetensors", "e.safetensors", title="T").text(),
         "extract": lambda: (
             lt.merge("a:1").write_into(single, "into.safetensors"),
             lt.extract("into.safetensors", "x.safetensors", base=single, rank=2).text(),
