@@ -10,7 +10,6 @@ from glob import escape
 from pathlib import Path
 
 from loratools.adapter.files.metadata import guard_overwrite
-from loratools.adapter.files.tuned_model import noted_at
 from loratools.errors import FileError
 from loratools.files import sweep
 
@@ -42,6 +41,8 @@ class RunFolder:
     @property
     def base(self) -> Path:
         """Where the base of a full training lies, for reading its checkpoints as what they differ by."""
+        from loratools.adapter.files.tuned_model import noted_at  # torch, which whoever only lists runs does without
+
         return noted_at(self.epoch(1))
 
     @property
