@@ -24,7 +24,7 @@ from loratools.errors import DatasetError
         (r"hatsune_miku_\(vocaloid\)", "hatsune miku (vocaloid)"),
         ("  a   b ", "a b"),
         ("_", "_"),
-        *((kaomoji, kaomoji) for kaomoji in KAOMOJI),
+        *((kaomoji, kaomoji) for kaomoji in sorted(KAOMOJI)),
     ],
 )
 def test_a_tag_is_written_with_spaces_but_for_faces_of_characters(raw: str, name: str) -> None:
