@@ -31,7 +31,11 @@ GOOD: dict[str, Any] = {
     "blocks": {"MINE": [1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]},
     "steps": {
         "pictures": {"draw": {"style": "ink", "count": 2, "size": 64, "figure": ["blue_hair"], "trigger": "mika"}},
-        "style": {"train": {"images": "pictures", "epochs": 3, "dim": 2, "learning_rate": 1e-3, "optimizer": "AdamW"}},
+        "cut": {"prepare": {"images": "pictures", "text": "keep", "crops": False, "max_ratio": 3.0}},
+        "named": {"tag": {"images": "cut", "captioner": "python c.py", "existing": "keep"}},
+        "edited": {"edit_tags": {"images": "named", "edits": [{"add": ["ink"], "where": "not smile"}]}},
+        "even": {"balance": {"images": "edited", "rule": "guide-003", "steps": 10, "epochs": 2}},
+        "style": {"train": {"images": "even", "epochs": 3, "dim": 2, "learning_rate": 1e-3, "optimizer": "AdamW"}},
         "base_style": {"basestyle": {"images_per_framing": 1, "epochs": 1, "dim": 2}},
         "chosen": {"select": {"run": "style", "epoch": 2}, "out": "chosen.safetensors"},
         "final": {"merge": {"terms": "style@2:${weight}:MINE, base_style:-1:GP2", "rank": "exact", "dtype": "fp16"}},

@@ -76,6 +76,7 @@ def test_a_run_without_a_verdict_is_judged_though_it_was_kept_by_an_earlier_vers
     assert prepare(two) == [] and (kept / "ink/ink.verdict.json").exists()
 
 
+@pytest.mark.slow
 def test_its_jobs_are_queued_once(tmp_path: Path) -> None:
     here = served(tmp_path, options=Options(demo=True))
     for _ in range(2):

@@ -67,6 +67,7 @@ def test_a_verdict_holds_its_evidence_and_is_what_best_reads(run: Path, tiny: Pa
     assert verdict.drawn.rendered >= 4 * 8  # the base once, three epochs
 
 
+@pytest.mark.slow
 def test_runs_of_one_process_share_the_base(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     load = session_module.load_any_base
@@ -106,6 +107,7 @@ def test_pictures_are_drawn_once_and_the_same_verdict_comes_again(run: Path, tin
     assert (run / "ink.verdict.json").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_old_verdict_and_the_pictures(
     run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +268,7 @@ class TwoColours:
         return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(texts), 1)
 
 
+@pytest.mark.slow
 def test_a_clip_says_how_prompts_are_obeyed(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = epoch_verdict(request(run, tiny))
     assert without.measured.obedience is None and any("score_model=DIR" in text for text in without.measured.missing)

@@ -201,7 +201,8 @@ def train_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {"type": "array", "items": folder, "minItems": 1}],
     }
     subset = _subset_schema(schema["$defs"]["Subset"], options)
-    return schema | {"properties": options, "required": ["images"], "$defs": {"Subset": subset}}
+    parts = {**schema["$defs"], "Subset": subset}
+    return schema | {"properties": options, "required": ["images"], "$defs": parts}
 
 
 def _subset_schema(schema: dict[str, Any], run: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
