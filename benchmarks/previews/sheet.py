@@ -44,7 +44,7 @@ def sheet(bench: Bench) -> Figures:
         runs = []
         for n in range(1 if small else _REPEATS):
             clock = _Clock()
-            with mock.patch("loratools.preview.session.Engine", _engine(pictures, pace, clock)):
+            with mock.patch("loratools.preview.render.drawer.Engine", _engine(pictures, pace, clock)):
                 result = render_grid(
                     base,
                     [GridRow.of_file(read(path)) for path in files],

@@ -121,7 +121,7 @@ def _processor(subject: Subject, rng: random.Random) -> Figures:
 def _subject(subject: Subject, base: Base, goals: tuple[float, float, float | None] | None) -> Figures:
     """A base that is in this process already, drawn by the renderer's painter in this process."""
     said: list[str] = []
-    with mock.patch.object(Session, "load", lambda self, name, request: base):
+    with mock.patch.object(Session, "load_unet", lambda self, name, request: base):
         painter = Painter(PainterOptions(), lambda words: said.append(words.text))
         draw = partial(painter.draw, on_step=lambda done, steps: None)
         rng = random.Random(1)

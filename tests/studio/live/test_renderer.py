@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from loratools.studio.api.messages import Drawing, Failed, Note
+from loratools.studio.api.words import Failure
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.painter import Painter
 from loratools.studio.live.painter_options import PainterOptions
@@ -120,7 +121,7 @@ def test_pausing_ends_the_process_and_frees_what_it_held(renderer: Renderer, wis
     page = renderer.connect(reader)
     page.draw(0, 1, wishes("rest", steps=LONG))
     wait_for_a_step(reader, 0, 1)
-    renderer.pause("the GPU trains ink", "stop it in the queue")
+    renderer.pause(Failure(error="the GPU trains ink", remedy="stop it in the queue"))
     reader.wait(0, 1, Failed)
     assert renderer.process_id is None
     renderer.resume()
