@@ -3,14 +3,25 @@
 set -eu
 cd "$(dirname "$0")"
 venv=.venv
+fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+
+if ! "$venv/bin/python" -c "$fits" 2>/dev/null; then # there is none, or the Python that it was made of is gone
+  python=
+  for candidate in ${PYTHON:+"$PYTHON"} python3.12 python3.13 python3.11 python3 python; do
+    if "$candidate" -c "$fits" 2>/dev/null; then python=$candidate; break; fi
+  done
+  if [ -z "$python" ]; then
+    echo "Python 3.11 to 3.13 is needed, and none was found; name one: PYTHON=/path/to/python $0" >&2
+    exit 1
+  fi
+  "$python" -m venv --clear "$venv"
+fi
 if [ ! -x "$venv/bin/loratools" ]; then
-  "${PYTHON:-python3}" -m venv "$venv"
-  if command -v nvidia-smi >/dev/null 2>&1; then
-    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1 | cut -d. -f1)
-    if [ "$driver" -ge 580 ]; then index=cu130; else index=cu126; fi
+  index=$("$venv/bin/python" -m loratools.doctor) # torch's build for this machine: cu130, rocm6.4, cpu, or PyPI's
+  if [ -n "$index" ]; then
     "$venv/bin/python" -m pip install torch --index-url "https://download.pytorch.org/whl/$index"
-  elif [ "$(uname -s)" = Linux ]; then
-    "$venv/bin/python" -m pip install torch --index-url https://download.pytorch.org/whl/cpu
+  else
+    "$venv/bin/python" -m pip install torch
   fi
   "$venv/bin/python" -m pip install -e '.[studio]'
   "$venv/bin/loratools" doctor || true

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -123,6 +124,9 @@ def _kept(future: Future[dict[str, Any]], name: str, place: _Place, results: Res
     except BrokenProcessPool:
         print(f"{name}: its process died", flush=True)
         place.restart()
+        return False
+    except Exception as error:  # a fault of this case's code or of the machine; what the other cases drew must not go
+        print(f"{name}: failed: {''.join(traceback.format_exception(error))}", flush=True)
         return False
     return True
 

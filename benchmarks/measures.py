@@ -239,7 +239,7 @@ def _styles(loras: Sequence[Lora]) -> str:
         for marks, in_style in (("", None), (", good marks", False), (", good marks in style", True)):
             measure = _style_of(lora, 0, in_style)
             if measure is not None:
-                ways[f"**the share of the way{marks}**"] = measure.shares(lora.features("test"))
+                ways[f"**the share of the way{marks}**"] = measure.of(lora.features("test"))
         for way, figures in ways.items():
             tried.setdefault(way, []).append([*_style_figures(lora, figures), float(lora.style_known)])
     rows: list[list[str | float]] = []

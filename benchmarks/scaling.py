@@ -1,14 +1,15 @@
 """A recipe with two trainings and a grid by one process and by several, end to end, and eight GPUs on paper.
 
-    python -m benchmarks.scaling --out FOLDER             # measures on two GPUs, in about ten minutes on two H200s
-    python -m benchmarks.scaling --out FOLDER --tiny      # the pocket base, two processes on a CPU, to rehearse
-    python -m benchmarks.scaling --report FOLDER          # writes benchmarks/results/scaling.md from what was measured
+    python -m benchmarks.scaling --out FOLDER --tune         # measures on two GPUs, in nine minutes on two H200s
+    python -m benchmarks.scaling --out FOLDER --tune --tiny  # a tiny base, two processes on a CPU, to rehearse
+    python -m benchmarks.scaling --report FOLDER             # writes benchmarks/results/scaling.md from that
 
-The base is random and of SD1.5's size, trainings have ten epochs, as the guides' do. Both ways run the same recipe by
-``loratools run`` in an empty work folder, from the start of the first process to the end of the last, on a machine that
-has read the base and the packages once, so that the first way does not pay for both. ``FOLDER/scaling.json`` has the
-seconds of both and of every step, and what part of each step several processes can share: of a training its epochs, of
-a grid its pictures.
+The base is random and of SD1.5's size, trainings have eight epochs, where the guides' have ten, so that both ways fit
+ten minutes. Both run the same recipe by ``loratools run`` in an empty work folder, from the start of the first process
+to the end of the last, on a machine that has read the base and the packages once, and each compiles Triton's kernels
+for itself, so that the first way does not pay for both. ``FOLDER/scaling.json`` has the seconds of both and of every
+step, and what part of each step several processes can share: of a training its epochs, of a grid its pictures. It is
+written after each way; what has not ended after ``--limit`` seconds in all is stopped.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ steps:
 """
 TUNE = """\
   tuned:
-    tune: {lora: "two@1:1:ALL", symptom: hands, measure: "python=benchmarks.scaling:bright", seeds: [1], quick: true,
-           prompts: ["1girl, red hair", "1girl, smile", "1girl, hat", "blue eyes, ink style"]}
+    tune: {{lora: "two@1:1:ALL", symptom: hands, measure: "python=benchmarks.scaling:bright", seeds: [1], quick: true,
+           prompts: ["1girl, red hair", "1girl, smile", "1girl, hat", "blue eyes, ink style"], steps: {steps}}}
 """
 PROMPTS = '"1girl, red hair, smile", "blue eyes, cowboy shot"'
 # seconds a step on an H200 at batch 1 and 4, as a CUDA graph (benchmarks/results/training.md): of four rows that four
@@ -57,12 +58,12 @@ BATCH_1, BATCH_4 = 0.033, 0.0542
 class Scale:
     """How much there is to do."""
 
-    epochs: int = 10
+    epochs: int = 8
     repeats: int = 40  # of 24 pictures: 240 steps an epoch at batch 4
     batch: int = 4
     dim: int = 32
     weights: str = "0.25:1:0.25"
-    seeds: int = 12
+    seeds: int = 10  # 260 pictures: about as long as the tune beside it
     steps: int = 20
 
 
@@ -95,7 +96,7 @@ class Parts:
         trainings: how many there are, which do not need each other; ``batch`` pictures a step.
         start: reading the recipe, starting the first process, merges and the report.
         process: what starting a process of its own adds to a step.
-        ready: what a step adds whose processes were started while others computed.
+        ready: what a grid adds in processes that have run a step before, or were started while others computed.
         train, grid: of one such step what one process does alone, and what several can share.
     """
 
@@ -142,7 +143,7 @@ def parts_of(one: RunTime, several: RunTime, batch: int) -> Parts:
 
     train, sheet = mean(one), one.steps[grid]
     alone, launched = sheet.seconds - sheet.shared, several.steps[grid]
-    slower = launched.seconds - alone - sheet.shared / several.processes
+    slower = launched.seconds - alone - launched.shared  # beside a tune it has fewer processes than there are
     models = sum(step.seconds for step in one.steps.values() if step.kind in ("train", "grid", "tune"))
     return Parts(
         len(trainings),
@@ -155,14 +156,22 @@ def parts_of(one: RunTime, several: RunTime, batch: int) -> Parts:
     )
 
 
-def measure(work: Path, recipe: Path, processes: int, device: str) -> RunTime:
-    """Run the recipe in an empty folder."""
-    folder = work / f"by-{processes}"
-    shutil.rmtree(folder, ignore_errors=True)
+def measure(work: Path, recipe: Path, processes: int, device: str, limit: float) -> RunTime:
+    """Run the recipe in an empty folder.
+
+    Raises:
+        subprocess.TimeoutExpired: after ``limit`` seconds, when all processes have ended.
+    """
+    folder, kernels = work / f"by-{processes}", work / f"kernels-{processes}"
+    for own in (folder, kernels):
+        shutil.rmtree(own, ignore_errors=True)
     command = [sys.executable, "-m", "loratools", "run", recipe.name, "-o", str(folder), "--device", device]
-    environment = own_environment()
+    environment = own_environment(TRITON_CACHE_DIR=str(kernels))
     begun = time.perf_counter()
-    subprocess.run([*command, "--processes", str(processes)], cwd=recipe.parent, env=environment, check=True)
+    # when it is killed, the processes that it has started end by themselves within seconds
+    subprocess.run(
+        [*command, "--processes", str(processes)], cwd=recipe.parent, env=environment, check=True, timeout=limit
+    )
     seconds = time.perf_counter() - begun
     print(f"{processes} process{'es' if processes > 1 else ''}: {seconds:.1f} s", flush=True)
     return RunTime(processes, seconds, dict(_steps(folder)))
@@ -183,27 +192,35 @@ def _made(out: Path, kind: str) -> list[Path]:
     return list(out.glob(pattern)) if pattern else []
 
 
-def run(out: Path, work: Path, scale: Scale, processes: int, *, tiny: bool, tune: bool) -> None:
-    """Measure both ways, and write ``scaling.json`` after each."""
+def run(out: Path, work: Path, scale: Scale, processes: int, limit: float, *, tiny: bool, tune: bool) -> None:
+    """Measure both ways, and write ``scaling.json`` after each.
+
+    Args:
+        limit: seconds after which this ends, whatever is measured by then.
+    """
+    begun = time.monotonic()
     import torch
 
     from loratools.base.base_path import base_digest
 
     work.mkdir(parents=True, exist_ok=True)
-    if not tiny and not (work / "base/model_index.json").is_file():
-        full_size.sd15(work / "base")
-    full_size.pictures(work / "images", 128 if tiny else 512, 4 if tiny else 24)
-    base = "pocket" if tiny else "base"
-    text = RECIPE.format(base=base, prompts=PROMPTS, **asdict(scale))
-    text += TUNE if tune else ""
+    if not (work / "base/model_index.json").is_file():
+        (full_size.tiny if tiny else full_size.sd15)(work / "base")
+    full_size.pictures(work / "images", 64 if tiny else 512, 4 if tiny else 24)
+    text = (RECIPE + (TUNE if tune else "")).format(base="base", prompts=PROMPTS, **asdict(scale))
     write_text(work / "scaling.yaml", text)
-    time.sleep(3)  # the digest of a file that has just changed is not kept
-    base_digest("pocket" if tiny else work / "base")  # read once, for both ways alike
-    _import_once()
+    _import_once()  # takes seconds, and the digest of a file that has just changed is not kept
+    base_digest(work / "base")  # read once, for both ways alike
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     facts: dict[str, Any] = {"device": gpu, "tiny": tiny, "scale": asdict(scale), "recipe": text, "runs": []}
+    print(f"ready after {time.monotonic() - begun:.1f} s", flush=True)
     for count in (1, processes):
-        facts["runs"].append(asdict(measure(work, work / "scaling.yaml", count, "cpu" if tiny else "auto")))
+        left = limit - (time.monotonic() - begun)
+        try:
+            timed = measure(work, work / "scaling.yaml", count, "cpu" if tiny else "auto", left)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"{limit:.0f} s are over, and {count} processes were not done; give fewer --epochs or --seeds")
+        facts["runs"].append(asdict(timed))
         write_text(out / "scaling.json", json.dumps(facts, indent=1))
     one, several = runs_of(facts)
     print(f"{one.seconds / several.seconds:.2f} x one process", flush=True)
@@ -231,6 +248,8 @@ def runs_of(facts: Mapping[str, Any]) -> list[RunTime]:
 def report(facts: Mapping[str, Any] | None) -> str:
     """The page: figures that were measured, and the estimate for more GPUs."""
     lines = ["# One recipe on several GPUs", ""]
+    if facts is not None and len(facts["runs"]) < 2:
+        facts = None  # the second way was not done in time
     if facts is None or facts["tiny"]:
         lines += ["Two GPUs: **to be measured** (`python -m benchmarks.scaling --out FOLDER` on two of them).", ""]
         if facts is not None:
@@ -267,11 +286,11 @@ def _paper(parts: Parts, measured: bool) -> list[str]:
     lines = [
         "## Eight GPUs on paper",
         "",
-        "Seconds = starts + what one process does alone + what several share, over the GPUs; "
+        "Without the tune. Seconds = starts + what one process does alone + what several share, over the GPUs; "
         + ("from the parts measured above." if measured else "**to be measured**. Until then from parts"),
         *([] if measured else ["that were measured one by one (training.md, previews.md), and guessed starts."]),
         "",
-        f"Parts: start {parts.start:.1f} s; a process {parts.process:.1f} s; processes that were started before "
+        f"Parts: start {parts.start:.1f} s; a process {parts.process:.1f} s; a grid in processes that are there "
         f"{parts.ready:.1f} s;",
         f"a training {parts.train[0]:.1f} s alone and {parts.train[1]:.1f} s shared; the grid {parts.grid[0]:.1f} s "
         f"and {parts.grid[1]:.1f} s.",
@@ -310,7 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of scaling.json")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "loratools-scaling")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--tiny", action="store_true", help="the pocket base on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="a tiny base on a CPU")
+    parser.add_argument("--limit", type=float, default=580.0, help="seconds after which it ends, whatever is measured")
     parser.add_argument("--epochs", type=int, help="of each training; 240 steps each at full size")
     parser.add_argument("--seeds", type=int, help="of the grid; 26 pictures each at full size")
     parser.add_argument("--tune", action="store_true", help="a tune step too, led by how bright pictures are")
@@ -326,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = {name: getattr(args, name) for name in ("epochs", "seeds") if getattr(args, name) is not None}
     scale = Scale(**{**asdict(TINY if args.tiny else Scale()), **given})
     out, work = args.out.absolute(), args.work.absolute()
-    run(out, work, scale, args.processes, tiny=args.tiny, tune=args.tune)
+    run(out, work, scale, args.processes, args.limit, tiny=args.tiny, tune=args.tune)
 
 
 if __name__ == "__main__":

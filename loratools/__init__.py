@@ -10,7 +10,9 @@ For a program::
 Files: ``read``, ``write``, ``inspect``, ``analyze``. From LoRA to LoRA: ``merge``, ``soup``, ``verify``, ``subtract``,
 ``resize``, ``extract``, ``convert``, ``edit_header``. Block vectors: ``parse_vector``, ``convert_vector``,
 ``export_vector``, ``explain_vector``. Training: ``train``, ``basestyle``, ``epochs``, ``judge_epochs``. Pictures:
-``render_grid``, ``read_grid``, ``tune``, ``tune_further``. Recipes: ``run_recipe``, ``explain``, ``reproduce``.
+``render_grid``, ``read_grid``, ``tune``, ``tune_further``. Data sets: ``dataset_look``, ``dataset_import``,
+``dataset_prepare``, ``dataset_tag``, ``dataset_edit``, ``dataset_undo``, ``dataset_balance``. Recipes:
+``run_recipe``, ``explain``, ``reproduce``.
 
 Every mistake is a ``LoratoolsError``, whose text is one sentence that says what to do. Nothing is printed: progress
 comes by ``on_progress(done, total)``. Each name is imported when it is first used, so that ``import loratools`` itself
@@ -36,13 +38,23 @@ if TYPE_CHECKING:
     from loratools.adapter.files.save import Written
     from loratools.blocks.explain import BlockRow
     from loratools.blocks.vector import BlockVector
+    from loratools.dataset.balance.plan import Balance, BalanceRequest
+    from loratools.dataset.edits.edit import EditPlan, Undone
+    from loratools.dataset.look.report import LookReport
+    from loratools.dataset.prepare.options import PrepareOptions
+    from loratools.dataset.prepare.report import PrepareReport
+    from loratools.dataset.sidecars.import_folder import ImportReport
+    from loratools.dataset.tagging.tag_folder import TagReport, TagRequest
     from loratools.errors import LoratoolsError
+    from loratools.library.captions import dataset_edit, dataset_tag, dataset_undo
+    from loratools.library.dataset import dataset_balance, dataset_import, dataset_look, dataset_prepare
     from loratools.library.files import analyze, inspect, read, write
     from loratools.library.merging import MergedAdapter, merge, soup, verify
     from loratools.library.operations import convert, edit_header, extract, resize, subtract
-    from loratools.library.pictures import read_grid, render_grid
+    from loratools.library.pictures import GridOptions, read_grid, render_grid
     from loratools.library.recipes import explain, reproduce, run_recipe
     from loratools.library.training import basestyle, epochs, train
+    from loratools.library.tune_options import EpochsOptions, TuneOptions
     from loratools.library.tuning import judge_epochs, tune, tune_further
     from loratools.library.vectors import convert_vector, explain_vector, export_vector, parse_vector
     from loratools.ops.analysis.analyze import Analysis
@@ -75,12 +87,22 @@ _NAMES = {
     "library.operations": "convert edit_header extract resize subtract",
     "library.vectors": "convert_vector explain_vector export_vector parse_vector",
     "library.training": "basestyle epochs train",
+    "library.tune_options": "EpochsOptions TuneOptions",
     "library.tuning": "judge_epochs tune tune_further",
-    "library.pictures": "read_grid render_grid",
+    "library.pictures": "GridOptions read_grid render_grid",
+    "library.dataset": "dataset_balance dataset_import dataset_look dataset_prepare",
+    "library.captions": "dataset_edit dataset_tag dataset_undo",
     "library.recipes": "explain reproduce run_recipe",
     "adapter.algebra.lowrank": "Delta Dense LowRank Vector",
     "adapter.files.file": "Adapter",
     "blocks.vector": "BlockVector",
+    "dataset.balance.plan": "Balance BalanceRequest",
+    "dataset.edits.edit": "EditPlan Undone",
+    "dataset.look.report": "LookReport",
+    "dataset.prepare.options": "PrepareOptions",
+    "dataset.prepare.report": "PrepareReport",
+    "dataset.sidecars.import_folder": "ImportReport",
+    "dataset.tagging.tag_folder": "TagReport TagRequest",
     "errors": "LoratoolsError",
     "ops.merging.method": "MergeMethod",
     "ops.style_removal": "SubtractMethod",
@@ -113,19 +135,26 @@ _FOLDERS = ("train", "tune")  # names of functions that are those of folders too
 __all__ = [
     "Adapter",
     "Analysis",
+    "Balance",
+    "BalanceRequest",
     "BlockRow",
     "BlockVector",
     "Converted",
     "Delta",
     "Dense",
     "Description",
+    "EditPlan",
     "EditedHeader",
     "EngineOptions",
     "EpochRecord",
     "EpochVerdict",
+    "EpochsOptions",
     "Grid",
+    "GridOptions",
     "GridResult",
+    "ImportReport",
     "IntoReport",
+    "LookReport",
     "LoratoolsError",
     "LowRank",
     "MergeMethod",
@@ -133,6 +162,8 @@ __all__ = [
     "MergeReport",
     "MergedAdapter",
     "ModelRequest",
+    "PrepareOptions",
+    "PrepareReport",
     "Reproduced",
     "ResizeReport",
     "RunObserver",
@@ -142,7 +173,11 @@ __all__ = [
     "StepResult",
     "SubtractMethod",
     "SubtractReport",
+    "TagReport",
+    "TagRequest",
+    "TuneOptions",
     "TuneResult",
+    "Undone",
     "Vector",
     "Verification",
     "Written",
@@ -151,6 +186,13 @@ __all__ = [
     "basestyle",
     "convert",
     "convert_vector",
+    "dataset_balance",
+    "dataset_edit",
+    "dataset_import",
+    "dataset_look",
+    "dataset_prepare",
+    "dataset_tag",
+    "dataset_undo",
     "edit_header",
     "epochs",
     "explain",

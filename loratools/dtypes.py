@@ -13,6 +13,7 @@ from loratools.errors import FormatError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 Dtype = Literal["fp16", "bf16", "fp32"]  # what files are written in and models are run in
 DTYPE_NAMES: tuple[str, ...] = get_args(Dtype)
@@ -96,3 +97,10 @@ def any_stored_name(dtype: torch.dtype) -> str:
 def item_size(name: str) -> int:
     """Bytes of one number of one of the :data:`DTYPE_NAMES`."""
     return ITEM_BITS[_STORED[name]] // 8
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """``tensor`` in float32, where sums are taken; float64 stays."""
+    import torch
+
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -5,7 +5,8 @@
     LoratoolsError              one sentence for a person: what, where, and the remedy
     ├── FileError               a path is missing, unreadable, or would be overwritten
     │   ├── HeldError           another process is writing there at this moment
-    │   └── LoraNotFoundError   no LoRA of a name in the folders that were looked in
+    │   ├── LoraNotFoundError   no LoRA of a name in the folders that were looked in
+    │   └── SeveralRunsError    a folder of several training runs where one LoRA is needed
     ├── FormatError             bytes that are not what their place asks for
     │   ├── UnknownKeysError    a LoRA file with keys that no table knows
     │   ├── NeedsBaseError      a DoRA, whose difference depends on the base's weights
@@ -55,6 +56,18 @@ class FileError(LoratoolsError):
 
 class LoraNotFoundError(FileError):
     """No LoRA goes by a name in the folders that were looked in."""
+
+
+class SeveralRunsError(FileError):
+    """A folder holds several training runs.
+
+    Attributes:
+        names: of the runs; ``FOLDER/NAME`` is one of them.
+    """
+
+    def __init__(self, message: str, names: Iterable[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class HeldError(FileError):
@@ -136,6 +149,10 @@ class MeasureError(LoratoolsError):
 
 class UnsureError(MeasureError):
     """What a person said of pictures does not tell others apart better than by chance; more answers may help."""
+
+
+class NothingToAskError(MeasureError):
+    """Everything that was drawn has been shown to a person already."""
 
 
 class DatasetError(LoratoolsError):

@@ -6,20 +6,25 @@ import contextlib
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
 from loratools.errors import FileError, HeldError
+from loratools.file_names import check_writable_name
 
 _CHUNK = 1 << 20
 _POLL = 0.2  # seconds between two tries to take a lock
 _ATTEMPTS = 50  # to rename into a place that others write or read at the same time
 _PAUSE = 0.01  # seconds between two of them
+_BATCH = 512  # small files that are written before the first of them is renamed
+_RENAMERS = 4  # threads
 
 
 @contextlib.contextmanager
@@ -36,6 +41,7 @@ def replacing(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Pa
         FileError: if the folder cannot be made or written.
     """
     target = Path(path)
+    check_writable_name(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part")
@@ -76,9 +82,11 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     once: the folder of one of them is left, whole.
 
     Raises:
+        FileError: for a name that this system cannot hold.
         OSError: if the folder cannot be made or renamed.
     """
     target = Path(path)
+    check_writable_name(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     spare = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
     fresh = spare / "new"
@@ -137,10 +145,61 @@ def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True) ->
     write_bytes(path, utf8_text(text).encode("utf-8"), sync=sync)
 
 
+def write_texts(files: Sequence[tuple[Path, str]]) -> None:
+    """Write thousands of small files as UTF-8, each whole or not at all; their folders must exist.
+
+    The disk is not waited for, as with ``sync=False`` of :func:`replacing`. All temporary files of a batch are written
+    first; then a few threads rename them, since a rename onto a file may wait for the disk.
+
+    Raises:
+        OSError: if one cannot be written; each of the others is written, or as it was.
+    """
+    mark = secrets.token_hex(4)
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        pairs = [(path.with_name(f".{path.name[:80]}.{mark}.part"), path) for path, _ in batch]
+        written = 0
+        try:
+            for (part, _), (_, text) in zip(pairs, batch, strict=True):
+                written += 1
+                _write_new(part, utf8_text(text).encode("utf-8"))
+            with ThreadPoolExecutor(_RENAMERS) as pool:
+                for renamed in [pool.submit(_replace_all, pairs[first::_RENAMERS]) for first in range(_RENAMERS)]:
+                    renamed.result()
+        except BaseException:
+            for part, _ in pairs[:written]:
+                part.unlink(missing_ok=True)
+            raise
+
+
+def _replace_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """:func:`_replace` of each; a task a file would take longer than the renaming."""
+    for part, target in pairs:
+        _replace(part, target)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there, with the permissions of any new file."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        while data:
+            data = data[os.write(handle, data) :]
+    finally:
+        os.close(handle)
+
+
 def utf8_text(text: str) -> str:
     """``text`` with a ``?`` for each character that UTF-8 cannot hold: half a surrogate pair, as other programs leave
     in metadata that they cut (``"\\ud83d"`` in JSON)."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def json_lines(text: str) -> list[str]:
+    """The lines of a ``.jsonl``: they end at line feeds alone.
+
+    ``str.splitlines`` also cuts at U+2028, U+2029 and U+0085, which JSON leaves as they are inside of a text.
+    """
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def windows_path(name: str | os.PathLike[str]) -> PureWindowsPath | None:
@@ -195,8 +254,9 @@ def locked(
         on_wait: called once if there is somebody to wait for.
     Raises:
         HeldError: if another process, or another part of this one, holds the lock; not with ``wait``.
-        FileError: if the folder cannot be made or written.
+        FileError: if the folder cannot be made or written, or this system cannot hold the name.
     """
+    check_writable_name(path)
     lock = _lock(path)
     while not _acquired(lock, Path(path).parent):
         if not wait:

@@ -5,6 +5,7 @@ It is started once; it ends when its input does, and what it says on stderr goes
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from loratools.errors import LoratoolsError
@@ -40,7 +42,9 @@ class LineProgram:
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
             )
         except OSError as failed:
-            raise error(f"'{command}' cannot be started ({failed.strerror or failed})") from failed
+            raise error(
+                f"'{command}' cannot be started ({failed.strerror or failed}); check its name, and that it is installed"
+            ) from failed
         self._lines: queue.SimpleQueue[str | _Ended] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
 
@@ -104,3 +108,11 @@ def command_words(command: str) -> list[str]:
     """
     words = shlex.split(command, posix=sys.platform != "win32")
     return [word.strip('"') for word in words] if sys.platform == "win32" else words
+
+
+def command_files(command: str) -> list[Path]:
+    """The files that a command names, such as its script: what it is made of, besides what is installed. None where its
+    quotes are not closed, which starting it says."""
+    with contextlib.suppress(ValueError):
+        return [path for path in map(Path, command_words(command)) if path.is_file()]
+    return []

@@ -21,6 +21,7 @@ Place = tuple[str | int, ...]  # the keys and list positions from the document's
 
 _PREFIX = "tag:yaml.org,2002:"
 _MOST_VALUES = 100_000  # a small file of nested aliases can name billions of values
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _CORE = (
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ("~", "n", "N", "")),
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), tuple("tTfF")),
@@ -242,7 +243,7 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._error(key_node, "a key must be text")
-            key = key_node.value
+            key = _joined(key_node.value)
             if key in result:
                 first = self.keys[(*path, key)].line
                 raise self._error(key_node, f"the key '{key}' is already given in line {first}; remove one of the two")
@@ -254,7 +255,7 @@ class _Builder:
         text = node.value
         match node.tag.removeprefix(_PREFIX):
             case "str":
-                return str(text)
+                return _joined(text)
             case "null":
                 return None
             case "bool" if text.lower() in ("true", "false"):
@@ -273,6 +274,12 @@ class _Builder:
 
     def _error(self, node: yaml.Node, message: str) -> RecipeError:
         return RecipeError(f"{self.source}, line {node.start_mark.line + 1}: {message}")
+
+
+def _joined(text: str) -> str:
+    """``text`` with each pair of surrogates as the character that it means: JSON writes an emoji as two escapes, which
+    YAML reads one by one."""
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
 def _integer(text: str) -> int:

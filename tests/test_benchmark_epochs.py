@@ -91,6 +91,9 @@ def test_the_page_tells_each_choice(truth: Truth) -> None:
         "seconds": {"train": 1.0},
     }
     page = table({"ink-24": case})
+    other = {**case, "choices": {**case["choices"], "verdict on twice the pictures": case["choices"]["verdict"]}}
+    more = table({"ink-24": case, "neon-24": other})
+    assert "| verdict on twice the pictures | 1 of 1 |" in more and "5: -0.100 ± 0.000 |  |" in more
     assert "| verdict | 1 of 1 | 1 of 1 | 1 of 1 | 0.000 | 0.000 |" in page
     assert "| last epoch | 1 of 1 | 1 of 1 | 0 of 1 | 0.100 | 0.100 |" in page
     assert "| ink-24 | 2: 0.905 ± " in page and "5: -0.100 ± 0.000" in page

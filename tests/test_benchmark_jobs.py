@@ -15,6 +15,8 @@ from loratools.errors import OptionError
 def case(name: str, work: Path, device: str) -> dict[str, Any]:
     if name == "bad":
         raise OptionError("it cannot be")
+    if name == "broken":
+        raise ZeroDivisionError("nobody foresaw it")
     if name == "dies" and not work.with_suffix(".once").exists():
         work.with_suffix(".once").touch()
         os._exit(9)
@@ -31,10 +33,11 @@ def results(tmp_path: Path) -> Results:
 def test_cases_run_side_by_side_and_those_that_fail_are_left_for_the_next_call(
     results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["before", "bad", "dies", "good"]
+    names = ["before", "bad", "broken", "dies", "good"]
     run_cases(names, case, tmp_path, results, Limits(2, "cpu", None))
     assert list(results.read(names)) == ["before", "good"]
-    assert "bad: failed: it cannot be" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bad: failed: it cannot be" in said and "ZeroDivisionError: nobody foresaw it" in said
     run_cases(names, case, tmp_path, results, Limits(1, "cpu", None))
     done = results.read(names)
     assert list(done) == ["before", "dies", "good"] and "process" not in done["before"]

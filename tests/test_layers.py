@@ -17,27 +17,27 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "loratools"
 # from the top of the house to its bottom
 ROOMS = [
-    "version", "errors", "progress", "module_path", "files", "digests", "line_program", "launch", "dtypes", "yamlio",
-    "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train", "measures", "preview",
-    "tune", "recipe", "library", "studio", "doctor", "cli",
+    "version", "errors", "progress", "module_path", "file_names", "files", "digests", "line_program", "launch",
+    "dtypes", "yamlio", "validation", "imaging", "adapter", "blocks", "ops", "pocket", "dataset", "base", "train",
+    "measures", "preview", "tune", "recipe", "library", "studio", "doctor", "cli",
 ]  # fmt: skip
 ABOVE = {room: set(ROOMS[: index + 1]) for index, room in enumerate(ROOMS)}
 # inside a room, floor by floor; the folders and files of one floor do not import one another
 FLOORS: dict[str, list[str]] = {
-    "launch": ["rank", "launcher job", "elastic worker jobs"],
+    "launch": ["rank", "launcher job", "elastic worker workers", "jobs"],
     "adapter": ["foreign_file parallel", "header", "algebra", "architectures", "files"],
     "ops": [
         "text_table randomized_svd extract_parts", "report batch", "merging", "analysis style_removal",
         "subtract resize extract convert edit_header",
     ],
     "dataset": [
-        "captions bit_depth caption_weights onnx_model", "folder", "caption_metadata images unused",
+        "captions bit_depth caption_weights onnx_model", "folder", "encodings", "caption_metadata images tables unused",
         "caption_files walk", "scan", "tags", "facts sidecars", "similar detect", "edits", "tagging", "balance",
         "look", "prepare",
     ],
     "base": [
         "quiet to_device picture_size", "base_path model text_model", "single_file vae_path", "load", "vae", "prompt",
-        "sampling patching fused", "compiled pipelines", "any_base infotext generate",
+        "sampling patching fused", "compiled pipelines weight_function", "any_base infotext generate",
     ],
     "train": [
         "distributed sd_scripts seeds stop_file", "config interrupt", "data", "network", "optim", "output step",
@@ -45,21 +45,24 @@ FLOORS: dict[str, list[str]] = {
         "dry_run loop", "setup", "trainer", "basestyle",
     ],
     "measures": [
-        "estimate copy_risk features", "measure", "last_batch request pictures",
-        "own_command own_function judged votes closeness", "probe", "build",
+        "estimate copy_risk features", "measure", "last_batch request pictures smooth",
+        "own_command own_function judged votes closeness", "sources probe", "build",
     ],
     "preview": [
         "request", "record", "judge page plan", "render sheet", "drawing session", "redraw run", "block_effect",
     ],
     "tune": [
-        "arrays", "problem progress", "history", "search", "choosing", "drawing folder", "report", "run", "asking",
-        "epochs", "then", "tuning",
+        "arrays", "problem progress", "history", "search", "descent", "choosing", "drawing folder", "report", "run",
+        "asking", "epochs", "then", "plan", "dry_run tuning",
     ],
     "recipe": [
         "shipped", "schema", "plan record", "observer", "importers publish", "steps", "edit run", "report",
         "compare reproduce demo", "tune_merge",
     ],
-    "library": ["options", "terms files", "merging operations vectors training tuning pictures recipes", "batches"],
+    "library": [
+        "options", "terms files tune_options",
+        "merging operations vectors training tuning pictures captions dataset recipes", "batches",
+    ],
     "studio": [
         "api token", "events roots gate device child_environment", "discover", "jobs measuring", "context stacks demo",
         "live", "handlers", "app", "serve",
@@ -68,7 +71,7 @@ FLOORS: dict[str, list[str]] = {
         "commands", "app", "options", "launched recipe_output each",
         "lora recipe pictures training dataset blocks studio machine",
     ],
-    "doctor": ["facts", "torch_wheels gather", "checks", "report"],
+    "doctor": ["facts", "finding torch_wheels gather", "torch_and_gpu", "checks", "report __main__"],
 }  # fmt: skip
 LATE = {"diffusers", "transformers", "accelerate", "matplotlib", "peft"}  # at the top of no module of any room
 HEAVY = LATE | {"torch", "safetensors", "numpy", "PIL", "tqdm"}

@@ -64,3 +64,13 @@ def test_what_was_not_measured_says_so() -> None:
     ]
     page = report(facts)
     assert "to be measured" not in page and "**1.73 x** one process (the bar: 1.7)" in page and "| 8 |" in page
+
+
+def test_a_grid_that_ran_on_one_gpu_beside_a_tune_is_not_taken_for_a_shared_one() -> None:
+    beside = replace(TWO, steps={**TWO.steps, "sheet": StepTime("grid", 63, 52), "tuned": StepTime("tune", 70, 0)})
+    assert parts_of(ONE, beside, batch=4).ready == pytest.approx(3.0)
+
+
+def test_a_way_that_was_not_done_in_time_is_not_measured() -> None:
+    facts = {"device": "NVIDIA H200", "tiny": False, "scale": {"batch": 4}, "runs": [{"processes": 1}]}
+    assert report(facts) == report(None)

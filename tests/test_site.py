@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
+
+import loratools
+from loratools.cli import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +69,8 @@ def test_links_are_those_of_the_site_or_text(site: tuple[Any, Any]) -> None:
 
 def test_every_page_of_docs_has_its_place(site: tuple[Any, Any]) -> None:
     named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= named
+    pages_of_docs = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages_of_docs <= named
     assert {name for name in named if "/" in name} <= set(site[0].written)
 
 
@@ -75,3 +81,33 @@ def test_docstrings_are_read_as_they_are_written(site: tuple[Any, Any]) -> None:
         "What.\n\nArgs:\n    a: as for `read`,\n        and more.\n    b: as for `read`,\n        and more.\n\n"
         "Returns:\n    a number\n"
     )
+
+
+def test_the_references_are_complete(site: tuple[Any, Any]) -> None:
+    written = {name: stream.getvalue() for name, stream in site[0].written.items() if name.endswith(".md")}
+    page = written["reference/commands.md"]
+    chapters = {line.strip("# ") for line in page.splitlines() if line.startswith("##")}
+    for words, command, context in _commands(cli, click.Context(cli, info_name="loratools"), ()):
+        assert context.command_path in chapters
+        for option in command.get_params(context):
+            if isinstance(option, click.Option) and not option.hidden:
+                assert all(f"`{name}`" in page or name in ("-h", "--help") for name in option.opts), (
+                    words,
+                    option.opts,
+                )
+    assert "Sentinel" not in page and "`None`" not in page
+    assert all(
+        f".{name}\n" in written["reference/python.md"] for names in loratools._NAMES.values() for name in names.split()
+    )
+
+
+def _commands(
+    group: click.Group, context: click.Context, words: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        own = click.Context(command, parent=context, info_name=name)
+        yield (*words, name), command, own
+        if isinstance(command, click.Group):
+            yield from _commands(command, own, (*words, name))

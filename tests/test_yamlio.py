@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -121,3 +122,9 @@ def test_files(tmp_path: Path) -> None:
     path.write_bytes(b"name: \x00\n")
     with pytest.raises(RecipeError, match="cannot stand in YAML"):
         read_yaml(path)
+
+
+def test_json_with_emoji_is_read_as_json_reads_it() -> None:
+    """JSON writes an emoji as two escapes; half of one stays as it is."""
+    value = {"картинки 😀": ["基 😀😀.safetensors", "half \ud83d"]}
+    assert load_yaml(json.dumps(value)).data == value

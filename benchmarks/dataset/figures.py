@@ -23,3 +23,16 @@ def figure_boxes(figure: Figure, seed: int, size: int) -> Boxes:
         Box(*corners).within(frame).scaled(scale, scale) for corners in (scene.boxes["face"], bounds(contours))
     )
     return Boxes(head=(head,), person=(person,))
+
+
+def moved_boxes(boxes: Boxes, rng: random.Random, size: int, noise: float = 0.02) -> Boxes:
+    """The boxes as a detector would give them: each side moved by ``noise`` of the box's side, as a standard
+    deviation."""
+
+    def moved(box: Box) -> Box:
+        across, down = noise * box.width, noise * box.height
+        sides = (box.left, box.top, box.right, box.bottom)
+        noisy = (side + rng.gauss(0, each) for side, each in zip(sides, (across, down, across, down), strict=True))
+        return Box(*noisy).within((size, size))
+
+    return Boxes(head=tuple(map(moved, boxes.head)), person=tuple(map(moved, boxes.person)))

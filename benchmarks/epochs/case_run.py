@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ from benchmarks.epochs.truth import folk_choices, judged_truth, scored
 from loratools.adapter.files.epoch_files import epochs
 from loratools.base.load import load_base
 from loratools.preview.request.options import EngineOptions
-from loratools.tune.epochs.decide import decide
 from loratools.tune.epochs.verdict import VerdictRequest, epoch_verdict
 
-_BATCH = 32
-MORE_SEEDS = tuple(range(1, 9))  # of pictures that are stored to try other rules on
+_BATCH = 64
+MORE_SEEDS = tuple(range(1, 9))  # of the verdict on twice the pictures
 JUDGED, BLIND, MORE = "verdict", "verdict without a judge", "verdict on twice the pictures"
 
 
-def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> dict[str, Any]:
-    """Train, judge and compare; figures of every picture and the sheet go to ``keep`` as ``NAME.npz`` and ``.webp``."""
+def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool, twice: bool = False) -> dict[str, Any]:
+    """Train, judge and compare; figures of every picture and the sheet go to ``keep`` as ``NAME.npz`` and ``.webp``.
+
+    Args:
+        twice: give a verdict on twice the pictures as well.
+    """
     case = next(own for own in cases(quick=quick) if own.name == name)
     begun, seconds = time.perf_counter(), dict[str, float]()
 
@@ -37,24 +40,21 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     lap("train")
     engine = EngineOptions(_BATCH)
     request = VerdictRequest(run, "pocket", seeds=case.seeds, device=device, engine=engine)
-    judged = epoch_verdict(request)
+    blind = epoch_verdict(replace(request, measures=()))
+    lap(BLIND)
+    judged = epoch_verdict(request)  # of the same pictures, which lie there; the sheet is this one's
     lap(JUDGED)
-    more = case.seeds or MORE_SEEDS
-    judged_more = epoch_verdict(VerdictRequest(run, "pocket", seeds=more, device=device, engine=engine))
-    blind_more = epoch_verdict(VerdictRequest(run, "pocket", seeds=more, device=device, engine=engine, measures=()))
-    seen = {"judged": Seen.of(judged_more), "blind": Seen.of(blind_more)}
-    blind = decide(seen["blind"].of_seeds(frozenset(judged.seeds)).evidence)
-    lap("verdicts on more pictures")
+    seen = {"judged": Seen.of(judged), "blind": Seen.of(blind)}
+    choices = {JUDGED: judged.decision.epoch, BLIND: blind.decision.epoch}
+    if twice:
+        more = epoch_verdict(replace(request, seeds=MORE_SEEDS))
+        seen["judged"], choices[MORE] = Seen.of(more), more.decision.epoch
+        lap(MORE)
     files = epochs(run)
     truth = judged_truth(load_base("pocket", device=device), files, case)
     lap("truth")
     numbers = [epoch.number for epoch in files]
-    choices = {
-        JUDGED: judged.decision.epoch,
-        BLIND: blind.epoch,
-        MORE: judged_more.decision.epoch,
-        **folk_choices(run),
-    }
+    choices |= folk_choices(run)
     write(keep / f"{name}.npz", truth, seen)
     with Image.open(run / "lora-verdict/epochs.png") as sheet:
         sheet.reduce(2).save(keep / f"{name}.webp", quality=70)
@@ -62,7 +62,7 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
     return {
         "case": asdict(case),
         "sentence": judged.decision.sentence,
-        "sentence_without_judge": blind.sentence,
+        "sentence_without_judge": blind.decision.sentence,
         "epochs": numbers,
         "best": numbers[truth.best],
         "truth": truth.json(),

@@ -2,7 +2,7 @@
 
 Nothing is drawn. Each line is a rule over all cases in the folders (``benchmarks/results/epochs`` by default): in how
 many its epoch is within one of the best, and its value within noise of it, and what it is worth less on average. The
-number of seeds is that of the verdict's pictures: 2, 4 (what 8 prompts get by default) and 8.
+number of seeds is that of the verdict's pictures: 2 or 4 (what 8 prompts get by default).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.epochs.truth import Truth
 from loratools.tune.epochs.decide import Evidence, Thresholds, decide
 from loratools.tune.epochs.figures import Figure
 
-SEEDS = (2, 4, 8)
+SEEDS = (2, 4)
 Cases = Mapping[str, tuple[Truth, Mapping[str, Seen]]]
 
 

@@ -22,7 +22,7 @@ matter of luck, and the verdict takes the earliest of it on purpose.
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole page."""
-    names = list(next(iter(results.values()))["choices"]) if results else []
+    names = list(dict.fromkeys(name for case in results.values() for name in case["choices"]))
     lines = [_HEAD.format(count=len(results))]
     heads = (
         "rule",
@@ -34,7 +34,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     )
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in names:
-        own = [case["choices"][name] for case in results.values()]
+        own = [case["choices"][name] for case in results.values() if name in case["choices"]]
         near = sum(abs(choice["from_best"]) <= 1 for choice in own)
         good = sum(choice["from_as_good"] <= 1 for choice in own)
         noise = sum(choice["within_noise"] for choice in own)
@@ -52,7 +52,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for key, case in results.items():
         best = case["epochs"].index(case["best"]) + 1
         worth = case["truth"]["value"][best]
-        cells = [_cell(case["choices"][name]) for name in names]
+        cells = [_cell(case["choices"].get(name)) for name in names]
         lines.append(f"| {key} | {case['best']}: {worth[0]:.3f} ± {worth[1]:.3f} | {' | '.join(cells)} |")
     lines += ["", "## What the verdict said", ""]
     for key, case in results.items():
@@ -70,6 +70,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(choice: Mapping[str, Any]) -> str:
+def _cell(choice: Mapping[str, Any] | None) -> str:
+    if choice is None:
+        return ""
     behind, error = choice["behind"]
     return f"{choice['epoch']}: -{behind:.3f} ± {error:.3f}" if behind > 0 else f"{choice['epoch']}: the best"

@@ -24,7 +24,7 @@ from loratools.preview.request.options import EngineOptions
 from loratools.train.output.epoch_report import FOLK_BAND, report
 
 Values = npt.NDArray[np.float64]
-_BATCH = 64
+_BATCH = {"cuda": 200, "cpu": 8}  # by device: a GPU draws an epoch's pictures at once
 _NOISE = 2.0  # standard errors: further behind the best is not within noise
 WORST_GRADE = 3.0
 
@@ -88,7 +88,7 @@ def judged_truth(base: Base, run: Sequence[Epoch], case: Case) -> Truth:
     asked = [PictureJob(prompt, seed, settings) for prompt, seed in jobs]
     measures = judge_measures(case.style).by_name
     read_by: Mapping[str, list[Values]] = {"style": [], "tags": [], "defects": []}
-    with PopulationRenderer(base, EngineOptions(batch=_BATCH)) as renderer:
+    with PopulationRenderer(base, EngineOptions(batch=_BATCH[base.device.type])) as renderer:
         drawn = renderer.draw(stacks, asked)
         for _ in stacks:
             pictures = [Shown(next(drawn).pixels, prompt, seed) for prompt, seed in jobs]

@@ -7,7 +7,9 @@ parity    one step on a CPU in fp32: the loss and every weight's gradient, with 
 sd15      SD1.5 at 512, UNet and text encoder: AdamW in fp32 and bf16, AdamW8bit, Adafactor within the backward pass
 peer      sd-scripts' train_db.py on the same
 sdxl      SDXL's UNet at 1024, batch 1, Adafactor within the backward pass;  peer-sdxl: sd-scripts' sdxl_train.py
-pocket    on the pocket base: full, a LoRA, and a LoRA extracted from the full one, by the judge (see pocket.py)
+peer-sdxl-plain  the same without checkpointing
+pocket-STYLE  ink, neon or watercolor on the pocket base: full, a LoRA, and a LoRA extracted from the full one, by the
+          judge (see pocket.py)
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from benchmarks.full import parity, pocket, speed
 from benchmarks.full.report import write
+from benchmarks.subtraction.cases import STYLES
 from benchmarks.training.__main__ import make_bases
 from benchmarks.training.bench import ROOT, Options, Rows
 
@@ -31,7 +35,8 @@ PARTS: Mapping[str, Callable[[Options, Rows], None]] = {
     "peer": speed.part_peer,
     "sdxl": speed.part_sdxl,
     "peer-sdxl": speed.part_peer_sdxl,
-    "pocket": pocket.part_pocket,
+    "peer-sdxl-plain": speed.part_peer_sdxl_plain,
+    **{f"pocket-{style}": partial(pocket.part_pocket, style) for style in STYLES},
 }
 
 
@@ -66,7 +71,7 @@ def main() -> None:
         write(options.out, ROOT / "benchmarks/results/full.md")
         return
     names = args.parts.split(",")
-    if set(names) - {"parity", "pocket"}:
+    if set(names) - {"parity"} - {f"pocket-{style}" for style in STYLES}:
         make_bases(options, names)
     for name in names:
         begun = time.perf_counter()

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.subtraction.case_run import MEASURES, _drawn, _judged, worth
-from benchmarks.subtraction.cases import STYLES, Case
+from benchmarks.subtraction.cases import Case
 from benchmarks.training.bench import Options, Rows
 from loratools.adapter.files.epoch_files import epochs
 from loratools.adapter.files.file import Adapter, read
@@ -39,35 +39,32 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def part_pocket(options: Options, rows: Rows) -> None:
-    """One row a style, way and length."""
+def part_pocket(style: str, options: Options, rows: Rows) -> None:
+    """One row a way and length."""
     base = load_base("pocket", device=options.device)
-    for style in STYLES:
-        case = Case(style, "sound", 1, drawings=24, epochs=EPOCHS)
-        case = case.quick() if options.tiny else case
-        work = options.work / case.name
-        shutil.rmtree(work, ignore_errors=True)
-        case.draw(work / "images")
-        trained: dict[str, Adapter] = {}
-        for longer in (1, LONGER):
-            for way, settings in WAYS.items():
-                begun = time.perf_counter()
-                run = _train(
-                    dataclasses.replace(case, epochs=longer * case.epochs), work, options.device, way, settings
-                )
-                seconds = time.perf_counter() - begun
-                name = f"{way}, {longer} x {case.epochs} epochs"
-                trained[name] = read(epochs(run / "style")[-1].path)
-                if way == "full":
-                    trained[f"LoRA r32 out of {name}"] = read(run / "style-last.safetensors")
-                print(f"{style}: {name} took {seconds:.0f} s", flush=True)
-        stacks = {"base": Stack(), **{name: _stack(adapter) for name, adapter in trained.items()}}
-        shown = _drawn(base, stacks, case.prompts_of("seen"), case.seeds)
-        copies = _copies(shown, work / "images")
-        for name, pictures in shown.items():
-            values = _judged(style, pictures)
-            means = {measure: float(values[measure].mean()) for measure in MEASURES[:3]}
-            rows.add(f"{style}: {name}", **means, worth=float(worth(values).mean()), copies=copies[name])
+    case = Case(style, "sound", 1, drawings=24, epochs=EPOCHS)
+    case = case.quick() if options.tiny else case
+    work = options.work / case.name
+    shutil.rmtree(work, ignore_errors=True)
+    case.draw(work / "images")
+    trained: dict[str, Adapter] = {}
+    for longer in (1, LONGER):
+        for way, settings in WAYS.items():
+            begun = time.perf_counter()
+            run = _train(dataclasses.replace(case, epochs=longer * case.epochs), work, options.device, way, settings)
+            seconds = time.perf_counter() - begun
+            name = f"{way}, {longer} x {case.epochs} epochs"
+            trained[name] = read(epochs(run / "style")[-1].path)
+            if way == "full":
+                trained[f"LoRA r32 out of {name}"] = read(run / "style-last.safetensors")
+            print(f"{style}: {name} took {seconds:.0f} s", flush=True)
+    stacks = {"base": Stack(), **{name: _stack(adapter) for name, adapter in trained.items()}}
+    shown = _drawn(base, stacks, case.prompts_of("seen"), case.seeds)
+    copies = _copies(shown, work / "images")
+    for name, pictures in shown.items():
+        values = _judged(style, pictures)
+        means = {measure: float(values[measure].mean()) for measure in MEASURES[:3]}
+        rows.add(f"{style}: {name}", **means, worth=float(worth(values).mean()), copies=copies[name])
 
 
 def _train(case: Case, work: Path, device: str, way: str, settings: Mapping[str, Any]) -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import importlib.util
 import json
 import statistics
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,24 @@ from benchmarks import full_size
 from benchmarks.training.bench import GIB, Bench, Options, Rows, fresh_memory, peak_gib
 from benchmarks.training.peer import SCRIPT, TOKENIZERS
 from loratools.pocket.tokenizer import train_tokenizer
+from loratools.train.optim.trainable import Trainable
 
 ADAFACTOR = {
     "optimizer": "Adafactor",
     "optimizer_args": {"scale_parameter": False, "relative_step": False, "warmup_init": False},
 }
+PEAK = "Adafactor, bf16 weights, in backward, graph"
 FUSED = {"weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0.0, **ADAFACTOR}
 SD15: tuple[tuple[str, dict[str, Any]], ...] = (
     ("AdamW, fp32 weights, graph", {"graph": "on"}),
+    (f"{PEAK}, checkpointing", {**FUSED, "graph": "on", "gradient_checkpointing": True}),
+    ("AdamW8bit, fp32 weights, graph of both passes", {"graph": "on", "optimizer": "AdamW8bit"}),
+    (PEAK, {**FUSED, "graph": "on"}),
     ("AdamW, fp32 weights, eager", {}),
     (
         "AdamW, bf16 weights, in backward, graph",
         {"graph": "on", "weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0.0},
     ),
-    ("AdamW8bit, fp32 weights", {"optimizer": "AdamW8bit"}),
-    ("Adafactor, bf16 weights, in backward", {**FUSED, "graph": "auto"}),
-    ("Adafactor, bf16 weights, in backward, checkpointing", {**FUSED, "graph": "auto", "gradient_checkpointing": True}),
 )
 
 
@@ -47,19 +50,19 @@ class FullBench(Bench):
     def trained(self, batch: int, steps: int, *, by_rule: bool = False, **settings: Any) -> Iterator[Any]:
         """The steps of fresh weights; those of the measurement before are freed first."""
         self.run = dataclasses.replace(self.run, trained=None)  # type: ignore[arg-type]
-        gc.collect()
-        torch.cuda.empty_cache() if torch.cuda.is_available() else None
+        fresh_memory()  # the peak is this measurement's, not the one's before
         yield from super().trained(batch, steps, by_rule=by_rule, **settings)
 
 
 def part_sd15(options: Options, rows: Rows) -> None:
     """SD1.5 at 512, UNet and text encoder."""
     bench = FullBench(options.sd15, options, options.size)
+    speed = copy_speed()
     for name, settings in SD15:
         if settings.get("optimizer") == "AdamW8bit" and importlib.util.find_spec("bitsandbytes") is None:
             continue
         for batch in (1,) if "checkpointing" in name else options.batches:
-            _add(rows, bench, f"SD1.5, {name}", batch, options.steps, settings)
+            _add(rows, bench, f"SD1.5, {name}", batch, options.steps, settings, speed)
 
 
 def part_sdxl(options: Options, rows: Rows) -> None:
@@ -67,17 +70,66 @@ def part_sdxl(options: Options, rows: Rows) -> None:
     fresh_memory()
     bench = FullBench(options.sdxl, options, 64 if options.tiny else 1024, te_lr=0.0, **FUSED)
     rows.add("SDXL: load and encode", peak_gib=peak_gib())
-    settings = {**FUSED, "graph": "auto"}
-    name = "SDXL UNet, Adafactor, bf16 weights, in backward"
-    _add(rows, bench, f"{name}, checkpointing", 1, options.steps // 2, {**settings, "gradient_checkpointing": True})
-    _add(rows, bench, name, 1, options.steps // 2, settings)
+    speed = copy_speed()
+    for name, settings in (
+        ("graph, checkpointing", {"graph": "on", "gradient_checkpointing": True}),
+        ("graph", {"graph": "on"}),
+        ("eager, checkpointing", {"gradient_checkpointing": True}),
+    ):
+        _add(
+            rows,
+            bench,
+            f"SDXL UNet, Adafactor, bf16 weights, in backward, {name}",
+            1,
+            options.steps // 2,
+            {**FUSED, **settings},
+            speed,
+        )
 
 
-def _add(rows: Rows, bench: FullBench, name: str, batch: int, steps: int, settings: dict[str, Any]) -> None:
+def _add(
+    rows: Rows, bench: FullBench, name: str, batch: int, steps: int, settings: dict[str, Any], speed: float
+) -> None:
     try:
-        rows.add(name, **bench.measure(batch, steps, **settings))
+        measured = bench.measure(batch, steps, **settings)
     except torch.OutOfMemoryError as error:
         rows.add(f"{name}: out of memory", batch=batch, error=str(error)[:200])
+    except Exception as error:  # the rows that follow are not to be lost
+        traceback.print_exc()
+        rows.add(f"{name}: failed", batch=batch, error=f"{type(error).__name__}: {error}"[:400])
+    else:
+        moved = moved_bytes(bench.run.trained)
+        rows.add(name, **measured, moved_gb=moved / 1e9, floor_s=moved / speed)
+
+
+def moved_bytes(trained: Trainable) -> int:
+    """What a step has to move at the least, in bytes: no activation is counted.
+
+    The weights that are computed with are read in the forward and in the backward pass, a gradient of their type is
+    written and read, what the optimiser moves and its state are read and written, and so is the copy to compute with.
+    """
+    masters = trained.network.masters.values()  # type: ignore[attr-defined]
+    live = sum(master.live.numel() * master.live.element_size() for master in masters)
+    held = sum(master.held.numel() * master.held.element_size() for master in masters)
+    copied = sum(master.live.nbytes for master in masters if master.held is not master.live)
+    states = [value for state in trained.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    return int(4 * live + 2 * held + copied + 2 * sum(value.nbytes for value in states))
+
+
+def copy_speed() -> float:
+    """Bytes a second that a copy within the device's memory reads and writes."""
+    if not torch.cuda.is_available():
+        return float("nan")
+    source = torch.zeros(2**30, dtype=torch.uint8, device="cuda")
+    into = torch.empty_like(source)
+    for _ in range(3):
+        into.copy_(source)
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(10):
+        into.copy_(source)
+    torch.cuda.synchronize()
+    return 20 * source.nbytes / (time.perf_counter() - begun)
 
 
 def part_peer(options: Options, rows: Rows) -> None:
@@ -91,6 +143,15 @@ def part_peer(options: Options, rows: Rows) -> None:
 
 def part_peer_sdxl(options: Options, rows: Rows) -> None:
     """sd-scripts' sdxl_train.py on SDXL at 1024: its own recipe for 24 GB."""
+    _peer_sdxl(options, rows, " with checkpointing", ["--gradient_checkpointing"])
+
+
+def part_peer_sdxl_plain(options: Options, rows: Rows) -> None:
+    """The same without checkpointing."""
+    _peer_sdxl(options, rows, "", [])
+
+
+def _peer_sdxl(options: Options, rows: Rows, name: str, checkpointing: list[str]) -> None:
     more = [
         "--optimizer_type=Adafactor",
         "--optimizer_args",
@@ -101,10 +162,9 @@ def part_peer_sdxl(options: Options, rows: Rows) -> None:
         "--full_bf16",
         "--max_grad_norm=0",
         "--no_half_vae",
+        *checkpointing,
     ]
-    size = 64 if options.tiny else 1024
-    for name, checkpointing in ((" with checkpointing", ["--gradient_checkpointing"]), ("", [])):
-        _peer(options, rows, "sdxl_train", options.sdxl, size, 1, [*more, *checkpointing], name)
+    _peer(options, rows, "sdxl_train", options.sdxl, 64 if options.tiny else 1024, 1, more, name)
 
 
 def _peer(
@@ -126,7 +186,7 @@ def _peer(
         f"--train_batch_size={batch}",
         f"--max_train_steps={steps}",
         "--learning_rate=1e-6",
-        f"--mixed_precision={'no' if options.tiny else 'bf16'}",
+        f"--mixed_precision={'no' if options.tiny and 'sdxl' not in module else 'bf16'}",
         "--sdpa",
         "--cache_latents",
         "--seed=1",

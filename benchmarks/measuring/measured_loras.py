@@ -83,9 +83,9 @@ def rank_correlation(one: Values, two: Values) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def by_vector(figures: Values) -> Values:
+def by_vector(figures: Values, shots: int = SHOTS) -> Values:
     """The mean of each vector, without the base."""
-    means: Values = figures.reshape(-1, SHOTS).mean(1)[1:]
+    means: Values = figures.reshape(-1, shots).mean(1)[1:]
     return means
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmarks.epochs.truth import WORST_GRADE
 from benchmarks.prepared.cases import Case, cases
-from loratools.adapter.files.epoch_files import Epoch, epochs
+from loratools.adapter.files.epoch_files import Epoch
+from loratools.adapter.files.epoch_files import epochs as epochs_of
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.model import Base
@@ -42,8 +43,8 @@ EPOCHS = 7
 _BATCH = 64
 
 
-def run_case(name: str, work: Path, device: str, *, quick: bool) -> dict[str, Any]:
-    """Figures of the base and of both LoRAs."""
+def run_case(name: str, work: Path, device: str, *, epochs: int = EPOCHS, quick: bool) -> dict[str, Any]:
+    """Figures of the base and of both LoRAs; ``epochs`` are those over the prepared set."""
     case = next(own for own in cases(quick=quick) if own.name == name)
     shutil.rmtree(work, ignore_errors=True)
     originals = case.draw(work / "raw")
@@ -55,14 +56,14 @@ def run_case(name: str, work: Path, device: str, *, quick: bool) -> dict[str, An
         PREPARED: str(work / ("prepared" if quick else "set")),
     }
     shown = {RAW: raw * repeats, PREPARED: plan.best.count}
-    rounds = dict.fromkeys(folders, 1 if quick else EPOCHS)
+    rounds = dict.fromkeys(folders, 1 if quick else epochs)
     if not quick:  # the same number of pictures shown, to within an epoch's remainder
-        rounds[RAW] = max(round(EPOCHS * shown[PREPARED] / shown[RAW]), 1)
+        rounds[RAW] = max(round(epochs * shown[PREPARED] / shown[RAW]), 1)
     runs = {arm: _train(folder, work / f"run-{arm}", case, rounds[arm], device) for arm, folder in folders.items()}
     figures = _judged(load_base("pocket", device=device), case, runs, originals)
     steps = {arm: shown[arm] * rounds[arm] for arm in folders}
     shutil.rmtree(work, ignore_errors=True)
-    return {"style": case.style, "seed": case.seed, "shown": steps, "plan": plan.repeats(), **figures}
+    return {"style": case.style, "seed": case.seed, "epochs": epochs, "shown": steps, "plan": plan.repeats(), **figures}
 
 
 def _prepare(work: Path) -> Balance:
@@ -92,7 +93,7 @@ def _train(images: Any, run: Path, case: Case, rounds: int, device: str) -> Epoc
         "device": device,
     }
     train(read_config(overrides=settings)[0], progress=False)
-    return epochs(run)[-1]
+    return epochs_of(run)[-1]
 
 
 def _judged(base: Base, case: Case, runs: dict[str, Epoch], originals: Sequence[Path]) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from PIL import Image
 
 from benchmarks.defect_loras import DefectLora, defect_lora
 from benchmarks.measuring.simulated import simulated_marks
-from benchmarks.repair.cases import BY_MARKS, HELD_OUT_PROMPTS, HELD_OUT_SEEDS, NARROW, PROMPTS, Case, prompts_of
+from benchmarks.repair.cases import (
+    BY_MARKS,
+    BY_MARKS_GRADIENT,
+    BY_PICTURES,
+    HELD_OUT_PROMPTS,
+    HELD_OUT_SEEDS,
+    NARROW,
+    PROMPTS,
+    Case,
+    prompts_of,
+)
 from loratools.adapter.files.file import read
 from loratools.base.load import load_base
 from loratools.base.model import Base
@@ -30,6 +40,7 @@ from loratools.preview.render.population import PictureJob, PopulationRenderer
 from loratools.preview.request.options import EngineOptions
 from loratools.tune import FULL, QUICK, TuneProgress, TuneRequest, TuneResult, tune
 from loratools.tune.arrays import Array
+from loratools.tune.problem.request import AUTO, GRADIENT, PICTURES
 from loratools.tune.problem.weight_range import NARROW as NARROW_RANGE
 from loratools.tune.problem.weight_range import WeightRange
 from loratools.tune.report.columns import BASE, BEFORE, STRENGTH
@@ -76,13 +87,19 @@ def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> 
 
 def _part(name: str) -> str:
     """The folder of a case's search, by what it is led by and how far it may go."""
-    return "by-marks" if name.endswith(BY_MARKS) else "narrow" if name.endswith(NARROW) else "tune"
+    folders = {
+        BY_MARKS: "by-marks",
+        BY_MARKS_GRADIENT: "by-marks-gradient",
+        NARROW: "narrow",
+        BY_PICTURES: "by-pictures",
+    }
+    return next((folder for end, folder in folders.items() if name.endswith(end)), "tune")
 
 
 def _tuned(
     name: str, lora: DefectLora, base: Base, out: Path, quick: bool, on_progress: Callable[[TuneProgress], None]
 ) -> TuneResult:
-    case, by_marks = Case.of(name), name.endswith(BY_MARKS)
+    case, by_marks = Case.of(name), name.endswith((BY_MARKS, BY_MARKS_GRADIENT))
     marker: Callable[[int, Sequence[Shown]], list[int]] | None = None
     if by_marks:
         marker = simulated_marks(case.defect, case.style)
@@ -95,6 +112,7 @@ def _tuned(
         training=lora.images if by_marks else None,
         batch=_batch(base),
         weights=NARROW_RANGE if name.endswith(NARROW) else WeightRange(),
+        method=_method(name),
     )
     return tune(
         base,
@@ -105,6 +123,12 @@ def _tuned(
         force=True,  # a LoRA that was trained again may differ by rounding; its search then begins anew
         marker=marker,
     )
+
+
+def _method(name: str) -> str:
+    if name.endswith(BY_MARKS_GRADIENT):
+        return GRADIENT
+    return PICTURES if name.endswith((BY_PICTURES, BY_MARKS)) else AUTO
 
 
 def _batch(base: Base) -> int:

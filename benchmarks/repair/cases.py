@@ -11,9 +11,11 @@ STYLES = ("ink", "neon", "watercolor")
 DEFECTS = ("hands", "limbs", "face", "clothes", "chaos")
 SEEDS = (1, 2)  # of the drawings and the training
 HELD_OUT_SEEDS = (101, 102, 103, 104)  # of the table's pictures; a tune's own begin with 1
-PROMPTS, HELD_OUT_PROMPTS = 32, 16  # of a tune, which keeps eight for its report; of the table
+PROMPTS, HELD_OUT_PROMPTS = 240, 16  # of a tune, which keeps a tenth for its report; of the table
 BY_MARKS = ".marks"  # ends the name of a case that is tuned by marks in place of the judge
+BY_MARKS_GRADIENT = ".marks-gradient"  # the same, down the gradient of what the marks taught
 NARROW = ".narrow"  # and of one whose weights stay where people write them
+BY_PICTURES = ".pictures"  # and of one whose search has no gradient, as with measures that have none
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Case:
     @staticmethod
     def of(name: str) -> Case:
         """The case of that name, whatever it is tuned by."""
-        style, defect, seed = name.removesuffix(BY_MARKS).removesuffix(NARROW).split("-")
+        style, defect, seed = name.partition(".")[0].split("-")
         return Case(style, defect, int(seed))
 
 

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.repair.case_run import KEEP, REPAIRED
-from benchmarks.repair.cases import BY_MARKS, DEFECTS, NARROW, cases
+from benchmarks.repair.cases import BY_MARKS, BY_MARKS_GRADIENT, BY_PICTURES, DEFECTS, NARROW, Case, cases
 from loratools.tune.problem.weight_range import NARROW as NARROW_RANGE
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED
 
 _RISE = 0.1  # of the other defects' mean grade
+_SEARCHES = {
+    "search-5": "down its gradient: one number for each kind of layers in each block, by twenty-four prompts",
+    "search-4": "without a gradient: one number a block, other defects a condition of their own",
+}
 
 Done = Mapping[str, Mapping[str, Any]]
 
@@ -49,7 +53,7 @@ def report(done: Done, earlier: Mapping[str, Done] | None = None) -> str:
         return "# Repair by a searched vector\n\nNothing has been measured yet.\n"
     parts = _parts(done)
     for name, before in older.items():
-        parts += _parts(before, f", as the search was before ({name})")
+        parts += _parts(before, f", {_SEARCHES.get(name, 'as the search was before')} ({name})")
     every = [one for own in (done, *older.values()) for one in own.values()]
     pictures = max(own["pictures"] for own in every)
     head = [
@@ -69,16 +73,22 @@ def report(done: Done, earlier: Mapping[str, Done] | None = None) -> str:
 
 def _parts(done: Done, before: str = "") -> list[list[str]]:
     """A section for each way in which cases were led."""
-    judged = [own for name, own in done.items() if not name.endswith((BY_MARKS, NARROW))]
-    narrow = [own for name, own in done.items() if name.endswith(NARROW)]
-    marked = [own for name, own in done.items() if name.endswith(BY_MARKS)]
     goal, only = (
         "20 of 30 by the vector alone",
         f"weights from {NARROW_RANGE.lowest:g} to {NARROW_RANGE.highest:g} only",
     )
-    parts = [_part(f"by the judge{before}", judged, goal, hands="2 of 6")] if judged else []
-    parts += [_part(f"by the judge, {only}{before}", narrow, goal, hands="2 of 6")] if narrow else []
-    return parts + ([_part(f"by marks{before}", marked, "12 of 30")] if marked else [])
+    ways = {
+        "": ("by the judge", goal, "2 of 6"),
+        BY_PICTURES: ("by the judge, without its gradient", goal, "2 of 6"),
+        NARROW: (f"by the judge, {only}", goal, "2 of 6"),
+        BY_MARKS: ("by marks", "12 of 30", ""),
+        BY_MARKS_GRADIENT: ("by marks, down the gradient of what they taught", "12 of 30", ""),
+    }
+    parts = []
+    for end, (title, own_goal, hands) in ways.items():
+        own = [one for name, one in done.items() if name == f"{Case.of(name).name}{end}"]
+        parts += [_part(f"{title}{before}", own, own_goal, hands=hands)] if own else []
+    return parts
 
 
 def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str = "") -> list[str]:
@@ -98,7 +108,7 @@ def _part(title: str, done: Sequence[Mapping[str, Any]], goal: str, hands: str =
         f"- Worse than plain strength (more of the defect, no more style): {', '.join(worse) or 'none'}. The answer "
         f"was plain strength itself in {sum(one['answer'] == STRENGTH for one in done)}.",
         f"- Median: {100 * statistics.median(gone):.0f} % gone, {100 * statistics.median(style):.0f} % of the style "
-        f"kept, {statistics.median(one['moved'] for one in done):.0f} blocks moved, "
+        f"kept, {statistics.median(one['moved'] for one in done):.0f} numbers moved, "
         f"{statistics.median(one['search_pictures'] for one in done):.0f} pictures to search by and "
         f"{statistics.median(one['seconds']['tune'] for one in done):.0f} s a tune ({done[0]['device']}, many at "
         "once).",

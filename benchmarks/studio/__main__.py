@@ -10,13 +10,13 @@ import argparse
 import importlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks import results_page
-from benchmarks.previews.bench import Figures, machine
+from benchmarks.previews.bench import Figure, Figures, machine
 from loratools.base.load import pick_device
 
 OUT = Path(__file__).parents[1] / "results" / "studio.md"
@@ -62,24 +62,27 @@ def _about(part: Part) -> str:
 
 
 def run(name: str, device: torch.device, out: Path, *, tiny: bool) -> None:
-    """Run one part, print its figures as they come, and put them into the results."""
+    """Run one part; each figure is printed and is in the results as soon as it is there, so that a cut loses none."""
     part, start = part_of(name), time.perf_counter()
+    where = machine(device if name in _ON_THE_DEVICE else torch.device("cpu"))
+    if not out.is_file():
+        results_page.write(out, _HEAD)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:  # a browser may still write
-        figures = []
+        figures: list[Figure] = []
         for figure in part(Path(work), device, tiny=tiny):
             print(figure.text(), flush=True)
             figures.append(figure)
-    where = machine(device if name in _ON_THE_DEVICE else torch.device("cpu"))
-    about = f"{_about(part)} ({where}, {time.perf_counter() - start:.0f} s)"
+            _put(out, name, f"{_about(part)} ({where}, so far {time.perf_counter() - start:.0f} s)", figures)
+    _put(out, name, f"{_about(part)} ({where}, {time.perf_counter() - start:.0f} s)", figures)
+
+
+def _put(out: Path, name: str, about: str, figures: Sequence[Figure]) -> None:
     rows = [
         f"| {own.name} | {own.value:.4g} {own.unit} | {own.bar} "
         f"| {' '.join([*([] if own.met is None else ['met' if own.met else 'MISSED']), own.note]).strip()} |"
         for own in figures
     ]
-    table = ["| | | goal | |", "|---|---|---|---|", *rows]
-    if not out.is_file():
-        results_page.write(out, _HEAD)
-    results_page.put(out, name, f"{about}\n\n" + "\n".join(table))
+    results_page.put(out, name, "\n".join([f"{about}\n", "| | | goal | |", "|---|---|---|---|", *rows]))
 
 
 if __name__ == "__main__":

@@ -36,16 +36,18 @@ _PROMPTS, _HELD_OUT, _SEEDS = 32, 16, (201, 202, 203, 204)  # of the tune; of th
 def run_case(name: str, work: Path, device: str, *, keep: Path, quick: bool) -> dict[str, Any]:
     """``STYLE-DEFECT-SEED.WAY+WAY``: its LoRA is trained or found, tuned, and followed by the ways.
 
-    Chains of one LoRA share its folder, and so its search, one after another.
+    Chains of one LoRA share its folder, and so its search, one after another; the LoRA may be shared with the cases of
+    :mod:`benchmarks.repair`, which have the same folder for it.
     """
     case, _, chain = name.partition(".")
     style, defect, seed = case.split("-")
     folder, ways = work.with_name(case), tuple(chain.split("+"))
-    with locked(folder / "ways"):
+    with locked(folder / "ways", wait=True):
         base, begun = load_base("pocket", device=device), time.monotonic()
-        lora = defect_lora(style, defect, int(seed), folder / "lora", device)
+        with locked(folder / "lora", wait=True):
+            lora = defect_lora(style, defect, int(seed), folder / "lora", device)
         trained = time.monotonic()
-        result = run(ways, base, lora, folder / "tune", quick=quick)
+        result = run(ways, base, lora, folder / "before-ways", quick=quick)
         done = time.monotonic()
         with Image.open(result.sheet) as sheet:
             sheet.reduce(2).save(keep / f"{name}.webp", quality=70)

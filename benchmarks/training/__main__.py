@@ -45,9 +45,9 @@ GPU_PARTS = ("peer", "ours", "check", "memory", "sdxl", "compile")
 def make_bases(options: Options, names: Sequence[str]) -> None:
     """Save the random bases that the parts ``names`` train on, where they are not there yet."""
     begun = time.perf_counter()
-    if not options.sd15.exists():
+    if not (options.sd15 / "model_index.json").exists():
         (full_size.tiny if options.tiny else full_size.sd15)(options.sd15)
-    if any("sdxl" in name for name in names) and not options.sdxl.exists():
+    if any("sdxl" in name for name in names) and not (options.sdxl / "model_index.json").exists():
         (full_size.tiny_sdxl if options.tiny else full_size.sdxl)(options.sdxl)
     print(f"bases ready after {time.perf_counter() - begun:.1f} s", flush=True)
 

@@ -12,22 +12,29 @@ from loratools.base.pipelines.load import load_pipeline
 
 
 def load_any_base(
-    name: str | Path, *, device: str = "auto", dtype: str | None = None, parked: bool = False
+    name: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    parked: bool = False,
+    weights: bool = True,
 ) -> LoadedBase:
     """Load the base model ``name`` to draw with, as :func:`loratools.base.load.load_base` does for Stable Diffusion.
 
     Args:
         dtype: None takes fp32 on a CPU, and elsewhere fp16 for Stable Diffusion, bf16 for other families.
         parked: leave the weights in main memory, and have only the model that works on the device.
+        weights: without them the models have shapes and no numbers, which is enough for a plan.
     Raises:
         BaseModelError: if it cannot be found, is damaged, or nothing here can draw with it.
         UnavailableError: if its weights need a package that is not installed.
     """
     location = locate_base(name)
     if not is_pipeline(location):
-        return load_base(name, device=device, dtype=dtype, parked=parked)
+        return load_base(name, device=device, dtype=dtype, parked=parked, weights=weights)
     target = pick_device(device)
-    base = load_pipeline(location, device=target, dtype=pick_dtype(dtype, target, half="bf16"), offload=parked)
+    half = pick_dtype(dtype, target, half="bf16")
+    base = load_pipeline(location, device=target, dtype=half, offload=parked, weights=weights)
     base.digest, base.source = location.digest(), str(name)
     return base
 

@@ -76,13 +76,15 @@ def base_path(name: str | Path) -> Path:
     return pocket.weights_folder() if str(name) == POCKET else Path(name)
 
 
-def base_digest(name: str | Path) -> str:
+def base_digest(name: str | Path, *, offline: bool = False) -> str:
     """What determines a base's weights; see :meth:`BaseLocation.digest`.
 
+    Args:
+        offline: as for :func:`locate_base`.
     Raises:
         BaseModelError: if there is no such base.
     """
-    return locate_base(name).digest()
+    return locate_base(name, offline=offline).digest()
 
 
 def is_hub_id(name: str) -> bool:

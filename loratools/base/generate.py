@@ -114,16 +114,18 @@ def denoise_batch(
     *,
     callback: Callable[[int], None] | None = None,
     unet: UNet | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """The latents (b, 4, h, w) of a batch of pictures, each from its own seed's noise.
 
     Args:
-        callback, unet: as for :func:`~loratools.base.sampling.sample.denoise`.
+        callback, unet, gradients: as for :func:`~loratools.base.sampling.sample.denoise`.
     """
     first, factor = pictures[0], base.vae_scale_factor
     latents = torch.cat([_noise(own, factor) for own in pictures])
     sampling = Sampling(first.steps, first.cfg, first.sampler, first.noise)
-    return denoise(base, guidance, latents, [own.seed for own in pictures], sampling, callback=callback, unet=unet)
+    seeds = [own.seed for own in pictures]
+    return denoise(base, guidance, latents, seeds, sampling, callback=callback, unet=unet, gradients=gradients)
 
 
 def _noise(own: Sampled, factor: int) -> Tensor:

@@ -16,11 +16,12 @@ from loratools.base.base_path import POCKET, base_path, locate_base
 from loratools.base.model import FAMILY_DEFAULTS, Base, Defaults
 from loratools.base.picture_size import LATENT_CHANNELS, vae_scale_factor
 from loratools.base.quiet import quiet
-from loratools.base.text_model import load_text_encoder, load_tokenizer, read_json
+from loratools.base.text_model import empty_text_encoder, load_text_encoder, load_tokenizer, read_json
 from loratools.dtypes import DTYPE_NAMES, torch_dtype
 from loratools.errors import BaseModelError, UnavailableError, did_you_mean
 from loratools.launch import Rank
 
+_NOWHERE = torch.device("meta")  # of models without weights
 _FIRST, _CONTEXT = "0.0.weight", "1.1.transformer_blocks.0.attn2.to_k.weight"  # which tell a UNet's widths
 
 
@@ -32,6 +33,7 @@ def load_base(
     config: str | Path | None = None,
     offline: bool = False,
     parked: bool = False,
+    weights: bool = True,
 ) -> Base:
     """Load the base model ``name`` for inference (eval mode, no gradients, the terminal kept clean).
 
@@ -44,6 +46,8 @@ def load_base(
         offline: never ask the hub: a hub model has to be in its cache already.
         parked: leave the weights in main memory; :class:`~loratools.preview.render.memory.Offloader` then moves each
             model to ``device`` while it works.
+        weights: without them the models are on torch's ``meta`` device, with shapes and types and no numbers, which is
+            enough for a plan. What only reading them shows to be wrong is not seen then.
     Raises:
         BaseModelError: if it cannot be found, is something else (a LoRA, a video model), or is damaged.
     """
@@ -51,6 +55,7 @@ def load_base(
     torch_dtype = pick_dtype(dtype, target)
     location = locate_base(name, offline=offline)
     home = torch.device("cpu") if parked else target
+    home = home if weights else _NOWHERE
     with ThreadPoolExecutor(1) as pool:  # hashing gigabytes takes as long as reading them
         digest = pool.submit(location.digest)
         with quiet():
@@ -119,20 +124,24 @@ def _load_folder(path: Path, dtype: torch.dtype, device: torch.device, source: s
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     _check_index(path)
-    unet = _part(UNet2DConditionModel, path, "unet", dtype)
-    vae = _part(AutoencoderKL, path, "vae", _vae_dtype(path, dtype))
+    load = _part if device != _NOWHERE else _empty_part
+    unet = load(UNet2DConditionModel, path, "unet", dtype)
+    vae = load(AutoencoderKL, path, "vae", _vae_dtype(path, dtype))
     if unet.config.in_channels != LATENT_CHANNELS:
         raise BaseModelError(
             f"{path} takes {unet.config.in_channels} input channels (an inpainting or depth model); "
             "give the plain text-to-image model"
         )
     parts = [part for part in ("text_encoder", "text_encoder_2") if (path / part).is_dir()]
-    encoders = tuple(load_text_encoder(path / part, dtype, source) for part in parts)
+    encoders = tuple(
+        load_text_encoder(path / part, dtype, source) if device != _NOWHERE else empty_text_encoder(path / part, dtype)
+        for part in parts
+    )
     return _assemble(unet, vae, encoders, path, device, dtype)
 
 
 def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: Path | None) -> Base:
-    state = single_file.read_state(path)
+    state = single_file.read_state(path, weights=device != _NOWHERE)
     if config is None and _is_pocket({name: tuple(value.shape) for name, value in state.items()}):
         config = base_path(POCKET)
     if config is None:
@@ -142,11 +151,11 @@ def _load_single(path: Path, dtype: torch.dtype, device: torch.device, config: P
         single_file.check_channels(path, state)
         _check_index(config)
         family = _family(read_json(config / "unet" / "config.json"), (config / "text_encoder_2").is_dir())
-    unet, vae, encoders = single_file.build_parts(path, state, family, config, dtype)
+    build = single_file.build_parts if device != _NOWHERE else single_file.empty_parts
+    unet, vae, encoders = build(path, state, family, config, dtype)
     vae.to(_vae_dtype(config, dtype))
     base = _assemble(unet, vae, encoders, config, device, dtype)
-    if prediction := single_file.prediction_of(path, state):
-        base.scheduler_config["prediction_type"] = prediction
+    base.scheduler_config = single_file.scheduler_facts(path, state, base.scheduler_config)
     return base
 
 
@@ -231,12 +240,27 @@ def _check_index(path: Path) -> None:
 
 def _part(kind: Any, path: Path, part: str, dtype: torch.dtype) -> Any:
     """One diffusers model of a folder; ``.fp16`` weights are taken where they are the only ones."""
-    weights = [f.name for f in (path / part).glob("diffusion_pytorch_model*") if f.suffix in (".safetensors", ".bin")]
-    if not weights:
-        raise BaseModelError(f"{path / part} holds no weights; download the folder again")
-    variant = "fp16" if all(".fp16." in name for name in weights) else None
+    variant = "fp16" if all(".fp16." in name for name in _weights_of(path / part)) else None
     try:
         return kind.from_pretrained(path, subfolder=part, torch_dtype=dtype, variant=variant, local_files_only=True)
     except Exception as error:  # diffusers, safetensors and torch raise a dozen types for damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BaseModelError(f"cannot load {path / part} ({reason}); is the download complete?") from error
+
+
+def _empty_part(kind: Any, path: Path, part: str, dtype: torch.dtype) -> Any:
+    """The same model without its weights, by its config alone."""
+    _weights_of(path / part)
+    return single_file.empty_model(kind, path / part, dtype)
+
+
+def _weights_of(folder: Path) -> list[str]:
+    """The names of a diffusers model's weight files.
+
+    Raises:
+        BaseModelError: if there is none.
+    """
+    weights = [f.name for f in folder.glob("diffusion_pytorch_model*") if f.suffix in (".safetensors", ".bin")]
+    if not weights:
+        raise BaseModelError(f"{folder} holds no weights; download the folder again")
+    return weights

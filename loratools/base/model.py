@@ -116,7 +116,8 @@ class Base:
     ``text_encoders`` and ``tokenizers`` have one entry (SD 1.x, 2.x) or two (SDXL). ``resolution`` is the pictures'
     default (height, width) in pixels. ``digest`` is what :func:`loratools.base.base_path.base_digest` returns, and
     ``vae_digest`` that of the VAE that stands in for the base's own, if one does (:func:`loratools.base.vae.use_vae`).
-    ``source`` is what it was loaded from, as it was given: what loads it once more, to be trained on.
+    ``source`` is what it was loaded from, as it was given: what loads it once more, to be trained on. ``notes`` are
+    sentences about what a run changes of it that it says otherwise itself.
     """
 
     unet: Any
@@ -133,11 +134,14 @@ class Base:
     defaults: Defaults = field(default_factory=Defaults)
     vae_digest: str = ""
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def drawn_by(self) -> str:
-        """What determines its pictures: its digest, and that of a VAE that stands in for its own."""
-        return f"{self.digest} {self.vae_digest}" if self.vae_digest else self.digest
+        """What determines its pictures: its digest, whether its noise ends at zero SNR, which was not obeyed by all
+        samplers once, and the digest of a VAE that stands in for its own."""
+        marks = ("zero-snr" if self.zero_snr else "", self.vae_digest)
+        return " ".join([self.digest, *filter(None, marks)])
 
     @property
     def home(self) -> torch.device:
@@ -163,6 +167,11 @@ class Base:
     def prediction(self) -> str:
         """What the UNet predicts: ``epsilon`` or ``v_prediction``."""
         return str(self.scheduler_config.get("prediction_type", "epsilon"))
+
+    @property
+    def zero_snr(self) -> bool:
+        """Whether its noise schedule ends in pure noise (zero terminal SNR)."""
+        return bool(self.scheduler_config.get("rescale_betas_zero_snr", False))
 
     def components(self) -> dict[str, Any]:
         """The modules that adapters can touch, by the first word of their canonical names."""

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from loratools.adapter.architectures.compvis import TEXT, UNET, open_clip_views
+from loratools.adapter.files.base_facts import stated_prediction, stated_zero_snr
 from loratools.adapter.files.checkpoint import read_pickle
 from loratools.adapter.header import read_header
 from loratools.base.picture_size import LATENT_CHANNELS
-from loratools.base.text_model import build_text_encoder
+from loratools.base.text_model import build_text_encoder, empty_text_encoder, read_json
 from loratools.errors import BaseModelError, FormatError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -41,20 +42,28 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: info.shape for name, info in tensors.items()}
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
+def read_state(path: Path, *, weights: bool = True) -> dict[str, torch.Tensor]:
     """All tensors of a single-file base by the names in the file, memory-mapped where the format allows it.
 
+    Args:
+        weights: without them the tensors are on torch's ``meta`` device, and have shapes alone.
     Raises:
         BaseModelError: if the file is damaged, holds pickled code, or is a LoRA.
     """
     if path.suffix.lower() == ".safetensors":
         from safetensors.torch import load_file
 
-        check_base(path, read_shapes(path))
-        return dict(load_file(path))
+        shapes = read_shapes(path)
+        check_base(path, shapes)
+        return dict(load_file(path)) if weights else _empty(shapes)
     state = read_pickle(path)
-    check_base(path, {name: tuple(value.shape) for name, value in state.items()})
-    return state
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    check_base(path, shapes)
+    return state if weights else _empty(shapes)
+
+
+def _empty(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -69,6 +78,11 @@ def check_base(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         return
     if any(_is_lora_key(name) for name in shapes):
         raise BaseModelError(f"{path} is a LoRA, not a base model; give the checkpoint that it was trained on")
+    if "a UNet" in missing and any(name.startswith("model_ema.") for name in shapes):
+        raise BaseModelError(
+            f"{path} holds only an average (EMA) of its UNet under other names; give the checkpoint's pruned "
+            "edition, or the one that has the UNet itself"
+        )
     if not any(name.startswith(f"{UNET}input_blocks.") for name in shapes) and any(map(_BLOCK.search, shapes)):
         raise BaseModelError(
             f"{path} is a diffusion transformer in a single file, which SD 1.x, 2.x and SDXL alone are read from; give "
@@ -144,14 +158,42 @@ def build_parts(
     return unet, vae, tuple(encoders)
 
 
+def empty_parts(
+    path: Path, state: Mapping[str, torch.Tensor], family: str, config: Path, dtype: torch.dtype
+) -> tuple[Any, Any, tuple[Any, ...]]:
+    """What :func:`build_parts` returns, by the configs alone: on torch's ``meta`` device, without weights."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    unet = empty_model(UNet2DConditionModel, config / "unet", dtype)
+    vae = empty_model(AutoencoderKL, config / "vae", dtype)
+    names = ("text_encoder", "text_encoder_2")[: len(TEXT[family])]
+    return unet, vae, tuple(empty_text_encoder(config / name, dtype) for name in names)
+
+
+def empty_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A model of diffusers by its folder's config, on torch's ``meta`` device.
+
+    Raises:
+        BaseModelError: for a config that is missing, or no such model's.
+    """
+    settings = read_json(folder / "config.json")
+    try:
+        with torch.device("meta"):
+            model = kind.from_config(settings)
+    except Exception as error:  # diffusers and torch raise several types for values that make no model
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BaseModelError(f"cannot load {folder} ({reason}); is the download complete?") from error
+    return model.to(dtype)
+
+
 def _part(state: Mapping[str, torch.Tensor], prefix: str, *, strip: bool = False) -> dict[str, torch.Tensor]:
     cut = len(prefix) if strip else 0
     return {name[cut:]: value for name, value in state.items() if name.startswith(prefix)}
 
 
 def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
-    """What the UNet predicts, ``epsilon`` or ``v_prediction``: by SDXL's ``v_pred`` key, or else by the config that the
-    WebUI reads beside the file, ``NAME.yaml``; None where neither is there.
+    """What the UNet predicts, ``epsilon`` or ``v_prediction``: by SDXL's ``v_pred`` key, by the config that the WebUI
+    reads beside the file, ``NAME.yaml``, or by the header; None where nothing says so.
 
     Raises:
         BaseModelError: if that config cannot be read.
@@ -170,7 +212,34 @@ def prediction_of(path: Path, state: Mapping[str, torch.Tensor]) -> str | None:
                 f"{sidecar} (the config beside {path.name}) cannot be read; repair or remove it"
             ) from error
         return "v_prediction" if parameterization == "v" else "epsilon"
-    return None
+    # the word epsilon stands in headers of merges that know nothing of it, and is usual where nothing is said
+    return "v_prediction" if stated_prediction(_metadata(path)) == "v" else None
+
+
+def scheduler_facts(path: Path, state: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's scheduler config as the file itself says it should be: what is predicted (:func:`prediction_of`), and
+    whether the noise ends at zero SNR, by SDXL's ``ztsnr`` key or by the header.
+
+    As in ComfyUI, the latter holds for a model that predicts v alone: a noise prediction says nothing of the picture
+    where there is only noise.
+
+    Args:
+        config: of the folder by whose configs the file is read.
+    Raises:
+        BaseModelError: as :func:`prediction_of`.
+    """
+    said = dict(config)
+    if prediction := prediction_of(path, state):
+        said["prediction_type"] = prediction
+    if said.get("prediction_type") == "v_prediction" and (
+        "ztsnr" in state or stated_zero_snr(_metadata(path)) == "True"
+    ):
+        said["rescale_betas_zero_snr"] = True
+    return said
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    return read_header(path).metadata if path.suffix.lower() == ".safetensors" else {}
 
 
 def from_open_clip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -48,12 +48,7 @@ def build_text_encoder(config_folder: Path, state: Mapping[str, torch.Tensor], d
     Raises:
         BaseModelError: if a weight is missing or has another shape than the config's.
     """
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    settings = read_json(config_folder / "config.json")
-    projected = "CLIPTextModelWithProjection" in settings.get("architectures", [])
-    config = CLIPTextConfig(**{key: value for key, value in settings.items() if not key.startswith("_")})
-    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    kind, config = _kind_and_config(config_folder)
     with torch.device("meta"):
         expected = {flat(name): (name, tuple(value.shape)) for name, value in kind(config).state_dict().items()}
     given = {flat(name): value for name, value in state.items()}
@@ -73,6 +68,23 @@ def build_text_encoder(config_folder: Path, state: Mapping[str, torch.Tensor], d
     weights = {name: given[short].to(dtype) for short, (name, _) in expected.items()}
     model = kind.from_pretrained(None, config=config, state_dict=weights)
     return model.to(dtype).eval()
+
+
+def empty_text_encoder(config_folder: Path, dtype: torch.dtype) -> Any:
+    """The same by its config alone: on torch's ``meta`` device, without weights."""
+    kind, config = _kind_and_config(config_folder)
+    with torch.device("meta"):
+        return kind(config).to(dtype).eval()
+
+
+def _kind_and_config(folder: Path) -> tuple[Any, Any]:
+    """The class of a CLIP text encoder, and its config."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    settings = read_json(folder / "config.json")
+    projected = "CLIPTextModelWithProjection" in settings.get("architectures", [])
+    config = CLIPTextConfig(**{key: value for key, value in settings.items() if not key.startswith("_")})
+    return CLIPTextModelWithProjection if projected else CLIPTextModel, config
 
 
 def load_text_encoder(folder: Path, dtype: torch.dtype, source: str) -> Any:

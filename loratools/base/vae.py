@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from loratools.adapter.architectures.vae_names import VAE, is_vae_attention, original_vae_names
 from loratools.adapter.files.checkpoint import read_pickle
 from loratools.base import single_file
 from loratools.base.model import Base
 from loratools.base.quiet import quiet
 from loratools.base.to_device import upload
-from loratools.base.vae_path import find_vae, vae_digest
+from loratools.base.vae_path import find_vae, vae_digest, vae_files
 from loratools.errors import BaseModelError
+
+_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 
 def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
@@ -42,22 +45,42 @@ def load_vae(name: str | Path, like: Any, *, offline: bool = False) -> Any:
     return vae.to(weight.device, weight.dtype).eval().requires_grad_(False)
 
 
-def use_vae(base: Base, name: str | Path) -> None:
+def use_vae(base: Base, name: str | Path, *, offline: bool = False) -> None:
     """Put the VAE at ``name`` in the place of the one that ``base`` has.
 
+    Args:
+        offline: as for :func:`load_vae`.
     Raises:
         BaseModelError: as :func:`load_vae`.
     """
-    path = find_vae(name)
+    path = find_vae(name, offline=offline)
     base.vae, base.vae_digest = load_vae(path, base.vae), vae_digest(path)
 
 
-@torch.no_grad()
-def encode(vae: Any, pixels: torch.Tensor) -> Any:
+def checkpoint_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A VAE's tensors as a checkpoint in one file has them: by their original names, in their own number types.
+
+    Args:
+        path: what :func:`loratools.base.vae_path.find_vae` returns.
+    Raises:
+        BaseModelError: if it cannot be read, or holds no VAE.
+    """
+    tensors = _tensors(path) if path.is_file() else _folder_tensors(path)
+    if not any(".down_blocks." in name for name in tensors):
+        return {f"{VAE}{name}": tensor for name, tensor in tensors.items() if name.startswith(_PARTS)}
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(_PARTS)}
+    return {
+        key: own[name][..., None, None] if is_vae_attention(name) and own[name].dim() == 2 else own[name]
+        for name, key in original_vae_names(own).items()
+    }
+
+
+def encode(vae: Any, pixels: torch.Tensor, *, gradients: bool = False) -> Any:
     """The posterior of pictures (b, 3, h, w) in -1..1, on the VAE's device: ``mean`` and ``std`` (b, 4, h / 8, w / 8),
-    not yet multiplied by the VAE's scaling factor."""
+    not yet multiplied by the VAE's scaling factor; with ``gradients`` it can be differentiated by the pictures."""
     weight = next(vae.parameters())
-    return vae.encode(upload(pixels, weight.device).to(weight.dtype)).latent_dist
+    with torch.set_grad_enabled(gradients):
+        return vae.encode(upload(pixels, weight.device).to(weight.dtype)).latent_dist
 
 
 def _from_folder(path: Path) -> Any:
@@ -93,6 +116,14 @@ def _from_file(path: Path, like: Any) -> Any:
             )
         except (ValueError, RuntimeError, KeyError, IndexError, OSError, AttributeError) as error:
             raise _unreadable(path, error) from error
+
+
+def _folder_tensors(path: Path) -> dict[str, torch.Tensor]:
+    files = vae_files(path)[1:]
+    usual = [file for file in files if file.stem == "diffusion_pytorch_model"] or files
+    if not usual:
+        raise BaseModelError(f"{path} holds no weights; download the folder again")
+    return _tensors(usual[0])
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

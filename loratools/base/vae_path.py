@@ -54,9 +54,13 @@ def vae_digest(path: Path) -> str:
     """
     if path.is_file():
         return file_digest(path)
-    weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-    lines = [f"{file.name} {file_digest(file)}" for file in (path / _CONFIG, *weights)]
+    lines = [f"{file.name} {file_digest(file)}" for file in vae_files(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def vae_files(folder: Path) -> list[Path]:
+    """The files of a VAE's Diffusers folder: its config, and its weights."""
+    return [folder / _CONFIG, *(sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")))]
 
 
 def _download(name: str, offline: bool) -> Path:

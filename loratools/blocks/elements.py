@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 from loratools.blocks.groups import expand
 from loratools.blocks.scheme import Scheme
-from loratools.blocks.tokens import number
+from loratools.blocks.tokens import clip, number
 from loratools.errors import BlockError
 
+_PART = re.compile(r"[\w.-]+")
 _LINE = re.compile(r"(?P<id>[^:,]+):(?P<blocks>[^:]*):(?P<elements>[^:]*):(?P<weight>\s*[-+.\deE]+\s*)\Z")
 
 
@@ -73,7 +74,9 @@ def parse_rule(where: str, weight: float, scheme: Scheme) -> ElementRule:
         raise BlockError(f"the rule '{where}' names no part of a module; write IN05-OUT05/attn=0, or drop the slash")
     if not blocks:
         raise BlockError(f"the rule '{where}' reaches no block of {scheme.title}; name its blocks one by one")
-    return ElementRule(where.strip(), blocks, tuple(elements[inverted:]), weight, inverted)
+    if unfit := [part for part in elements[inverted:] if not _PART.fullmatch(part)]:
+        raise BlockError(f"'{unfit[0]}' in the rule '{clip(where)}' is no part of a module's name, such as attn1 or ff")
+    return ElementRule(" ".join(where.split()), blocks, tuple(elements[inverted:]), weight, inverted)
 
 
 def looks_elemental(text: str) -> bool:

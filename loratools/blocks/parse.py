@@ -74,6 +74,10 @@ def find_preset(
     """
     by_lower = {known.lower(): known for known in presets}
     if name.lower() not in by_lower:
+        words = re.split(r"[\s;]+", name.strip())
+        if len(words) > 1 and all(map(is_number, words)):
+            shown = ",".join(words[:3])
+            raise BlockError(f"numbers of a block vector are parted by commas, {shown},... in place of '{clip(name)}'")
         near = did_you_mean(name, presets)
         raise BlockError(f"unknown block preset '{name}'{near}; known presets: {', '.join(presets)}")
     variants = presets[by_lower[name.lower()]]
@@ -218,6 +222,8 @@ def _assignment(item: str) -> tuple[str, str]:
 
 
 def _weight(item: str, value: str) -> float:
+    if _name(item).lower() == "lbw":
+        raise BlockError(f"'{item}' is how a prompt's tag spells it; here write {value} alone")
     if not is_number(value):
         raise BlockError(f"'{item}' should be a block's name and a number, such as OUT03=0.8")
     return float(value)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from loratools.blocks.elements import elemental_presets, looks_elemental
+from loratools.blocks.elements import elemental_presets, is_rule, looks_elemental
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.placeholders import is_placeholder
 from loratools.blocks.tokens import is_number
@@ -33,9 +33,9 @@ def load_presets(
     """The shipped presets and, over them, ``extra`` ones.
 
     Args:
-        extra: mappings from a name to numbers, to a vector's text, or to a list of number lists (one a family); or
-            paths of YAML files with such a mapping, or of LoRA Block Weight's ``lbwpresets.txt`` or
-            ``elempresets.txt``, as they are. None adds nothing.
+        extra: mappings from a name to numbers (and after them rules as text), to a vector's text, or to a list of
+            number lists (one a family); or paths of YAML files with such a mapping, or of LoRA Block Weight's
+            ``lbwpresets.txt`` or ``elempresets.txt``, as they are. None adds nothing.
     Raises:
         FileError: if a file is missing or unreadable.
         RecipeError: if a file is no YAML.
@@ -69,13 +69,21 @@ def _variants(name: str, value: object, presets: Presets) -> tuple[BlockVector, 
     if not isinstance(value, Sequence) or not value:
         raise BlockError(f"{what} should be a list of numbers, such as seventeen for an SD1 LoRA")
     lists = value if isinstance(value[0], Sequence) and not isinstance(value[0], str) else [value]
-    return tuple(vector_from(_numbers(what, numbers), None, what) for numbers in lists)
+    return tuple(_listed(what, items) for items in lists)
 
 
-def _numbers(what: str, values: object) -> list[float]:
-    if not isinstance(values, Sequence) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        raise BlockError(f"{what} should hold numbers only, and holds {values!r:.80}")
-    return [float(value) for value in values]
+def _listed(what: str, items: object) -> BlockVector:
+    """A vector of a list: numbers, and after them rules for parts of blocks as text, ``OUT05/attn1=0.3``."""
+    if not isinstance(items, Sequence):
+        raise BlockError(f"{what} should hold numbers only, and holds {items!r:.80}")
+    numbers = [float(item) for item in items if isinstance(item, int | float) and not isinstance(item, bool)]
+    rules = [item for item in items[len(numbers) :] if isinstance(item, str) and is_rule(item)]
+    if len(numbers) + len(rules) != len(items):
+        raise BlockError(
+            f"{what} should hold numbers, and after them only rules such as OUT05/attn1=0.3; it holds {items!r:.80}"
+        )
+    vector = vector_from(numbers, None, what)
+    return parse_vector(",".join([*map(repr, numbers), *rules]), {}) if rules else vector
 
 
 def _read(path: Path) -> Mapping[str, Any]:

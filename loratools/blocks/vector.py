@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from loratools.blocks.elements import ElementRule
+from loratools.blocks.elements import ElementRule, is_rule, parse_rule
 from loratools.blocks.scheme import NumberedScheme, Scheme, full_scheme, scheme_of_length
 from loratools.blocks.tokens import number
 from loratools.errors import BlockError
@@ -73,6 +73,27 @@ class BlockVector:
         whole = full_scheme(self.scheme.family)
         return replace(self, weights={**self.weights, **{whole.block_name(k): v for k, v in weights.items()}})
 
+    def moved(self, moves: Mapping[str, float]) -> BlockVector:
+        """The same vector with some blocks moved by so much, and with each the rules that are about it alone; nothing
+        goes below 0, and what is below stays.
+
+        Raises:
+            BlockError: if it does not list one of them.
+        """
+        weights = {**self.weights, **{block: _moved(self.weight(block), by) for block, by in moves.items()}}
+        rules = tuple(
+            replace(rule, weight=_moved(rule.weight, moves.get(rule.where.partition("/")[0], 0.0)))
+            for rule in self.rules
+        )
+        return replace(self, weights=weights, rules=rules)
+
+    def with_blocks(self, blocks: Sequence[str], weight: float) -> BlockVector:
+        """The same vector with ``weight`` for every module of ``blocks``, those too for which a rule gave another."""
+        ruled = any(rule.blocks & set(blocks) for rule in self.rules)
+        # "_" is in every module's flat name
+        rules = (ElementRule(f"{' '.join(blocks)}/_", frozenset(blocks), ("_",), weight),) if ruled else ()
+        return replace(self, weights={**self.weights, **dict.fromkeys(blocks, weight)}, rules=(*self.rules, *rules))
+
     def converted(self, scheme: Scheme, missing: float | None = None, *, drop: bool = False) -> BlockVector:
         """The same weights by name in another scheme of the family.
 
@@ -101,6 +122,14 @@ class BlockVector:
         fill = missing if missing is not None else 1.0
         return BlockVector(scheme, {name: self.weights.get(name, fill) for name in scheme.names}, self.rules)
 
+    def by_name(self) -> dict[str, float]:
+        """Its weights by block and by the left sides of its rules, as :func:`vector_of` reads them back."""
+        rules: dict[str, float] = {}
+        for rule in self.rules:
+            rules.pop(rule.where, None)  # of two with one left side the last counts, at its place
+            rules[rule.where] = rule.weight
+        return {**self.weights, **rules}
+
     def explain(self) -> str:
         """The vector as a table of two aligned columns: block and weight."""
         return "\n".join(f"{name:<6}{self.weights[name]:g}" for name in self.weights)
@@ -124,8 +153,33 @@ class BlockVector:
         return BlockVector(self.scheme, both)
 
 
+def _moved(weight: float, by: float) -> float:
+    return weight if by == 0 else round(max(min(weight, 0.0), weight + by), 10)
+
+
 # name -> the vectors of that name, one a scheme; or text that is read when the preset is used, for the family at hand
 Presets = Mapping[str, Sequence[BlockVector] | str]
+
+
+def vector_of(scheme: Scheme, weights: Mapping[str, float]) -> BlockVector:
+    """A vector of ``scheme`` from weights by block and by the left sides of rules, ``OUT05/attn1``, in their order.
+
+    Raises:
+        BlockError: for a rule of blocks that the family lacks.
+    """
+    whole = full_scheme(scheme.family)
+    rules = tuple(parse_rule(where, weight, whole) for where, weight in weights.items() if is_rule(where))
+    return BlockVector(scheme, {name: weight for name, weight in weights.items() if not is_rule(name)}, rules)
+
+
+def named_vector(scheme: Scheme, weights: Mapping[str, float]) -> BlockVector:
+    """As :func:`vector_of`, with blocks in any spelling that the family's full scheme reads.
+
+    Raises:
+        BlockError: for a block that the family lacks.
+    """
+    named = {name if is_rule(name) else scheme.block_name(name): float(weight) for name, weight in weights.items()}
+    return vector_of(scheme, named)
 
 
 def vector_from(numbers: Sequence[float], family: str | None = None, what: str = "a block vector") -> BlockVector:

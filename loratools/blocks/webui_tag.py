@@ -109,6 +109,8 @@ def read_tag(text: str) -> TagFields:
         raise BlockError(f"'{clip(text)}' holds both '{first}' and '{second}'; one of them is a vector")
     if fields.words and (key := next((key for key in _VECTOR if key in fields.options), None)) is not None:
         word = fields.at(fields.words[0])
+        if re.fullmatch(r"[-+]?\d+,\d+", word):
+            raise BlockError(f"'{word}' in '{clip(text)}' has a decimal comma; write {word.replace(',', '.')}")
         raise BlockError(f"'{clip(text)}' holds both '{word}', which is no number, and {key}=; one of them is a vector")
     numbers = fields.numbers[:2]
     multipliers = [float(fields.at(span)) for span in numbers]

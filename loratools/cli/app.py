@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -49,15 +49,27 @@ class Command(click.Command):
 
     Args:
         together: whether a launcher may start several processes of it, which then share its work.
+        elsewhere: options of another tool's command that does the same -> what to write here.
     """
 
-    def __init__(self, *given: Any, together: bool = False, **more: Any) -> None:
+    def __init__(
+        self, *given: Any, together: bool = False, elsewhere: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
         super().__init__(*given, **more)
         self.together = together
+        self.elsewhere = elsewhere or {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[GIVEN] = list(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            words = (arg.partition("=")[0] for arg in ctx.meta[GIVEN])
+            foreign = [word for word in dict.fromkeys(words) if word in self.elsewhere]
+            if error.option_name not in foreign:
+                raise
+            parts = (f"{word} ({self.elsewhere[word]})" for word in foreign)
+            raise click.UsageError(f"no such option: {', '.join(parts)}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; in an error's message options are spelled as this command's flags, and one that helps is added."""
@@ -130,22 +142,43 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose unknown commands are answered with the nearest one."""
+    """A group whose unknown commands are answered with the nearest one, and which alone shows its help."""
 
     command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:  # what click makes of this differs between its versions: an exit, an error with the help as text
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit(DONE)
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], known)
+            hint = self._within(ctx, args[0], known) or did_you_mean(args[0], known)
             ctx.fail(f"there is no command '{args[0]}'{hint}; there are {', '.join(known)}")
         return super().resolve_command(ctx, args)
+
+    def _within(self, ctx: click.Context, word: str, known: Sequence[str]) -> str:
+        """Where ``word`` is a command of one of the groups here, such as ``tune`` of ``blocks``; else an empty text."""
+        groups = {name: command for name in known if isinstance(command := self.get_command(ctx, name), click.Group)}
+        homes = [name for name, group in groups.items() if word in group.list_commands(ctx)]
+        calls = (f"`{ctx.command_path} {name} {word}`" for name in homes)
+        return f" (write {' or '.join(calls)})" if homes else ""
 
 
 class LazyGroup(Group):
     """The top of the command line, which imports a command when it runs."""
+
+    def _within(self, ctx: click.Context, word: str, known: Sequence[str]) -> str:
+        """As of any group; and that ``word`` is a step of recipes, where no command does it."""
+        from loratools.recipe.schema.kinds import STEP_KINDS
+
+        is_step = word.replace("-", "_") in STEP_KINDS
+        step = f" (it is a step of a recipe, which `{ctx.command_path} run RECIPE` does)" if is_step else ""
+        return super()._within(ctx, word, known) or step
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -209,6 +242,12 @@ def report(error: BaseException, *, debug: bool) -> int:
             return code
         case click.ClickException():
             return _say(f"error: {error.format_message()}", FAILED)
+        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) not in ("", "loratools"):
+            return _say(
+                f"error: the package '{package}' is not installed; `pip install loratools` installs all that it needs, "
+                "and `loratools doctor` says what else is missing",
+                FAILED,
+            )
         case MemoryError():
             return _say("error: out of memory; close other programs, or use smaller sizes or batches", FAILED)
         case OSError():

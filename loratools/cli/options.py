@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -143,8 +144,17 @@ def rank_option(function: F) -> F:
 
 
 def print_json(value: Any) -> None:
-    """Strict JSON on stdout; a number that JSON cannot express (infinity, NaN) becomes null."""
-    click.echo(json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False))
+    """Strict JSON on stdout; a number that JSON cannot express (infinity, NaN) becomes null.
+
+    Letters that stdout's encoding lacks, as a pipe's on Windows, are escaped: a name stays what it is.
+    """
+    value = _finite(value)
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    click.echo(text)
 
 
 class Report(Protocol):

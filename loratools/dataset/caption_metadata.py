@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
+from loratools.dataset.encodings import AUTO, TextReader
 from loratools.dataset.folder import IMAGE_EXTENSIONS
 from loratools.errors import DatasetError
-from loratools.files import find_beside
+from loratools.file_names import composed, spellings
+from loratools.files import find_beside, json_lines
 
 _SHOWN = 10
 
@@ -24,10 +27,18 @@ class Captions:
     def of(self, path: Path) -> str:
         """The caption of an image; empty where the file lists none."""
         names = (str(path), path.as_posix(), str(path.with_suffix("")), path.name, path.stem)
-        return next((self.by_name[name] for name in names if name in self.by_name), "")
+        exact = next((self.by_name[name] for name in names if name in self.by_name), "")
+        if exact or names[0].isascii():
+            return exact
+        return next((self._composed[name] for name in map(composed, names) if name in self._composed), "")
+
+    @cached_property
+    def _composed(self) -> Mapping[str, str]:
+        """By names whose letters with marks are one character each."""
+        return {composed(name): caption for name, caption in self.by_name.items()}
 
 
-def read_captions(path: Path, separator: str = ",") -> Captions:
+def read_captions(path: Path, separator: str = ",", encoding: str = AUTO) -> Captions:
     """Read ``{image: {"caption": text, "tags": text}}``, or a line ``{"image_path": ..., "caption": ...}`` an image.
 
     Lines may have the names of Hugging Face's folders instead, ``file_name`` and ``text``. Caption and tags are joined
@@ -36,7 +47,7 @@ def read_captions(path: Path, separator: str = ",") -> Captions:
     Raises:
         DatasetError: naming the file and the entry that cannot be read.
     """
-    return Captions(_named(_read(path, separator)))
+    return Captions(_named(_read(path, separator, encoding)))
 
 
 def read_caption_entry(text: str, path: Path, separator: str) -> str:
@@ -51,7 +62,7 @@ def read_caption_entry(text: str, path: Path, separator: str) -> str:
     return _caption(entry, f"the caption {path}", separator)
 
 
-def find_listed(path: Path, separator: str) -> dict[Path, str]:
+def find_listed(path: Path, separator: str, encoding: str = AUTO) -> dict[Path, str]:
     """The images that a metadata file names by their paths, sorted, with their captions.
 
     A path may lack the extension, and is looked for beside the file, then in the current folder.
@@ -60,9 +71,10 @@ def find_listed(path: Path, separator: str) -> dict[Path, str]:
         DatasetError: naming the file and the entry that cannot be read, or up to ten images that are not there.
     """
     captions, missing = dict[Path, str](), list[str]()
-    for name, caption in _read(path, separator).items():
-        spellings = (find_beside(f"{name}{extension}", [path.parent]) for extension in ("", *sorted(IMAGE_EXTENSIONS)))
-        files = (file for file in spellings if file is not None and file.is_file())
+    for name, caption in _read(path, separator, encoding).items():
+        endings = ("", *sorted(IMAGE_EXTENSIONS))
+        named = (find_beside(f"{own}{ending}", [path.parent]) for own in spellings(name) for ending in endings)
+        files = (file for file in named if file is not None and file.is_file())
         image = next((file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS), None)
         if image is None:
             missing.append(name)
@@ -79,12 +91,9 @@ def find_listed(path: Path, separator: str) -> dict[Path, str]:
     return dict(sorted(captions.items()))
 
 
-def _read(path: Path, separator: str) -> dict[str, str]:
+def _read(path: Path, separator: str, encoding: str) -> dict[str, str]:
     """Captions by the names that the file has."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"the metadata_file {path} cannot be read ({error})") from error
+    text = TextReader(encoding).read(path)
     return _lines(text, path, separator) if path.suffix.lower() == ".jsonl" else _whole(text, path, separator)
 
 
@@ -97,7 +106,7 @@ def _whole(text: str, path: Path, separator: str) -> dict[str, str]:
 
 def _lines(text: str, path: Path, separator: str) -> dict[str, str]:
     captions = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(json_lines(text), 1):
         if not line.strip():
             continue
         entry = _json(line, f"{path}, line {number}")

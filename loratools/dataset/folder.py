@@ -42,6 +42,7 @@ class FolderOptions:
         plain_name: the folder's name says nothing, and no folder in it is read.
         class_tokens: stand in for the caption of a picture that has none.
         extensions: of caption files, the first that is there being read.
+        encoding: of captions that are not Unicode; ``auto`` finds it where it is sure.
         metadata_file: captions by picture (see :mod:`.caption_metadata`).
         regularisation: pictures of the class, which are never held out.
         alpha_mask, mask_folder: what weighs the loss of a picture's parts; a folder of pictures of the same names.
@@ -55,6 +56,7 @@ class FolderOptions:
     rules: CaptionRules = field(default_factory=CaptionRules)
     class_tokens: str | None = None
     extensions: tuple[str, ...] = CAPTION_EXTENSIONS
+    encoding: str = "auto"
     metadata_file: Path | None = None
     regularisation: bool = False
     alpha_mask: bool = False
@@ -137,10 +139,20 @@ def is_hidden(path: Path | os.DirEntry[str]) -> bool:
     return path.name.startswith(".") or path.name.lower() in _OF_THE_SYSTEM
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files that lie in a folder itself, sorted; hidden ones do not count."""
+def file_names_in(folder: str | os.PathLike[str]) -> list[str]:
+    """The names of the files that lie in a folder itself, sorted; hidden ones do not count.
+
+    Of thousands, names alone are far quicker than paths.
+    """
     with os.scandir(folder) as entries:
-        return _sorted(Path(entry.path) for entry in entries if entry.is_file() and not is_hidden(entry))
+        return sorted(
+            (entry.name for entry in entries if entry.is_file() and not is_hidden(entry)), key=os.path.normcase
+        )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of :func:`file_names_in`, with the folder."""
+    return [folder / name for name in file_names_in(folder)]
 
 
 def folders_in(folder: Path) -> list[Path]:

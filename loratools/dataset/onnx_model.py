@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loratools.digests import file_digest
 from loratools.errors import FormatError, UnavailableError
 
 Values = npt.NDArray[Any]
@@ -48,6 +49,11 @@ class OnnxModel:
         self._half = inputs[0].type == "tensor(float16)"
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def identity(self) -> str:
+        """Its file's name and a digest of its bytes: on the hub, every detector is called ``model.onnx``."""
+        return f"{self.path.name} {file_digest(self.path)[:12]}"
 
     @property
     def on_gpu(self) -> bool:

@@ -21,6 +21,7 @@ from loratools.dataset.folder import (
 from loratools.dataset.images import ImageHeader, read_header, unreadable
 from loratools.dataset.unused import no_pictures, unused_files, unused_folders
 from loratools.errors import DatasetError
+from loratools.file_names import spelled_on_disk
 from loratools.files import sha256
 
 
@@ -122,12 +123,12 @@ def _word(folder: Folder) -> str:
 
 def _listed(folder: Folder) -> tuple[list[Path], Captions]:
     """A folder's pictures, and what its metadata file holds of them; where it is that file, the pictures it names."""
-    file, separator = folder.options.metadata_file, folder.rules.separator
+    file, separator, encoding = folder.options.metadata_file, folder.rules.separator, folder.options.encoding
     if file is None:
         return images_in(folder.path), Captions({})
     if not folder.options.lists_images:
-        return images_in(folder.path), read_captions(file, separator)
-    captions = find_listed(file, separator)
+        return images_in(folder.path), read_captions(file, separator, encoding)
+    captions = find_listed(file, separator, encoding)
     return list(captions), Captions({str(path): caption for path, caption in captions.items()})
 
 
@@ -136,7 +137,7 @@ def _mask_of(path: Path, folder: Path | None) -> Path | None:
     if folder is None:
         return None
     for extension in (path.suffix, *sorted(IMAGE_EXTENSIONS)):
-        if (mask := folder / f"{path.stem}{extension}").is_file():
+        if (mask := spelled_on_disk(folder / f"{path.stem}{extension}")) is not None:
             return mask
     raise DatasetError(f"{path} has no mask in {folder}; put {path.stem}.png there, white where the picture is learnt")
 

@@ -33,6 +33,7 @@ class TorchBuild:
 
     Args:
         error: why it cannot be imported; everything else is then unknown.
+        numpy_error: why it cannot hand a tensor to NumPy.
         cuda, hip: what it was built for, such as ``12.8`` and ``6.4``; None where it was not.
         devices: names of the GPUs that it can use.
         architectures: CUDA architectures that it has kernels for, such as ``sm_89``.
@@ -48,6 +49,7 @@ class TorchBuild:
     architectures: tuple[str, ...] = ()
     mps: bool = False
     triton: bool = False
+    numpy_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Lack:
     needed: str
     installed: str | None
 
+    @property
+    def is_torch(self) -> bool:
+        """Whether it is torch itself, whose builds differ by machine."""
+        return self.needed.startswith(("torch>", "torch<", "torch=", "torch!", "torch~")) or self.needed == "torch"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -90,6 +97,8 @@ class Facts:
         memory: bytes of main memory, and of it what is free.
         long_paths: whether Windows takes paths of over 260 characters; None elsewhere.
         encoding: of what is printed.
+        hub_offline: the environment's variable that keeps the hub from being asked; None where none does.
+        proxy_lacks: the package that a SOCKS proxy of the environment needs and that is missing.
     """
 
     system: str
@@ -108,6 +117,13 @@ class Facts:
     memory: tuple[int, int] = (0, 0)
     long_paths: bool | None = None
     encoding: str = "utf-8"
+    hub_offline: str | None = None
+    proxy_lacks: str | None = None
+
+    @property
+    def needed_torch(self) -> str | None:
+        """What is asked of torch, such as ``torch>=2.6``, where the installed one is another; None where it fits."""
+        return next((own.needed for own in (self.lacks or {}).get("", ()) if own.is_torch), None)
 
     def as_json(self) -> dict[str, Any]:
         """Its fields."""

@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata, util
 from pathlib import Path
 
 from loratools.doctor.facts import Facts, Folder, Lack, NvidiaCard, TorchBuild, Version
-from loratools.files import user_cache
 from loratools.version import __version__
 
 _MIB = 1 << 20
@@ -24,8 +24,8 @@ _SMI = "name,driver_version,memory.total,memory.used,compute_cap"
 _VENDORS = {"10de": "nvidia", "1002": "amd", "8086": "intel"}  # PCI's numbers
 
 
-def gather() -> Facts:
-    """Look at this machine; takes the seconds that importing torch does."""
+def graphics() -> Facts:
+    """What decides which of torch's builds fits; it needs the standard library alone, and no torch."""
     system = platform.system()
     nvidia = nvidia_cards(_output(["nvidia-smi", f"--query-gpu={_SMI}", "--format=csv,noheader,nounits"]))
     return Facts(
@@ -33,18 +33,30 @@ def gather() -> Facts:
         processor=platform.machine(),
         python=tuple(sys.version_info[:3]),
         loratools=__version__,
+        torch=TorchBuild(),
+        cards=frozenset(_cards(system)) | ({"nvidia"} if nvidia else set()),
+        nvidia=nvidia,
+    )
+
+
+def gather() -> Facts:
+    """Look at this machine; takes the seconds that importing torch does."""
+    known = graphics()
+    system = known.system
+    return replace(
+        known,
         torch=_torch(),
         bits=64 if sys.maxsize > 2**32 else 32,
         translated=system == "Darwin" and _output(["sysctl", "-n", "sysctl.proc_translated"]).strip() == "1",
         isolated=sys.prefix != sys.base_prefix or bool(os.environ.get("CONDA_PREFIX")),
-        cards=frozenset(_cards(system)) | ({"nvidia"} if nvidia else set()),
-        nvidia=nvidia,
         torchvision_wants=_torchvision_wants(),
         lacks=_lacks(),
         folders=tuple(_folders()),
         memory=_memory(),
         long_paths=_long_paths() if system == "Windows" else None,
         encoding=(getattr(sys.stdout, "encoding", None) or "utf-8").lower(),
+        hub_offline=hub_offline(os.environ),
+        proxy_lacks=proxy_lacks(os.environ, _installed("huggingface_hub"), util.find_spec),
     )
 
 
@@ -128,7 +140,41 @@ def _torch() -> TorchBuild:
         architectures=tuple(torch.cuda.get_arch_list()) if usable else (),
         mps=torch.backends.mps.is_available(),
         triton=util.find_spec("triton") is not None,
+        numpy_error=_numpy_error(),
     )
+
+
+def _numpy_error() -> str | None:
+    """Why torch cannot hand a tensor to NumPy: one was built for another version of the other, or NumPy is broken."""
+    import torch
+
+    try:
+        torch.zeros(1).numpy()
+    except (
+        Exception
+    ) as error:  # ImportError and RuntimeError among others, by version: whatever it is, it is the finding
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def hub_offline(environment: Mapping[str, str]) -> str | None:
+    """The variable that keeps the hub from being asked, if one does."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return next((name for name in names if environment.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), None)
+
+
+def proxy_lacks(environment: Mapping[str, str], hub: str | None, find: Callable[[str], object | None]) -> str | None:
+    """The package that a SOCKS proxy of the environment needs and that is missing.
+
+    Args:
+        hub: the version of huggingface_hub, which fetches by httpx from 1.0 on and by requests before.
+        find: whether a module is there: :func:`importlib.util.find_spec`.
+    """
+    named = [environment.get(name) or environment.get(name.lower(), "") for name in ("ALL_PROXY", "HTTPS_PROXY")]
+    if not any(text.lower().startswith("socks") for text in named):
+        return None
+    module, package = ("socksio", "socksio") if version(hub or "1.0") >= (1,) else ("socks", "PySocks")
+    return package if find(module) is None else None
 
 
 def _torchvision_wants() -> str | None:
@@ -160,10 +206,13 @@ def vendors(text: str) -> Iterator[str]:
 
 
 def _folders() -> Iterator[Folder]:
+    from loratools.files import user_cache
+
     places = {
         "this folder": Path.cwd(),
         "the cache": user_cache("grids").parent,
         "temporary files": Path(tempfile.gettempdir()),
+        "models of the hub": _hub_cache(),
     }
     for use, path in places.items():
         there = next((own for own in (path, *path.parents) if own.is_dir()), path)
@@ -175,6 +224,12 @@ def _folders() -> Iterator[Folder]:
             yield Folder(use, str(path), 0, error.strerror or str(error))
         else:
             yield Folder(use, str(path), free)
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps what it fetched; it is not imported, since it may be what is broken."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
 def _memory() -> tuple[int, int]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from loratools.doctor.checks import Finding
 from loratools.doctor.facts import Facts
+from loratools.doctor.finding import GIB, Finding
 
-_GIB = 1 << 30
 _WIDTH = 100
 
 
@@ -36,7 +35,7 @@ def _about(facts: Facts) -> Iterator[str]:
         f"{torch.version or 'missing'}, {build}" if torch.version and not torch.error else torch.version or "missing"
     )
     cards = [
-        f"{card.name}, {card.memory / _GIB:.0f} GiB, driver {'.'.join(map(str, card.driver))}" for card in facts.nvidia
+        f"{card.name}, {card.memory / GIB:.0f} GiB, driver {'.'.join(map(str, card.driver))}" for card in facts.nvidia
     ]
     others = sorted(facts.cards - {"nvidia"})
     used = ", ".join(torch.devices) or ("Apple's GPU" if torch.mps else "the CPU")
@@ -46,10 +45,10 @@ def _about(facts: Facts) -> Iterator[str]:
         "graphics": "; ".join([*cards, *others]) or "none found",
         "torch": version,
         "runs on": used,
-        "memory": f"{facts.memory[0] / _GIB:.0f} GiB, {facts.memory[1] / _GIB:.0f} free"
+        "memory": f"{facts.memory[0] / GIB:.0f} GiB, {facts.memory[1] / GIB:.0f} free"
         if facts.memory[0]
         else "unknown",
-        "disk": "; ".join(f"{own.free / _GIB:.0f} GiB free for {own.use}" for own in facts.folders if not own.error),
+        "disk": "; ".join(f"{own.free / GIB:.0f} GiB free for {own.use}" for own in facts.folders if not own.error),
     }
     for name, text in rows.items():
         yield f"{name:<10} {text}"

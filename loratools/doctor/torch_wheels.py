@@ -11,6 +11,7 @@ from loratools.doctor.facts import Facts, Version
 
 INDEX = "https://download.pytorch.org/whl"
 CUDA_13, CUDA_12 = (580,), (525,)  # the oldest drivers
+ROCM = "rocm6.4"
 _TURING, _BLACKWELL = (7, 5), (10, 0)
 
 
@@ -19,7 +20,7 @@ def wheels_for(facts: Facts) -> str | None:
     if facts.system == "Darwin":
         return None
     if not facts.nvidia:
-        return "rocm6.4" if "amd" in facts.cards and facts.system == "Linux" else "cpu"
+        return ROCM if "amd" in facts.cards and facts.system == "Linux" else "cpu"
     driver = min(card.driver for card in facts.nvidia)
     known = [card.capability for card in facts.nvidia if card.capability is not None]
     if driver < CUDA_12:

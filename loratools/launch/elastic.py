@@ -7,6 +7,7 @@ that runs a recipe has several launches side by side, in threads.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     count, *module = arguments
+    if hasattr(signal, "SIGBREAK"):  # on Windows the processes get it too, and have something to save; wait for them
+        signal.signal(signal.SIGBREAK, lambda number, frame: None)
     logging.disable()  # what went wrong is one sentence of the process that starts this one
     config = LaunchConfig(
         min_nodes=1,

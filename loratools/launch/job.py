@@ -1,7 +1,8 @@
 """The files of one job: what its processes are to run, and what came of it.
 
 ``job.json`` says what to call; each process claims its rank by ``N.started`` and writes ``N.failed.json`` if it fails;
-the first one's ``result.json`` is the job's result. ``ended.json`` is the launcher's own word on processes that died.
+the first one's ``result.json`` is the job's result. Processes that stay for another job write ``N.done`` at its end.
+``ended.json`` is the launcher's own word on processes that died.
 """
 
 from __future__ import annotations
@@ -59,10 +60,14 @@ class Failure:
 
 
 class JobFolder:
-    """The folder of one job."""
+    """The folder of one job.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        launch: the folder that its launcher was given, where it runs more than this job in the same processes.
+    """
+
+    def __init__(self, path: Path, launch: Path | None = None) -> None:
+        self.path, self._launch = path, launch or path
 
     @staticmethod
     def of(text: str) -> JobFolder:
@@ -105,6 +110,18 @@ class JobFolder:
                 "accelerate launch, and lets none start again"
             ) from None
 
+    def begun(self) -> bool:
+        """Whether any process has begun with it."""
+        return any(self.path.glob("*.started"))
+
+    def end(self, rank: Rank) -> None:
+        """Write down that this process has done its part of the job and waits for the next."""
+        self._write(f"{rank.rank}.done", {})
+
+    def is_done(self, world: int) -> bool:
+        """Whether all processes have done their part."""
+        return all((self.path / f"{rank}.done").exists() for rank in range(world))
+
     def finish(self, result: Any) -> None:
         """Write the job's result, as its first process."""
         self._write("result.json", {"result": result})
@@ -112,6 +129,10 @@ class JobFolder:
     def fail(self, rank: Rank, kind: str, message: str) -> None:
         """Write down how this process failed."""
         self._write(f"{rank.rank}.failed.json", asdict(Failure(rank.rank, rank.world, kind, message, time.time())))
+
+    def note_stopped(self, rank: Rank) -> None:
+        """Write down that this process was asked to stop, by Ctrl-C or by a file."""
+        self._write(f"{rank.rank}.stopped", {})
 
     def note_ended(self, codes: Mapping[int, int]) -> None:
         """Write down the exit codes of processes that died before the launcher ended the others."""
@@ -124,9 +145,13 @@ class JobFolder:
             code: the launcher's exit code.
         Raises:
             LoratoolsError: of the process that failed first; LaunchError for one that is gone without a word.
+            KeyboardInterrupt: if none failed and one was asked to stop.
         """
         values = self._wait_for("result.json") if code == 0 else self._read("result.json")
         if values is None:
+            failed = any(failure.kind != PeerError.__name__ for failure in self.failures())
+            if not failed and any(self.path.glob("*.stopped")):
+                raise KeyboardInterrupt
             raise self.error(code, remedy="; run the same again to go on from what is done") or LaunchError(
                 f"the launcher ended with exit code {code} and the job is not done; what it says stands above"
             )
@@ -162,7 +187,7 @@ class JobFolder:
         return not any(failure.rank == 0 for failure in causes)
 
     def _ended(self) -> dict[int, int]:
-        return {int(rank): int(code) for rank, code in (self._read("ended.json") or {}).items()}
+        return {int(rank): int(code) for rank, code in (self._read("ended.json", self._launch) or {}).items()}
 
     def _world(self, rank: int) -> int:
         """How many processes there are, as the process ``rank`` knew it; 0 if it never started."""
@@ -174,9 +199,9 @@ class JobFolder:
             time.sleep(_POLL)
         return values
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, folder: Path | None = None) -> dict[str, Any] | None:
         try:
-            values = json.loads((self.path / name).read_text(encoding="utf-8"))
+            values = json.loads(((folder or self.path) / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # not there, or not seen from here yet
             return None
         return values if isinstance(values, dict) else None

@@ -14,6 +14,7 @@ from loratools.errors import LaunchError
 from loratools.launch.rank import Rank
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_VISIBLE_ROCM = "HIP_VISIBLE_DEVICES"  # where it is set, ROCm does not look at the other
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Launcher:
         if self.command and not alone:
             return values
         if self.gpus:
-            values[_VISIBLE] = ",".join(self.gpus[slot] for slot in slots)
+            named = ",".join(self.gpus[slot] for slot in slots)
+            values |= {name: named for name in (_VISIBLE, _VISIBLE_ROCM) if name == _VISIBLE or name in values}
         threads = max(1, _cores() // self.processes)
         values.setdefault("OMP_NUM_THREADS", str(threads))
         values.setdefault("TQDM_POSITION", str(slots[0]))  # one bar under the other
@@ -137,7 +139,9 @@ def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
     import torch
 
     count = torch.cuda.device_count()
-    named = [name.strip() for name in environment.get(_VISIBLE, "").split(",") if name.strip()]
+    rocm = torch.version.hip is not None and _VISIBLE_ROCM in environment
+    visible = environment.get(_VISIBLE_ROCM if rocm else _VISIBLE, "")
+    named = [name.strip() for name in visible.split(",") if name.strip()]
     return tuple(named[:count] or map(str, range(count)))
 
 

@@ -1,22 +1,24 @@
 """One process of a job: ``python -m loratools.launch.worker FOLDER``, started by the job's launcher.
 
-With ``FOLDER LOCK WARM_UP`` the job is still to come: the function WARM_UP is called, and the job waited for.
+With ``FOLDER LOCK [WARM_UP]`` jobs are still to come, one after another: the function WARM_UP is called, and they are
+waited for.
 
-It calls the job's function, and ends when the process that started the job is gone, so that nothing computes for
-nobody.
+It calls a job's function, and ends when the process that started it is gone, so that nothing computes for nobody.
 """
 
 from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import importlib
+import itertools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +29,77 @@ from loratools.launch.rank import Rank
 
 FAILED, INTERRUPTED = 1, 130
 _LOOK = 0.05  # seconds between looks for a job to come
+_LOOKS = 10  # of them between two at whether the process that would give it is alive
 _POLL = 0.5  # seconds between looks at whether the process that started the job is alive
 _GRACE = 20.0  # seconds in which the job may stop by itself once that one is gone
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the job in the folder that is the first argument; returns the exit code."""
+    """Run the job in the folder that is the first argument, or one job after another; returns the exit code."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as after `loratools ... &` in a script
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder, rank = JobFolder.of(arguments[0]), Rank.here()
+    if hasattr(signal, "SIGBREAK"):  # all that Windows can send to processes of another group, and it would end them
+        signal.signal(signal.SIGBREAK, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    folder, *waits = arguments
+    return _serve(Path(folder), Path(waits[0]), *waits[1:]) if waits else _run(JobFolder.of(folder), Rank.here())
+
+
+def _serve(folder: Path, lock: Path, warm_up: str | None = None) -> int:
+    """Run the jobs in ``FOLDER/1``, ``FOLDER/2`` and so on as they come, until one fails or nobody holds ``lock``."""
+    rank = Rank.here()
     try:
-        if len(arguments) > 1:
-            _prepare(folder, Path(arguments[1]), arguments[2])
+        if warm_up is not None:
+            _function(warm_up)()
+        for number in itertools.count(1):
+            job = JobFolder(folder / str(number))
+            if not _came(job, lock):
+                return 0
+            code = _run(job, rank)
+            if code:
+                return code
+            job.end(rank)
+            _free_memory()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:
+        if "--debug" in sys.argv:
+            raise
+        return FAILED  # the job is run by processes that do not get ready first, and they say what is wrong
+    return 0
+
+
+def _came(job: JobFolder, lock: Path) -> bool:
+    """Wait for a job; False where whoever would give it is gone."""
+    unseen, looks = 0, 0
+    while not job.has_job():
+        looks += 1
+        if looks % _LOOKS == 0:
+            unseen = 0 if is_locked(lock) else unseen + 1
+            if unseen == 2:
+                return False
+        time.sleep(_LOOK)
+    return True
+
+
+def _free_memory() -> None:
+    """Give back what the last job no longer holds."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _run(folder: JobFolder, rank: Rank) -> int:
+    """Run a job; 0, or the exit code of this process."""
+    try:
         job = folder.job()
         folder.start(rank)
         os.chdir(job.folder)
-        threading.Thread(target=_watch, args=(Path(job.lock), rank), daemon=True).start()
-        result = _function(job.target)(**job.arguments)
-    except KeyboardInterrupt:  # the process that started the job reports it
+        with _watching(Path(job.lock), rank):
+            result = _function(job.target)(**job.arguments)
+    except KeyboardInterrupt:  # the process that started the job reports it, if it is there
+        with contextlib.suppress(LoratoolsError):
+            folder.note_stopped(rank)
         return INTERRUPTED
     except Exception as error:
         if "--debug" in sys.argv:
@@ -54,15 +109,6 @@ def main(arguments: Sequence[str]) -> int:
     if rank.main:
         folder.finish(result)
     return 0
-
-
-def _prepare(folder: JobFolder, lock: Path, warm_up: str) -> None:
-    """Get ready for a job, and wait until it is there; ends where whoever would give it is gone."""
-    _function(warm_up)()
-    while not folder.has_job():
-        if not is_locked(lock):
-            raise KeyboardInterrupt
-        time.sleep(_LOOK)
 
 
 def _function(target: str) -> Any:
@@ -82,12 +128,23 @@ def _named(error: Exception) -> tuple[str, str]:
     return "LaunchError", f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
-def _watch(lock: Path, rank: Rank) -> None:
-    """Interrupt the job once nobody holds ``lock``, and end this process if it does not stop."""
-    unseen = 0
-    while unseen < 2:  # over a network a lock may be seen late
+@contextlib.contextmanager
+def _watching(lock: Path, rank: Rank) -> Iterator[None]:
+    """While entered, the job is interrupted once nobody holds ``lock``, and the process ended if it does not stop."""
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(lock, rank, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _watch(lock: Path, rank: Rank, over: threading.Event) -> None:
+    unseen, enough = 0, 2 if rank.main else 4  # over a network a lock may be seen late; the main one says it first
+    while unseen < enough:
         unseen = 0 if is_locked(lock) else unseen + 1
-        time.sleep(_POLL)
+        if over.wait(_POLL):
+            return
     if rank.main:
         with contextlib.suppress(OSError):  # the terminal may be gone too
             print("error: the process that started this one is gone; run the same again to go on", file=sys.stderr)

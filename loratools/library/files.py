@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from loratools.errors import OptionError
@@ -12,6 +11,7 @@ from loratools.library.options import (
     StrPath,
     base_weights,
     key_rules,
+    lora_file,
     lora_out,
     one_of,
     several,
@@ -32,6 +32,7 @@ def read(file: StrPath, *, base: StrPath | None = None, allow_unknown: bool = Fa
     """Open a LoRA file or a PEFT folder; a module's numbers are read when it is looked up.
 
     Args:
+        file: the file or folder; or a training run, whose last epoch is meant, or an epoch such as ``RUN@8``.
         base: the base model, on whose weights the differences of a DoRA depend.
         allow_unknown: keep keys that no table knows under ``carried``, instead of refusing the file.
         drop: names or patterns of tensors that are read as if they were not there.
@@ -43,7 +44,7 @@ def read(file: StrPath, *, base: StrPath | None = None, allow_unknown: bool = Fa
     """
     from loratools.adapter.files.file import read as open_file
 
-    return open_file(Path(file).expanduser(), base_weights(base), allow_unknown, several(drop))
+    return open_file(lora_file(file), base_weights(base), allow_unknown, several(drop))
 
 
 def write(
@@ -96,6 +97,7 @@ def inspect(file: StrPath, *, brief: bool = False, allow_unknown: bool = False, 
     """What a LoRA file is: family, kind, ranks, modules and norm by block, hashes, training facts, how it was made.
 
     Args:
+        file: as for :func:`read`.
         brief: read the header alone: at once, but without norms, alphas and hashes.
         allow_unknown, drop: as for :func:`read`.
     Returns:
@@ -106,7 +108,7 @@ def inspect(file: StrPath, *, brief: bool = False, allow_unknown: bool = False, 
     from loratools.ops.analysis import describe
 
     how = describe.brief if brief else describe.describe
-    return how(Path(file).expanduser(), allow_unknown=allow_unknown, drop=several(drop))
+    return how(lora_file(file), allow_unknown=allow_unknown, drop=several(drop))
 
 
 def analyze(
@@ -121,6 +123,7 @@ def analyze(
     and more, what they do to one another when they are added.
 
     Args:
+        file, other: as for :func:`read`.
         more: further files.
         base, allow_unknown, drop: as for :func:`read`.
     Returns:
@@ -131,5 +134,5 @@ def analyze(
     """
     from loratools.ops.analysis.analyze import analyze as analyze_files
 
-    paths = [file, *(() if other is None else (other,)), *more]
+    paths = [lora_file(one) for one in (file, *(() if other is None else (other,)), *more)]
     return analyze_files(*paths, base=base_weights(base), keys=key_rules(allow_unknown, drop))

@@ -23,6 +23,7 @@ from loratools.library.options import (
     PresetSource,
     StrPath,
     key_rules,
+    lora_file,
     lora_out,
     one_of,
     rank_rule,
@@ -325,4 +326,4 @@ def verify(
         LoratoolsError: of the kinds that :func:`merge` names.
     """
     reading = TermReading(lora_dirs, presets, missing, base, allow_unknown, drop)
-    return verify_terms(file, reading.terms(terms), key_rules(allow_unknown, drop))
+    return verify_terms(lora_file(file, lora_dirs), reading.terms(terms), key_rules(allow_unknown, drop))

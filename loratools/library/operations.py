@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from loratools.dtypes import DTYPE_NAMES, Dtype
+from loratools.errors import FileError
 from loratools.library.files import read
 from loratools.library.options import (
     OneOrMore,
@@ -14,6 +16,7 @@ from loratools.library.options import (
     StrPath,
     base_weights,
     key_rules,
+    lora_file,
     lora_out,
     one_of,
     rank_rule,
@@ -156,7 +159,8 @@ def extract(
     """Make a LoRA of what turns the model ``base`` into the model ``tuned``.
 
     Args:
-        tuned: the model after tuning; or, without ``base``, an adapter of full differences.
+        tuned: the model after tuning, or a full training's run (``RUN@8``); or, without ``base``, an adapter of full
+            differences.
         rank: a number, ``error=0.1``, ``energy=0.99``, ``size=36MiB`` or ``exact``.
         base: the model before tuning.
         conv, norms, biases: take convolutions, normalisations and biases too.
@@ -175,7 +179,7 @@ def extract(
     target, rule = lora_out(out), rank_rule(rank)
     return extract_files(
         None if base is None else base_path(str(base)),
-        base_path(str(tuned)),
+        _tuned_model(tuned),
         target,
         rule=rule,
         keys=key_rules(allow_unknown, drop),
@@ -186,6 +190,19 @@ def extract(
         owner=extract_owner(tuned, rank, base),
         on_progress=on_progress,
     )
+
+
+def _tuned_model(tuned: StrPath) -> Path:
+    """A model's file or folder; of a full training's run the last epoch's, or the one that is named (``RUN@8``)."""
+    from loratools.adapter.files.epoch_files import is_run
+    from loratools.base.base_path import base_path
+
+    path = Path(tuned).expanduser()
+    is_folder = (path / "model_index.json").is_file()
+    if not is_folder and not path.is_file() and (is_run(path) or not path.exists()):
+        with contextlib.suppress(FileError):  # it may be `pocket` or a hub id
+            return lora_file(tuned)
+    return base_path(str(tuned))
 
 
 def extract_owner(tuned: StrPath, rank: str | int, base: StrPath | None) -> str:
@@ -222,7 +239,7 @@ def convert(
     from loratools.ops.convert import convert as convert_file
 
     return convert_file(
-        file,
+        lora_file(file),
         lora_out(out),
         style=one_of(to, get_args(Style), "to"),
         dtype=None if dtype is None else one_of(dtype, DTYPE_NAMES, "dtype"),
@@ -271,7 +288,7 @@ def edit_header(
     texts = {"title": title, "trigger": trigger, "tags": tags, "description": description, "author": author}
     more = {"license": license, "usage_hint": usage_hint, "preview": preview, "entries": entries, "remove": remove}
     edit = header_edit({**texts, **more})
-    return edit_file(Path(file).expanduser(), edit, None if out is None else lora_out(out), force=force)
+    return edit_file(lora_file(file), edit, None if out is None else lora_out(out), force=force)
 
 
 def header_edit(options: Mapping[str, Any]) -> HeaderEdit:

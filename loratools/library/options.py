@@ -42,6 +42,21 @@ def several(given: OneOrMore) -> tuple[str, ...]:
     return (str(given),) if isinstance(given, str | os.PathLike) else tuple(str(one) for one in given)
 
 
+def lora_file(file: StrPath, lora_dirs: OneOrMore = ()) -> Path:
+    """The one LoRA file that ``file`` means: a file, a PEFT folder's, a training run's last epoch, or an epoch of it
+    such as ``RUN@8`` and ``RUN@best``.
+
+    Args:
+        lora_dirs: folders in which names are looked for, before the current folder.
+    Raises:
+        FileError: if there is none, or the name means several.
+    """
+    from loratools.adapter.files.epoch_files import find_file
+    from loratools.train.output.epoch_report import best_epoch
+
+    return find_file(str(file), several(lora_dirs), best_epoch)
+
+
 def lora_out(out: StrPath) -> Path:
     """The path of a LoRA file that is to be written.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 _SLOTS = ("x", "y", "z")
 
 
+@dataclass(frozen=True)
+class GridOptions:
+    """What a grid may be told beyond what it shows; what is left out is what ``grid`` does by itself.
+
+    Args:
+        base_alone: show the base alone in front.
+        most: how many pictures are allowed, where it is more than the usual.
+        missing: weight of the modules in blocks that a short vector does not list; None makes them an error.
+        allow_unknown, drop: as for ``read``.
+    """
+
+    base_alone: bool = True
+    most: int | None = None
+    missing: float | None = None
+    allow_unknown: bool = False
+    drop: OneOrMore = ()
+
+
 def render_grid(
     rows: OneOrMore,
     out: StrPath,
@@ -35,7 +53,7 @@ def render_grid(
     engine: EngineOptions | None = None,
     lora_dirs: OneOrMore = (),
     presets: PresetSource | None = None,
-    most: int | None = None,
+    options: GridOptions | None = None,
     device: str = "auto",
     title: str = "",
     force: bool = False,
@@ -56,7 +74,7 @@ def render_grid(
         sampling: ``SamplingRequest(steps=20, cfg=7, size=(768, 512))``; None takes the base's own.
         engine: ``EngineOptions(batch=4, mixed=True)``.
         lora_dirs, presets: as for ``merge``.
-        most: how many pictures are allowed, where it is more than the usual.
+        options: ``GridOptions(missing=0, allow_unknown=True)``; None is what ``grid`` does by itself.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; the one of a ``ModelRequest``, where that names one.
         title: over the sheet.
         force: overwrite a grid that something else rendered.
@@ -75,7 +93,7 @@ def render_grid(
     from loratools.preview.request.row_text import RowText
     from loratools.preview.run import GridOutput, render_request
 
-    names = several(rows)
+    own, names = options or GridOptions(), several(rows)
     given = (prompts,) if isinstance(prompts, str) else tuple(prompts)
     kinds = (axes or {}).values()
     if not given and not any(kind.strip().lower().startswith("prompt") for kind in kinds):
@@ -88,18 +106,19 @@ def render_grid(
     if odd := [slot for slot in axes or {} if slot not in _SLOTS]:
         raise GridError(f"there is no axis '{odd[0]}'{did_you_mean(odd[0], _SLOTS)}; axes are {', '.join(_SLOTS)}")
     request = GridRequest(
-        rows=[RowText.parse(row) for row in names],
+        rows=[RowText.typed(row) for row in names],
         axes=tuple(parse_axis(text, slot) for slot, text in (axes or {}).items()),
         weights=weights if weights is None or isinstance(weights, str) else ",".join(f"{one:g}" for one in weights),
         prompts=given,
         seeds=(seeds,) if isinstance(seeds, int) else tuple(seeds),
         sampling=sampling or SamplingRequest(),
         model=_model(base, device),
-        most=most,
+        base_alone=own.base_alone,
+        most=own.most,
         engine=engine or EngineOptions(),
         title=title,
     )
-    lookup = name_lookup(TermReading(lora_dirs, presets))
+    lookup = name_lookup(TermReading(lora_dirs, presets, own.missing, allow_unknown=own.allow_unknown, drop=own.drop))
     output = GridOutput(Path(out), force=force, on_picture=on_progress)
     return render_request(request, build_arrangement(request, lookup), lookup, output)
 

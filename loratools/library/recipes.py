@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.library.options import OneOrMore, StrPath, several
+from loratools.library.options import OneOrMore, StrPath, lora_file, several
 from loratools.progress import OnProgress
 from loratools.recipe.observer import RunObserver, StepFailure, StepResult
 
@@ -88,7 +88,7 @@ def explain(file: StrPath) -> str:
     """
     from loratools.recipe.publish.explain_file import explain_file
 
-    return explain_file(Path(file).expanduser())
+    return explain_file(lora_file(file))
 
 
 def reproduce(
@@ -118,7 +118,7 @@ def reproduce(
     from loratools.recipe.reproduce import reproduce as make_again
 
     return make_again(
-        Path(file).expanduser(),
+        lora_file(file),
         RunContext(device, force),
         out=None if out is None else Path(out),
         folder=None if folder is None else Path(folder),

@@ -46,9 +46,9 @@ class TermReading:
         Raises:
             LoratoolsError: for text that is no merge string, a file that is none, or a vector that does not fit.
         """
-        from loratools.ops.merging.merge_string import parse_merge_string
+        from loratools.ops.merging.merge_string import typed_merge_string
 
-        return self.resolved(parse_merge_string(text))
+        return self.resolved(typed_merge_string(text))
 
     def resolved(self, specs: Sequence[TermSpec]) -> list[Term]:
         """As :meth:`terms`, of a merge string that is parsed."""
@@ -74,6 +74,6 @@ def short_terms(text: str) -> str:
 
     It goes into the name of a result's owner, so that the same merge may overwrite it after its files were moved.
     """
-    from loratools.ops.merging.merge_string import parse_merge_string
+    from loratools.ops.merging.merge_string import typed_merge_string
 
-    return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in parse_merge_string(text))
+    return ",".join(replace(spec, ref=Path(spec.ref).name).text() for spec in typed_merge_string(text))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import MeasureError
-from loratools.measures.estimate import Values
-from loratools.measures.last_batch import LastBatch
 from loratools.measures.measure import Measure, Shown
 from loratools.measures.own_command import CommandMeasure
 from loratools.measures.own_function import function_measure
@@ -17,7 +15,8 @@ from loratools.measures.request import MARKED, MeasureRequest, check_symptom
 
 if TYPE_CHECKING:
     from loratools.base.model import Base, LoadedBase
-    from loratools.measures.probe.encoded import EncodedBatch
+    from loratools.measures.probe.encoded import PictureEncoder
+    from loratools.measures.probe.feature_measure import Describe
     from loratools.measures.probe.marked import Marked
     from loratools.measures.probe.marks import MarksMeasures, SecondProbe
     from loratools.measures.probe.pairs import PairChoice, PairMeasures
@@ -68,7 +67,7 @@ class MeasureSet:
     Attributes:
         targets: what is to become better.
         kept: what must not become worse: style, obedience, the other defects.
-        checks: lead nothing; a gain over plain strength has to show in each of them too.
+        checks: lead nothing; a gain over plain strength has to show in each of them too, by more than an error.
         by_votes: people's votes lead the search as well, or alone.
         notes: sentences for a person: how far each measure can be trusted, and what could not be measured.
     """
@@ -105,7 +104,7 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
 
     Raises:
         MeasureError: for an unknown symptom; a judge where there is none; a module, a command or a folder that cannot
-            be used; marks that tell nothing.
+            be used; marks that tell nothing; two measures of one name.
         FileError, DatasetError, FormatError: for pictures or votes that cannot be read.
     """
     for symptom in context.symptoms:
@@ -129,9 +128,20 @@ def build_measures(requests: Sequence[MeasureRequest], context: MeasureContext) 
     if kept or kinds & MARKED or context.choices is not None:
         check_base(requests, context.base)
         _by_base(requests, context, building, kept=kept)
+    _check_names([*building.targets, *building.kept, *building.checks])
     return MeasureSet(
         tuple(building.targets), tuple(building.kept), tuple(building.checks), "votes" in kinds, tuple(building.notes)
     )
+
+
+def _check_names(measures: Sequence[Measure]) -> None:
+    """Raise MeasureError where two measures have one name, by which all figures are kept."""
+    names = [measure.name for measure in measures]
+    for name in names:
+        if names.count(name) > 1:
+            raise MeasureError(
+                f"two measures are called '{name}'; rename the function or the program, or leave one of them out"
+            )
 
 
 def check_measures(requests: Sequence[MeasureRequest], base: str) -> None:
@@ -140,13 +150,15 @@ def check_measures(requests: Sequence[MeasureRequest], base: str) -> None:
     Args:
         base: its name.
     Raises:
-        MeasureError: for a judge where there is none, a function that is not there, or too few marks.
+        MeasureError: for a judge where there is none, a function or a program that is not there, or too few marks.
         FileError, DatasetError, FormatError: for marked pictures or votes that cannot be read.
     """
     kinds = {request.kind for request in requests}
     for request in requests:
         if request.kind == "python":
             function_measure(request.source, request.better)
+        elif request.kind == "command":
+            CommandMeasure(request.source, request.better).check()
     if "judge" in kinds:
         _check_judge(base)
     if kinds & MARKED:
@@ -160,7 +172,7 @@ def check_base(requests: Sequence[MeasureRequest], base: LoadedBase) -> None:
     seen = [request.kind for request in requests if request.kind in {*MARKED, "votes"}]
     if seen and unet_base(base) is None:
         raise MeasureError(
-            f"'{seen[0]}' reads pictures by the base's UNet, and {base.name} has none; name python=FILE:FUNCTION or "
+            f"'{seen[0]}' reads pictures by the base's UNet, and {base.name} has none; name python=FILE.py:FUNCTION or "
             "command=COMMAND"
         )
 
@@ -176,7 +188,7 @@ def _check_judge(base: str) -> None:
     if base != "pocket":
         raise MeasureError(
             f"the judge reads pictures of the pocket base alone, not of {base}; name another measure, such as "
-            "like=FOLDER with unlike=FOLDER (SD 1, SD 2, SDXL) or python=FILE:FUNCTION"
+            "like=FOLDER with unlike=FOLDER (SD 1, SD 2, SDXL) or python=FILE.py:FUNCTION"
         )
 
 
@@ -199,7 +211,7 @@ def _judge(request: MeasureRequest, context: MeasureContext, building: _Building
 
 def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, building: _Building, *, kept: bool) -> None:
     """What the base's own UNet sees: marks with their guard, and with ``kept`` style and obedience."""
-    from loratools.measures.probe.encoded import picture_encoder
+    from loratools.measures.probe.encoded import PictureEncoder
     from loratools.measures.probe.marked import Marked, read_marked
     from loratools.measures.probe.marks import marks_measures, second_probe
     from loratools.measures.probe.pairs import pair_measures, second_pair_probe
@@ -208,8 +220,8 @@ def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, buildi
     seeing = unet_base(context.base)
     if seeing is None:
         return
-    encode = picture_encoder(seeing)
-    describe = LastBatch(UNetFeatures(seeing, encode=encode))
+    encode = PictureEncoder(seeing)
+    describe = UNetFeatures(seeing, encode=encode)
     outer = UNetFeatures(seeing, NEAR, encode, outer=True)
     base, whole, marked = context.base_pictures, context.whole, Marked()
     if any(request.kind in MARKED for request in requests):
@@ -223,7 +235,7 @@ def _by_base(requests: Sequence[MeasureRequest], context: MeasureContext, buildi
         _keep_obedience(seeing, context, encode, building)
 
 
-def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Marked, building: _Building) -> None:
+def _keep_style(context: MeasureContext, describe: Describe, marked: Marked, building: _Building) -> None:
     from loratools.measures.probe.marked import FEWEST
     from loratools.measures.probe.style import marked_style, style_measure
 
@@ -253,12 +265,7 @@ def _keep_style(context: MeasureContext, describe: LastBatch[Values], marked: Ma
         building.targets.append(seen.measure)
 
 
-def _keep_obedience(
-    base: Base,
-    context: MeasureContext,
-    encode: Callable[[Sequence[Shown]], tuple[EncodedBatch, ...]],
-    building: _Building,
-) -> None:
+def _keep_obedience(base: Base, context: MeasureContext, encode: PictureEncoder, building: _Building) -> None:
     from loratools.measures.probe.obedience import Obedience
 
     if any(picture.prompt.strip() for picture in context.base_pictures):

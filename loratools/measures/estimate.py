@@ -49,7 +49,9 @@ def estimate(
     known = ~np.isnan(whole)
     kept = whole[known]
     if not len(kept):
-        raise MeasureError("there is no value to take a mean of; every picture's is NaN")
+        raise MeasureError(
+            "there is no value to take a mean of; every picture's is NaN: what measures has to tell of some"
+        )
     groups = [
         [label for label, keep in zip(own, known, strict=True) if keep] for own in (prompts, seeds) if own is not None
     ]

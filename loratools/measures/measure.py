@@ -108,14 +108,17 @@ def _values(measure: Measure, pictures: Sequence[Shown]) -> Values:
         given = measure(pictures)
     except LoratoolsError:
         raise
-    except Exception as error:  # a user's own function may raise anything
+    except (Exception, SystemExit) as error:  # a user's own function may raise anything, or want to end the program
         reason = str(error).strip().splitlines()
         said = f"{type(error).__name__}{f': {reason[0]}' if reason else ''}"
         raise MeasureError(f"the measure '{measure.name}' failed ({said}); mend it, or leave it out") from error
     try:
         values: Values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise MeasureError(f"the measure '{measure.name}' gave values that are no numbers ({error})") from error
+        raise MeasureError(
+            f"the measure '{measure.name}' gave values that are no numbers ({error}); give a number for each picture, "
+            "or NaN"
+        ) from error
     if values.shape != (len(pictures),):
         shape = f"{values.size} values" if values.ndim == 1 else f"an array of shape {values.shape}"
         raise MeasureError(f"the measure '{measure.name}' gave {shape} for {len(pictures)} pictures; give one for each")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -61,6 +62,14 @@ class CommandMeasure:
             for start in range(0, len(pictures), _AT_ONCE):
                 values += self._batch(pictures[start : start + _AT_ONCE], Path(folder), start)
         return np.array(values, dtype=np.float64)
+
+    def check(self) -> None:
+        """Raise MeasureError if there is no such program; nothing is started."""
+        if shutil.which(self._words[0]) is None:
+            raise MeasureError(
+                f"'{self._command}' cannot be started (there is no program '{self._words[0]}'); check its name, and "
+                "that it is installed"
+            )
 
     def close(self) -> None:
         """End the program; the next picture starts it again."""

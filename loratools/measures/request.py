@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from loratools.errors import MeasureError, did_you_mean
@@ -14,6 +11,7 @@ from loratools.measures.measure import Better
 
 Kind = Literal["judge", "votes", "like", "unlike", "marks", "python", "command"]
 MARKED: frozenset[Kind] = frozenset({"like", "unlike", "marks"})  # pictures that a person marked, one measure together
+GRADIENT: frozenset[Kind] = frozenset({"judge", "votes", *MARKED})  # whose measures can be differentiated
 DEFECTS = ("hands", "limbs", "face", "clothes", "chaos")
 SYMPTOMS = (*DEFECTS, "style")
 FORMS = "judge, votes, marks, marks=VOTES.json, like=FOLDER, unlike=FOLDER, python=MODULE:FUNCTION or command=COMMAND"
@@ -63,8 +61,11 @@ def parse_measure(text: str) -> MeasureRequest:
     if known in ("python", "command"):
         way = next((way for way in _WAYS if source.startswith(f"{way}:")), None)
         better, source = (way, source[len(way) + 1 :].strip()) if way else (better, source)
-    if known == "python" and not all(part.strip() for part in (*source.partition(":")[::2],)):
-        raise MeasureError(f"'{text}' names no function; give python=MODULE:FUNCTION, such as python=my_scores:hands")
+    if known == "python" and not all(part.strip() for part in source.rpartition(":")[::2]):
+        raise MeasureError(
+            f"'{text}' names no function; give python=MODULE:FUNCTION or python=FILE.py:FUNCTION, such as "
+            "python=my_scores:hands"
+        )
     return MeasureRequest(known, source, better)
 
 
@@ -83,6 +84,8 @@ def parse_measures(texts: Sequence[str]) -> tuple[MeasureRequest, ...]:
         raise MeasureError("'votes' and marks are two ways to ask the same; give one of them")
     for one, other in (("like", "unlike"), ("unlike", "like")):
         if one in given and not given & {other, "marks"}:
+            if joined := next((text for text in texts if f",{other}=" in text.replace(" ", "")), None):
+                raise MeasureError(f"'{joined}' is two measures; give each by itself")
             raise MeasureError(f"'{one}' alone cannot tell good from bad; give '{other}=FOLDER' as well")
     return requests
 
@@ -107,25 +110,3 @@ def check_symptom(symptom: str) -> None:
         raise MeasureError(
             f"there is no symptom '{symptom}'{did_you_mean(symptom, SYMPTOMS)}; there are {', '.join(SYMPTOMS)}"
         )
-
-
-def digest_of_sources(requests: Sequence[MeasureRequest], training: Path | None = None) -> str:
-    """sha256 of all files that measures learn from, empty without any; it changes when a picture is marked anew.
-
-    That is the folders of ``like`` and ``unlike`` and the votes file of ``marks``, whose cells' keys stand for their
-    pictures, and the folder of training pictures. What cannot be read counts as nothing; building the measures says so.
-    """
-    sources = [Path(request.source) for request in requests if request.kind in MARKED and request.source]
-    sources += [] if training is None else [training]
-    if not sources:
-        return ""
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(b"\n\n")
-        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-        for file in files:
-            with contextlib.suppress(OSError):
-                own = hashlib.sha256(file.read_bytes()).hexdigest()
-                name = file.relative_to(source).as_posix() if source.is_dir() else file.name
-                digest.update(f"{name}\n{own}\n".encode())
-    return digest.hexdigest()

@@ -107,8 +107,7 @@ def find_files(names: Sequence[str], folders: Sequence[str]) -> tuple[Path, ...]
         if path.exists() or not is_pattern(name):
             found.append(path)
             continue
-        matches = sorted(Path(match) for match in glob.glob(str(path)))  # noqa: PTH207  (a pattern may be absolute)
-        matches = [match for match in matches if match.is_file()]
+        matches = [match for match in _matches(path) if match.is_file()]
         if not matches:
             raise FileError(f"no file matches '{name}'; check the folder and the pattern")
         found += matches
@@ -121,6 +120,12 @@ def find_files(names: Sequence[str], folders: Sequence[str]) -> tuple[Path, ...]
             raise FileError(f"{folder} holds no {_ENDING} file; name the folder that they lie in")
         found += inside
     return tuple(dict.fromkeys(found))
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a pattern means, in order; its folders that are there by their names, such as ``[2026] ink``, are none."""
+    place = next(folder for folder in pattern.parents if folder.is_dir() or folder == folder.parent)
+    return sorted(place.glob(str(pattern.relative_to(place))))
 
 
 def is_pattern(name: str) -> bool:

@@ -22,7 +22,7 @@ from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import dtype_name
-from loratools.errors import BaseModelError, FormatError, NonFiniteError
+from loratools.errors import BaseModelError, FormatError, LoratoolsError, NonFiniteError
 from loratools.ops.extract_parts import LAYERS, Part, Take, listed, parameter_of, parts_of_adapter, parts_of_models
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.lazy_result import Decomposed, LazyResult
@@ -120,6 +120,11 @@ class ModelPair:
         Raises:
             BaseModelError: if they are of different families, or of none that is known.
         """
+        if tuned.family is None and tuned.path.is_file() and _is_difference(tuned.path):
+            raise BaseModelError(
+                f"{tuned.path} holds differences to a base, not a tuned model; give it alone, without the model before "
+                "tuning"
+            )
         if base.family != tuned.family:
             raise BaseModelError(
                 f"{base.path} is {base.family or 'of an unknown family'} and {tuned.path} is "
@@ -315,6 +320,14 @@ class Extracted(_Sketched):
 
     def _change(self, name: str) -> torch.Tensor:
         return self._pair.change(parameter_of(name, self._pair.before))
+
+
+def _is_difference(path: Path) -> bool:
+    """Whether a file is an adapter of full differences."""
+    try:
+        return bool(read(path).dense)
+    except LoratoolsError:
+        return False
 
 
 def _known_family(checkpoint: Checkpoint) -> str:

@@ -120,10 +120,18 @@ def parts_of_models(
 
 
 def parts_of_adapter(family: str, shapes: Mapping[str, tuple[int, ...]]) -> Parts:
-    """Sort the modules of an adapter of full differences: all its layers count as taken."""
-    norms = {module.name for module in other_tree(family, _MAX_TEXT_LAYERS) if module.kind == "norm"}
+    """Sort the modules of an adapter of full differences: all its layers count as taken, but no embedding, of which no
+    program reads a LoRA."""
+    others = other_tree(family, _MAX_TEXT_LAYERS)
+    norms, embeddings = (
+        {module.name for module in others if module.kind == "norm"},
+        {module.name for module in others if module.kind == "embedding"},
+    )
     parts = _empty()
     for name, shape in shapes.items():
+        if name in embeddings:
+            parts["rest"].names.append(name)
+            continue
         module, _, kind = name.rpartition(".")
         norm = kind == "weight" or module in norms or f"{module}.weight" in shapes
         parts["layers" if len(shape) > 1 else "norms" if norm else "biases"].names.append(name)

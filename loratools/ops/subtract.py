@@ -103,6 +103,9 @@ def subtract_files(
     stored = None
     if out is not None:
         target, step = Path(out), _step(style, removed, method, rule, dtype)
+        if vector is not None and method.mode != "direct":  # else the weights are a part of what is subtracted
+            own = [_removed(term, None, missing) for term in base]
+            step = _step(style, own, method, rule, dtype, _strengths(vector, removed[0].missing))
         if method.mode == "direct":
             stored = merge_files(
                 asked,
@@ -140,14 +143,26 @@ def _removed(term: Term, vector: BlockVector | None, missing: float | None) -> T
 
 
 def _step(
-    style: Sequence[Term], removed: Sequence[Term], method: SubtractMethod, rule: RankRule, dtype: torch.dtype
+    style: Sequence[Term],
+    removed: Sequence[Term],
+    method: SubtractMethod,
+    rule: RankRule,
+    dtype: torch.dtype,
+    blocks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "subtract": {
             "style": [term_facts(term) for term in style],
             "base": [term_facts(t) for t in removed],
             **method.json(),
+            **(blocks or {}),
         },
         "rank": rule.text(),
         "dtype": dtype_name(dtype),
     }
+
+
+def _strengths(blocks: BlockVector, missing: float | None) -> dict[str, Any]:
+    """``blocks`` for the header: weight by block, and by elemental rule; and what blocks that are not listed get."""
+    weights = {**blocks.weights, **{rule.where: rule.weight for rule in blocks.rules}}
+    return {"blocks": weights, **({} if missing is None else {"missing": missing})}

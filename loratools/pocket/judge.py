@@ -7,6 +7,7 @@ its drawings are made from tags, so a classifier trained on them reads the same 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class Judge:
         self.net = net.eval()
         self.layout = layout
         self.thresholds = dict(thresholds)
+        self._nets: dict[torch.device, JudgeNet] = {}  # copies that give gradients
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -134,6 +136,20 @@ class Judge:
         for start in range(0, len(images), batch_size):
             readings += self._readings(self.net(pixels(images[start : start + batch_size])))
         return readings
+
+    def logits(self, images: Tensor) -> dict[str, Tensor]:
+        """The network's answers to every question, each (n, size), for pictures (n, 3, height, width) in [0, 1].
+
+        They can be differentiated by the pictures, on whose device they are computed.
+        """
+        if images.shape[-2:] != (SIDE, SIDE):
+            images = nn.functional.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True)
+        net = self._nets.get(images.device)
+        if net is None:
+            net = copy.deepcopy(self.net).requires_grad_(False).to(images.device)
+            self._nets[images.device] = net
+        answers: dict[str, Tensor] = net(images.float() * 2 - 1)
+        return answers
 
     def sound(self, reading: Reading, fault: str) -> bool:
         """Whether the grade of ``fault`` lies below the threshold that catches 95 % of clearly bad held-out drawings.

@@ -13,6 +13,7 @@ from loratools.base.model import Base, LoadedBase
 from loratools.base.prompt.embeddings import Embeddings, read_embeddings
 from loratools.blocks.vector import Presets
 from loratools.errors import GridError, PromptError
+from loratools.file_names import check_writable_name
 from loratools.files import locked
 from loratools.launch import Rank
 from loratools.pocket.judge import JudgeFunction, shipped_judge
@@ -112,6 +113,9 @@ class GridOutput:
     force: bool = False
     progress: bool = False
     on_picture: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_writable_name(self.folder)  # before the base is loaded
 
 
 def render_request(

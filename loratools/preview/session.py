@@ -14,6 +14,7 @@ from loratools.base.any_base import is_pipeline, load_any_base
 from loratools.base.base_path import BaseLocation, locate_base
 from loratools.base.load import pick_device
 from loratools.base.model import Base, LoadedBase
+from loratools.base.to_device import release_cache
 from loratools.base.vae import use_vae
 from loratools.base.vae_path import find_vae, vae_digest
 from loratools.errors import BaseModelError
@@ -162,5 +163,4 @@ class Session:
 def _collect(device: torch.device) -> None:
     """Give memory back: the modules of a model, and graphs, refer to each other."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    release_cache(device)

@@ -6,9 +6,9 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from loratools.adapter.algebra.lowrank import inner
@@ -16,6 +16,7 @@ from loratools.adapter.files.epoch_files import epochs, select
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.metadata import Provenance, guard_overwrite
 from loratools.adapter.parallel import in_order
+from loratools.blocks.tokens import clip
 from loratools.errors import FileError, RecipeError
 from loratools.files import replacing
 from loratools.launch.launcher import Launcher
@@ -27,7 +28,8 @@ from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.launched import StepLauncher
 from loratools.recipe.run.runner import planner_of, run_steps
-from loratools.recipe.schema.recipe import check_recipe
+from loratools.recipe.schema.recipe import Recipe, check_recipe
+from loratools.recipe.steps.lora.tune import Tune
 from loratools.version import __version__
 from loratools.yamlio import load_yaml
 
@@ -163,14 +165,39 @@ def _planner(path: Path, work: Path, folder: Path, lora_dirs: Sequence[Path]) ->
             " It is an epoch of a training: train again with its settings, see loratools inspect." if provenance else ""
         )
         raise RecipeError(f"{path} holds no recipe in its header, so there is nothing to make it again from.{hint}")
-    text = json.dumps(lineage.data) if lineage else import_recipe(str(path)).text
+    text = json.dumps(_contained(lineage.data)) if lineage else import_recipe(str(path)).text
     name = lineage.name if lineage else path.stem
     recipe, document = check_recipe(load_yaml(text, str(folder / f"{name}.yaml")))
+    _refuse_programs(path, recipe)
     beside = [] if lineage else [path.absolute().parent]  # the header of an inline merge has names alone
     if lora_dirs or beside:
         dirs = [*recipe.lora_dirs, *(str(lora_dir) for lora_dir in (*lora_dirs, *beside))]
         recipe = recipe.model_copy(update={"lora_dirs": dirs})
     return lineage, planner_of(recipe, document, folder, work)
+
+
+def _contained(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's data whose steps all write into the work folder, under the last part of the name at ``out``: what
+    they once wrote elsewhere stays as it is, the very file that is made again among it."""
+    steps = {name: {**step} for name, step in data["steps"].items()}
+    for name, step in steps.items():
+        if "out" in step:
+            step["out"] = f"{name}/{PureWindowsPath(str(step['out'])).name}"  # whose separators are both systems'
+    return {**data, "steps": steps}
+
+
+def _refuse_programs(path: Path, recipe: Recipe) -> None:
+    """Raise RecipeError for a recipe that starts a program: who reads a LoRA file of somebody else's does not expect
+    that it runs something."""
+    from loratools.measures.request import parse_measure
+
+    for name, step in recipe.steps.items():
+        for text in step.options(Tune).measure if step.kind == "tune" else ():
+            if parse_measure(text).kind in ("python", "command"):
+                raise RecipeError(
+                    f"the step '{name}' in the header of {path} runs a program ({clip(text)}), which no LoRA file may "
+                    f"start; write the recipe with `loratools recipe import {path} -o recipe.yaml`, read it, and run it"
+                )
 
 
 def _last_step(planner: Planner) -> str:

@@ -3,7 +3,7 @@ written into the recipe as a fix writes its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,17 @@ from loratools.recipe.edit.log import EditResult
 from loratools.recipe.edit.numbers import NewNumbers, set_numbers
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.planner import Planner
+from loratools.recipe.plan.step import Planned
 from loratools.recipe.run.launched import StepLauncher
-from loratools.recipe.run.runner import planner_of, run_steps
+from loratools.recipe.run.runner import planner_of, run_steps, state_of
+from loratools.recipe.run.work_folder import WorkFolder
 from loratools.recipe.schema.recipe import read_recipe
 
 if TYPE_CHECKING:
+    from loratools.ops.merging.terms import Term
     from loratools.train.distributed import Ranks
     from loratools.tune.asking.by_votes import Chooser
+    from loratools.tune.dry_run.report import TuneDryRun
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
@@ -69,7 +73,6 @@ def tune_recipe(
     """
     from loratools.recipe.steps.lora.merge import merge_terms
     from loratools.train.distributed import Ranks
-    from loratools.tune.problem.space import Space
     from loratools.tune.tuning import tune
 
     ranks = ranks or Ranks()
@@ -82,8 +85,7 @@ def tune_recipe(
             "its command by `launch=accelerate launch ...`"
         )
     terms = merge_terms(step, planner)
-    space = Space.of(terms, amount=request.amount, weights=request.weights)
-    set_numbers(recipe, NewNumbers(space.vector(space.start)), merge=merge, dry_run=True)
+    set_numbers(recipe, _any_numbers(terms), merge=merge, dry_run=True)
     result = tune(
         context.kept.base(planner.paths.base, context.device, dtype),
         terms,
@@ -91,7 +93,7 @@ def tune_recipe(
         out,
         on_progress=on_progress,
         on_note=on_note,
-        owner=f"blocks tune {recipe.name}:{step}",
+        owner=_owner(recipe, step),
         force=context.force,
         ranks=ranks,
         votes=votes,
@@ -100,9 +102,83 @@ def tune_recipe(
     symptoms = " and ".join(request.symptoms)
     say = f"{symptoms}: {result.verdict.answer} vector of {out.name}/tune.json"
     amount = 1.0 if result.amount is None else result.amount
-    numbers = NewNumbers(result.space.vector(result.point), amount, say)
+    numbers = NewNumbers.of_weights(result.space.shortest(result.point), amount, say)
     unchanged = not ranks.main or bool(result.waiting)  # another vector would be another tune
     return TunedRecipe(result, set_numbers(recipe, numbers, merge=merge, dry_run=unchanged))
+
+
+@dataclass(frozen=True)
+class RecipeDryRun:
+    """What tuning a recipe would do.
+
+    Attributes:
+        first: steps that would be run before, which the merge needs.
+        tune: the tune itself; None where these have to be there before it can be told.
+    """
+
+    first: tuple[str, ...]
+    tune: TuneDryRun | None
+
+
+def dry_run_recipe(
+    recipe: Path,
+    request: TuneRequest,
+    out: Path,
+    context: RunContext,
+    *,
+    merge: str | None = None,
+    work: Path | None = None,
+    base: str | None = None,
+    dtype: str | None = None,
+) -> RecipeDryRun:
+    """What :func:`tune_recipe` would do; nothing is run, loaded or written.
+
+    Raises:
+        LoratoolsError: what it would raise before its first picture.
+    """
+    from loratools.base.any_base import load_any_base
+    from loratools.recipe.steps.lora.merge import merge_terms
+    from loratools.tune.dry_run.make import GIVEN, tune_dry_run
+
+    planner, step = _planned(recipe, merge, work, base)
+    set_numbers(recipe, NewNumbers({}), merge=merge, dry_run=True)
+    folder = WorkFolder(planner.work)
+    first = tuple(own.name for own in _needed(planner, step) if state_of(folder, own) != "cached")
+    if first:
+        return RecipeDryRun(first, None)
+    terms = merge_terms(step, planner)
+    set_numbers(recipe, _any_numbers(terms), merge=merge, dry_run=True)
+    wanted = _with_grids(request, planner)
+    tune = tune_dry_run(
+        load_any_base(planner.paths.base, device=context.device, dtype=dtype, weights=False),
+        terms,
+        wanted,
+        out,
+        owner=_owner(recipe, step),
+        force=context.force,
+        source=GIVEN if request.prompts else "those of the recipe's first grid",
+        edits=str(recipe),
+    )
+    return RecipeDryRun((), tune)
+
+
+def _owner(recipe: Path, step: str) -> str:
+    """Of the files that a tune writes."""
+    return f"blocks tune {recipe.name}:{step}"
+
+
+def _any_numbers(terms: Sequence[Term]) -> NewNumbers:
+    """Numbers of every block and every kind of layers that a tune of ``terms`` may write."""
+    from loratools.blocks.layer_kinds import layer_kinds
+    from loratools.blocks.scheme import full_scheme
+    from loratools.tune.problem.space import blocks_of
+
+    tuned = next((term.adapter for term in terms if term.weight > 0), None)
+    if tuned is None:
+        return NewNumbers({})
+    kinds = layer_kinds(tuned, full_scheme(tuned.family))
+    rules = {rule: 1.0 for own in kinds.values() for rule in own}
+    return NewNumbers(dict.fromkeys(blocks_of(tuned), 1.0), rules=rules)
 
 
 def make_needed(
@@ -124,9 +200,16 @@ def make_needed(
     """
     planner, step = _planned(recipe, merge, work, base)
     set_numbers(recipe, NewNumbers({}), merge=merge, dry_run=True)
-    if needed := planner.step(step).needs:
+    if needed := _needed(planner, step):
         launch = None if launcher is None else StepLauncher(launcher, planner)
-        run_steps(planner.plan(needed), planner.work, context, launch=launch)
+        run_steps(needed, planner.work, context, launch=launch)
+
+
+def _needed(planner: Planner, step: str) -> list[Planned]:
+    """What the merge ``step`` needs, in an order in which it can run; not the merge itself, whose numbers are going to
+    change."""
+    planner.step(step)
+    return [own for own in planner.plan(()) if own.name != step]
 
 
 def _planned(recipe: Path, merge: str | None, work: Path | None, base: str | None) -> tuple[Planner, str]:
@@ -137,7 +220,8 @@ def _planned(recipe: Path, merge: str | None, work: Path | None, base: str | Non
 
 
 def _with_grids(request: TuneRequest, planner: Planner) -> TuneRequest:
-    """The request with the prompts and the sampling of the recipe's first grid, where it has no prompts of its own."""
+    """The request with the prompts of the recipe's first grid, where it has none of its own, and with the grid's
+    sampling, as far as it asks for none."""
     if request.prompts:
         return request
     try:
@@ -145,6 +229,7 @@ def _with_grids(request: TuneRequest, planner: Planner) -> TuneRequest:
     except RecipeError:
         return request
     prompts = tuple(dict.fromkeys(grid.axes.prompts))
+    sampling = request.sampling.over(grid.sampling)
     if len(prompts) < 2:  # the tags of the LoRA's header give more
-        return replace(request, sampling=grid.sampling)
-    return replace(request, prompts=prompts, sampling=grid.sampling)
+        return replace(request, sampling=sampling)
+    return replace(request, prompts=prompts, sampling=sampling)

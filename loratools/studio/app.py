@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from loratools.errors import StudioError
+from loratools.studio.api.words import failure
 from loratools.studio.context import Studio
 from loratools.studio.gate import Gate, Hosts, Refusal
 from loratools.studio.handlers import (
@@ -114,8 +114,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    words = {404: "there is nothing at this address", 405: "this address is not for that"}
-    return failed(StudioError(words.get(status, "the request cannot be met"), status=status))
+    made = {404: failure("address.none"), 405: failure("address.other")}.get(status) or failure("request.unmet")
+    return json_response(made, status)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

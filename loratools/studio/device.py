@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from loratools.studio.api.models import Device
 
 _ASKED = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 _PATIENCE = 10  # seconds
+_CARDS = Path("/sys/class/drm")
 
 
 @lru_cache(maxsize=4)
@@ -21,7 +23,7 @@ def device(asked: str) -> Device:
     """The device ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` of this machine."""
     kind, _, number = asked.partition(":")
     if kind in ("auto", "cuda"):
-        gpus = _gpus()
+        gpus = _gpus() or _amds_gpus()
         place = int(number) if number.isdigit() else 0
         if place < len(gpus):
             name, memory = gpus[place]
@@ -49,12 +51,22 @@ def _gpus() -> list[tuple[str, int]]:
     return found
 
 
+def _amds_gpus(cards: Path = _CARDS) -> list[tuple[str, int]]:
+    """Names and bytes of AMD's GPUs, as Linux' driver tells them; none where torch was not built for them."""
+    with contextlib.suppress(PackageNotFoundError):
+        if "rocm" in version("torch"):
+            memories = sorted(cards.glob("card*/device/mem_info_vram_total"))
+            return [(f"AMD GPU {place}", int(own.read_text(encoding="ascii"))) for place, own in enumerate(memories)]
+    return []
+
+
 def _processor() -> str:
+    """Its name and how many cores it has, without a word that a translation would need: ``AMD EPYC × 2``."""
+    name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name} × {os.cpu_count()}"
 
 
 def _memory() -> int | None:

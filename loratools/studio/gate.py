@@ -15,9 +15,8 @@ Written as plain ASGI, so that the websocket passes through the same lines as HT
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -116,14 +115,17 @@ class Gate:
 
     def _knows(self, headers: _Headers) -> bool:
         """Whether the cookie of this server is among those sent."""
-        for text in headers.all("cookie"):
-            try:
-                cookie = SimpleCookie(text).get(cookie_name(self.hosts.port))
-            except CookieError:
-                continue
-            if cookie is not None and self.secrets.is_cookie(cookie.value):
-                return True
-        return False
+        own = cookie_name(self.hosts.port)
+        return any(name == own and self.secrets.is_cookie(value) for name, value in _cookies(headers))
+
+
+def _cookies(headers: _Headers) -> Iterator[tuple[str, str]]:
+    """The cookies that were sent, as they are. Those of every other program on this machine are among them, and what
+    they hold (JSON, say) is no reason to miss ours, as :class:`http.cookies.SimpleCookie` would."""
+    for text in headers.all("cookie"):
+        for part in text.split(";"):
+            name, _, value = part.partition("=")
+            yield name.strip(), value.strip()
 
 
 def policy(host: str) -> str:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loratools.errors import FileError, HeldError
+from loratools.file_names import bad_signs, is_reserved
 from loratools.files import is_locked, locked, write_text
 from loratools.studio.api.words import problem
 from loratools.studio.token import Secrets
 
 STATE = ".loratools-studio"  # a hidden folder in each root: the lock, and in the first one the queue and its logs
 NOT_FOUND = 404
+_DEEPEST_BELOW, _MOST_BELOW = 3, 2_000  # folders below a root in which another server's are looked for
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,6 @@ class Roots:
         return made
 
 
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _LONGEST_NAME = 120
 
 
@@ -168,13 +169,12 @@ def plain_name(name: str, suffix: str = "") -> str:
     stem = name.strip()
     if suffix and stem.lower().endswith(suffix):
         stem = stem[: -len(suffix)]
-    bad = sorted({sign for sign in stem if sign in '<>:"/\\|?*' or ord(sign) < 32})
-    if bad:
+    if bad := bad_signs(stem):
         signs = " ".join(sign if ord(sign) >= 32 else repr(sign) for sign in bad)
         raise problem("name.signs", signs=signs)
     if not stem or stem.startswith(".") or stem.endswith((".", " ")):
         raise problem("name.none", name=name)
-    if stem.split(".")[0].lower() in _RESERVED:
+    if is_reserved(stem):
         raise problem("name.windows", name=stem)
     if len(stem.encode()) > _LONGEST_NAME:
         raise problem("name.long", most=_LONGEST_NAME)
@@ -197,17 +197,18 @@ def _distinct(folders: Sequence[str | os.PathLike[str]]) -> list[Path]:
 def held(roots: Roots) -> Iterator[None]:
     """Hold the lock of every root, so that two servers never run one queue or write into one folder.
 
-    A folder inside one that another server has open is refused too.
+    A folder inside one that another server has open is refused too, and one around it, as far as that lies near.
 
     Raises:
         HeldError: if another server has a folder open.
         FileError: if a folder cannot be written.
     """
     with contextlib.ExitStack() as locks:
+        own = {root.path for root in roots.roots}
         for root in roots.roots:
-            for parent in root.path.parents:
-                if (parent / STATE).is_dir() and parent not in {own.path for own in roots.roots}:
-                    _refuse_held(root.path, parent)
+            for other in (*root.path.parents, *_opened_below(root.path)):
+                if (other / STATE).is_dir() and other not in own:
+                    _refuse_held(root.path, other)
             try:
                 _hide(root.path / STATE)
                 locks.enter_context(locked(root.path / STATE / "server"))
@@ -226,13 +227,33 @@ def _hide(state: Path) -> None:
         write_text(state / ".gitignore", "*\n")
 
 
-def _refuse_held(path: Path, parent: Path) -> None:
-    if is_locked(parent / STATE / "server"):
-        raise HeldError(_held_text(path, parent))
+def _opened_below(root: Path) -> Iterator[Path]:
+    """The folders in ``root`` that a server has or had open, the nearest ones: of a huge tree not all are looked at."""
+    folders, looked_at = [(root, 0)], 0
+    for folder, depth in folders:
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        if folder != root and STATE in names:
+            yield folder
+        looked_at += len(names)
+        if looked_at > _MOST_BELOW:
+            return
+        if depth < _DEEPEST_BELOW:
+            folders += [(folder / name, depth + 1) for name in sorted(names) if not name.startswith(".")]
+
+
+def _refuse_held(path: Path, other: Path) -> None:
+    if is_locked(other / STATE / "server"):
+        raise HeldError(_held_text(path, other))
 
 
 def _held_text(path: Path, holder: Path) -> str:
-    inside = "" if path == holder else f" (it lies in {holder})"
+    below = path != holder and holder.is_relative_to(path)
+    opened, inside = (holder, f" (it lies in {path})") if below else (path, f" (it lies in {holder})")
     return (
-        f"another loratools studio has {path} open{inside}; use its page, or end it first (Ctrl+C where it was started)"
+        f"another loratools studio has {opened} open{inside if path != holder else ''}; use its page, or end it first "
+        "(Ctrl+C where it was started)"
     )

@@ -11,7 +11,7 @@ from loratools.base.base_path import POCKET
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SCHEMES, NumberedScheme, Scheme, full_scheme
-from loratools.blocks.vector import BlockVector
+from loratools.blocks.vector import BlockVector, named_vector
 from loratools.ops.merging.merge_string import TermSpec
 from loratools.studio.api.stacks import Stack, Term
 from loratools.studio.api.words import problem
@@ -41,7 +41,7 @@ def base_of(base_id: str, roots: Roots) -> str:
 
 
 def weights_of(term: Term, roots: Roots) -> dict[str, float]:
-    """A term's vector as the weight of each block of the scheme that it is shown in.
+    """A term's vector as the weight of each block of the scheme that it is shown in, and of each rule after them.
 
     Raises:
         BlockError: for a vector that cannot be read, or does not fit the LoRA.
@@ -49,9 +49,8 @@ def weights_of(term: Term, roots: Roots) -> dict[str, float]:
     facts = read_facts(roots.path(term.lora))
     full = full_scheme(_table(facts))
     if isinstance(term.vector, str):
-        return dict(parse_vector(term.vector, load_presets(), full.family).weights)
-    named = {full.block_name(name): float(weight) for name, weight in (term.vector or {}).items()}
-    return {name: named.get(name, 1.0) for name in _scheme(named, facts, full).names}
+        return parse_vector(term.vector, load_presets(), full.family).by_name()
+    return _whole(named_vector(full, term.vector or {}), facts, full).by_name()
 
 
 def _spec(term: Term, roots: Roots) -> TermSpec:
@@ -84,13 +83,12 @@ def short_text(weights: Mapping[str, float], facts: LoraFacts) -> str | None:
         BlockError: for a block that the family lacks.
     """
     full = full_scheme(_table(facts))
-    named = {full.block_name(name): float(weight) for name, weight in weights.items()}
-    if all(weight == 1 for weight in named.values()):
+    named = named_vector(full, weights)
+    if all(weight == 1 for weight in named.by_name().values()):
         return None
     if isinstance(full, NumberedScheme):
-        return BlockVector(full, named).text()
-    scheme = _scheme(named, facts, full)
-    whole = BlockVector(scheme, {name: named.get(name, 1.0) for name in scheme.names})
+        return named.text()
+    whole = _whole(named, facts, full)
     return preset_of(whole) or whole.text()
 
 
@@ -98,7 +96,7 @@ def preset_of(vector: BlockVector) -> str | None:
     """The name of the shipped preset with these very weights; None if there is none."""
     for name, variants in load_presets().items():
         if not isinstance(variants, str) and any(
-            own.scheme == vector.scheme and dict(own.weights) == dict(vector.weights) for own in variants
+            (own.scheme, own.by_name()) == (vector.scheme, vector.by_name()) for own in variants
         ):
             return name
     return None
@@ -115,10 +113,12 @@ def _table(facts: LoraFacts) -> str:
     return facts.family if facts.family in FAMILIES else UNKNOWN.name
 
 
-def _scheme(named: Mapping[str, float], facts: LoraFacts, full: Scheme) -> Scheme:
-    """The LoRA's own scheme where that has every block that is named; else the full one."""
+def _whole(named: BlockVector, facts: LoraFacts, full: Scheme) -> BlockVector:
+    """The vector in the LoRA's own scheme where that has every block that is named, else in the full one; blocks that
+    are not named have the weight 1."""
     own = shown_scheme(facts.family, facts.scheme)
-    return own if set(named) <= set(own.names) else full
+    scheme = own if set(named.weights) <= set(own.names) else full
+    return BlockVector(scheme, {name: named.weights.get(name, 1.0) for name in scheme.names}, named.rules)
 
 
 def shown_path(path: Path) -> str:

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from loratools.adapter.algebra.rank import Fixed, parse_rank
+from loratools.adapter.algebra.shapes import limit
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
-from loratools.base.vae import load_vae
-from loratools.errors import TrainingError, UnavailableError
+from loratools.base.vae import use_vae
+from loratools.errors import RankError, TrainingError, UnavailableError
 from loratools.train.callbacks.sample_prompts import SampleRequest, read_sample_prompts
 from loratools.train.callbacks.tensorboard import check_tensorboard
 from loratools.train.config.config import TrainConfig
+from loratools.train.config.full import file_kind
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
-from loratools.train.dry_run.advice import free_space
+from loratools.train.dry_run.advice import disk_room
 from loratools.train.dry_run.check import mistakes
 from loratools.train.dry_run.full_cost import cheaper, check_disk, check_room, full_cost
 from loratools.train.dry_run.report import DryRun, make_dry_run, with_whole_epochs
@@ -31,7 +34,7 @@ from loratools.train.network.trained_weights import TrainedWeights
 from loratools.train.optim.optimizers import build_optimizer, has_modes
 from loratools.train.optim.param_groups import parameter_groups
 from loratools.train.optim.trainable import Trainable
-from loratools.train.step.objective import NoiseSchedule, noise_schedule
+from loratools.train.step.objective import NoiseSchedule, noise_schedule, prediction_note, trained_scheduler
 from loratools.train.step.placement import cast_and_move
 from loratools.train.step.precision import Precision, pick_precision
 
@@ -67,29 +70,24 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
     Raises:
         LoratoolsError: for everything that can be wrong before the first step.
     """
-    for _, mistake in mistakes(config, None):  # before the base is loaded, which takes a while
-        raise mistake
-    precision = pick_precision(config, pick_device(config.device))
-    check_tensorboard(config)
+    precision = check_settings(config)  # before the base is loaded, which takes a while
     dataset = read_dataset(config, config.resolution or (512, 512))
     base = setup_base(config)
     config, dataset = with_whole_epochs(config, at_base_resolution(dataset, config, base))
-    check_clip_skip(config, base)
+    check_base(config, base, ranks, precision)
     samples, of_samples = setup_samples(config, base)
     base_adapters = BaseAdapters(config.base_adapters, base)
     base_adapters.merge()
-    check_full(config, base, ranks)
-    check_fits(config, base, precision)
     exact = exact_weights(base) if config.is_full else {}
     cast_and_move(base, precision)
     schedule = noise_schedule(base.scheduler_config, config).to(precision.device)
     trained = setup_trainable(config, base, precision, exact)
     exact.clear()
     dry_run = make_dry_run(
-        config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *of_samples)
+        config, base, dataset, trained.network.sizes, precision.compute.itemsize, (*notes, *base.notes, *of_samples)
     )
     if dry_run.full is not None and ranks.main:
-        check_disk(config, dry_run.full, free_space(config.out))
+        check_disk(config, dry_run.full, disk_room(config))
     return RunParts(
         config=config,
         ranks=ranks,
@@ -102,6 +100,35 @@ def setup_run(config: TrainConfig, ranks: Ranks = Ranks(), notes: Sequence[str] 
         trained=trained,
         dry_run=dry_run,
     )
+
+
+def check_run(config: TrainConfig, ranks: Ranks) -> None:
+    """Raise what :func:`setup_run` would raise of the settings, the machine and the base, for whoever has long work to
+    do before it."""
+    precision = check_settings(config)
+    base = setup_base(config)
+    check_base(config, base, ranks, precision)
+    setup_samples(config, base)
+
+
+def check_settings(config: TrainConfig) -> Precision:
+    """What is computed in; nothing is loaded.
+
+    Raises:
+        LoratoolsError: for a mistake in the settings, and for a package or a device that is not there.
+    """
+    for _, mistake in mistakes(config, None):
+        raise mistake
+    precision = pick_precision(config, pick_device(config.device))
+    check_tensorboard(config)
+    return precision
+
+
+def check_base(config: TrainConfig, base: Base, ranks: Ranks, precision: Precision) -> None:
+    """Raise LoratoolsError if the settings do not fit the base, or a full training of it not the device."""
+    check_clip_skip(config, base)
+    check_full(config, base, ranks)
+    check_fits(config, base, precision)
 
 
 @dataclass(frozen=True)
@@ -177,18 +204,21 @@ def plan_run(config: TrainConfig, notes: Sequence[str] = ()) -> DryRun:
             "then shows as many of them as of yours, so that it has about twice the steps that are said here",
         )
     computed = machine.precision.compute.itemsize
-    report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *of_samples))
+    report = make_dry_run(config, base, dataset, network.sizes, computed, (*notes, *base.notes, *of_samples))
     return replace(report, warnings=(*machine.warnings, *report.warnings))
 
 
 def setup_base(config: TrainConfig) -> Base:
-    """The base on the CPU, with the config's own VAE.
+    """The base on the CPU, with the config's own VAE and what the config says that it predicts.
 
     It is in full precision, for the VAE, and so not on the GPU before the rest has been cast.
     """
     base = load_base(config.base, device="cpu", dtype="fp32", offline=config.offline)
     if config.vae is not None:
-        base.vae = load_vae(config.vae, base.vae, offline=config.offline)
+        use_vae(base, config.vae, offline=config.offline)
+    note = prediction_note(base.prediction, config)
+    base.notes = (note,) if note else ()
+    base.scheduler_config = trained_scheduler(base.scheduler_config, config)
     return base
 
 
@@ -251,11 +281,18 @@ def check_full(config: TrainConfig, base: Base, ranks: Ranks) -> None:
 
     Raises:
         BaseModelError: if the base's weights are too coarse to train.
+        RankError: for files that are to be LoRAs of a higher rank than any of its matrices has.
         TrainingError: for a step within the backward pass on several processes.
     """
     if not config.is_full:
         return
     refuse_coarse(config.base, offline=config.offline)
+    highest = max(limit(tuple(each.shape)) for _, each in named_parameters(base) if each.dim() > 1)
+    for setting in ("save", "save_end"):
+        kind = file_kind(getattr(config, setting) or "delta")
+        rule = parse_rank(kind.rank) if kind.kind == "lora" else None
+        if isinstance(rule, Fixed) and rule.rank > highest:
+            raise RankError(f"{setting}: lora:{rule.rank} is above what any matrix can have, {highest}; ask for less")
     if config.fused_backward_pass == "on" and ranks.world > 1:
         raise TrainingError(
             "fused_backward_pass: on drops gradients before several processes can add theirs; set it to auto or off"

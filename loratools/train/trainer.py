@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from loratools.adapter.files.metadata import guard_overwrite
 from loratools.adapter.files.tuned_model import note_base
+from loratools.base.vae_path import find_vae
 from loratools.dtypes import torch_dtype
 from loratools.errors import TrainingError
 from loratools.files import locked
@@ -26,7 +28,7 @@ from loratools.train.callbacks.tensorboard import open_tensorboard
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.full import file_kind
 from loratools.train.data.latents import LatentStore
-from loratools.train.distributed import join, leave
+from loratools.train.distributed import Ranks, join, leave
 from loratools.train.drawing.prior import with_prior
 from loratools.train.dry_run.report import DryRun
 from loratools.train.interrupt import FINISHING, StopRequest
@@ -42,7 +44,7 @@ from loratools.train.output.run_folder import RunFolder
 from loratools.train.output.saved import RunFile
 from loratools.train.output.state import Position, State, check_resumable, load_state
 from loratools.train.output.writer import RunWriter
-from loratools.train.setup import RunParts, plan_run, setup_run
+from loratools.train.setup import RunParts, check_run, plan_run, setup_run
 from loratools.train.step.placement import accelerated, offloaded
 from loratools.train.step.runner import RunnerParts, StepRunner
 from loratools.train.step.step import DenoisingStep
@@ -114,7 +116,9 @@ def train(
     """
     ranks, device = join(config.device)
     try:
-        config = with_prior(config.model_copy(update={"device": device}), ranks, device, bar=progress and ranks.main)
+        config = config.model_copy(update={"device": device})
+        before = partial(_check_before_drawing, config, ranks)
+        config = with_prior(config, ranks, device, before=before, bar=progress and ranks.main)
         parts = setup_run(config, ranks, notes)
         if on_note is not None and ranks.main:
             for note in parts.dry_run.notes:
@@ -130,6 +134,13 @@ def train(
         if device.startswith("cuda"):
             torch.cuda.empty_cache()  # for the next run of a queue
         leave(ranks)
+
+
+def _check_before_drawing(config: TrainConfig, ranks: Ranks) -> None:
+    """Raise what would end the run once its class pictures are drawn, which may take hours."""
+    if ranks.main:
+        guard_files(RunFolder(config.out, config.name), config)
+    check_run(config, ranks)
 
 
 def _with_progress(on_step: OnStep | None, on_progress: OnProgress, steps: int) -> OnStep:
@@ -183,9 +194,7 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             if ranks.main:
                 stack.enter_context(locked(self._folder.out / config.name))
-                self._folder.guard(force=config.force)
-                if config.save_end is not None:
-                    guard_end(self._folder, config)
+                guard_files(self._folder, config)
                 self._folder.sweep()
             ranks.wait()
             yield
@@ -319,11 +328,15 @@ def run_file(parts: RunParts, *, end: bool = False) -> RunFile:
     if not isinstance(network, FullWeights):
         raise TypeError(f"there is no file of a {type(network).__name__}")
     kind = file_kind(config.save_end or config.save) if end else file_kind(config.save)
-    return FullFile(kind, network, dtype, parts.base, parts.base.digest)
+    vae = None if config.vae is None else find_vae(config.vae, offline=config.offline)
+    return FullFile(kind, network, dtype, parts.base, parts.base.digest, vae)
 
 
-def guard_end(folder: RunFolder, config: TrainConfig) -> None:
-    """Raise FileError before any work is done if the place of the end's file is someone else's."""
+def guard_files(folder: RunFolder, config: TrainConfig) -> None:
+    """Raise FileError before any work is done if the place of one of the run's files is someone else's."""
+    folder.guard(force=config.force)
+    if config.save_end is None:
+        return
     if config.save_end == "diffusers":
         guard_folder(folder.end(folder=True), folder.owner, config.force)
     else:

@@ -17,15 +17,14 @@ class Samples:
 
     Attributes:
         points: (n, d), the block weights less those that the search starts from.
-        means: (n,), over each point's own pictures, less what these pictures are above all shots' whatever the vector.
+        means: (n,), over each point's own pictures, less what the same pictures of the stack as it was given are above
+            the mean of all of these.
         shares: (n, pictures), each row the pictures' shares of that mean, which sum to 1.
-        picture_variance: how much a picture's place above the mean over all shots differs from vector to vector.
     """
 
     points: Array
     means: Array
     shares: Array
-    picture_variance: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Generation:
     """Vectors that were drawn for the same shots.
 
     Attributes:
-        kind: ``whole`` (the stack as it was given), ``ladder`` (plain strengths), ``screening``, ``search``, ``check``.
+        kind: ``whole`` (the stack as it was given), ``ladder`` (plain strengths), ``screening``, ``search``, ``check``,
+            ``fresh`` (finalists, for shots that the search had not).
         points: each with as many numbers as the space has dimensions.
         shots: which of the pool's shots.
         values: measure -> for each point the value of each shot; NaN where the measure cannot tell.
@@ -58,7 +58,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class History:
-    """All generations so far; ``pool`` is the number of shots that there are."""
+    """All generations so far; ``pool`` is the number of shots that there are, those of the search first."""
 
     generations: tuple[Generation, ...]
     pool: int
@@ -88,52 +88,46 @@ class History:
         """Every point that was drawn (n, d), in order."""
         return np.array([point for generation in self.generations for point in generation.points])
 
-    def means_on_pool(self, goals: Goals) -> list[tuple[Array, float, list[float]]]:
-        """Of the points that were drawn for the whole pool: the point, its cost, and its worth by each constraint."""
-        known = []
-        for generation in self.generations:
-            if len(generation.shots) != self.pool:
-                continue
-            for number, point in enumerate(generation.points):
-                own = generation.of_point(number)
-                worths = [float(np.nanmean(each.worth(own[each.name]))) for each in goals.constraints]
-                known.append((np.array(point), float(np.nanmean(goals.cost(own))), worths))
-        return known
+    def on_shots(self, kind: str, shots: Sequence[int]) -> list[dict[str, list[float]]]:
+        """Of each point of the generations of a kind: measure -> the values of those of its shots that are in
+        ``shots``."""
+        wanted = set(shots)
+        return [
+            {
+                name: [value for value, shot in zip(row, generation.shots, strict=True) if shot in wanted]
+                for name, row in generation.of_point(number).items()
+            }
+            for generation in self.generations
+            if generation.kind == kind
+            for number in range(len(generation.points))
+        ]
 
     def _values(self) -> list[dict[str, tuple[float, ...]]]:
         return [one.of_point(number) for one in self.generations for number in range(len(one.points))]
 
     def _samples(self, start: Array, values: Sequence[Array]) -> Samples:
         """The means of ``values``, one row of them for each point; points of which nothing is known are left out."""
-        shots = [generation.shots for generation in self.generations for _ in generation.points]
-        effects, left = _picture_effects(
-            [own for own, drawn in zip(values, shots, strict=True) if len(drawn) == self.pool]
-        )
+        shots = [np.array(generation.shots) for generation in self.generations for _ in generation.points]
+        every = self.points()
+        above = self._above(every, start, shots, values)
         points, means, shares = [], [], []
-        for point, own, drawn in zip(self.points(), values, shots, strict=True):
+        for point, own, drawn in zip(every, values, shots, strict=True):
             known = ~np.isnan(own)
             if not known.any():
                 continue
             share = np.zeros(self.pool)
-            share[np.array(drawn)[known]] = 1 / known.sum()
+            share[drawn[known]] = 1 / known.sum()
             points.append(point - start)
-            means.append(float(own[known].mean()) - float(share @ effects))
+            means.append(float(own[known].mean()) - float(share @ above))
             shares.append(share)
-        return Samples(np.array(points), np.array(means), np.array(shares), left)
+        return Samples(np.array(points), np.array(means), np.array(shares))
 
-
-def _picture_effects(rows: Sequence[Array]) -> tuple[Array, float]:
-    """How much each shot's value lies above the mean over all, whatever the vector: (pool,); and the variance of what
-    this leaves, since shots do not answer to all vectors alike.
-
-    Args:
-        rows: the values of points that were drawn for all shots.
-    """
-    whole = np.stack(rows)
-    known = ~np.isnan(whole)
-    filled = np.where(known, whole, 0.0)
-    counts = known.sum(1, keepdims=True)
-    above = np.where(known, whole - filled.sum(1, keepdims=True) / np.maximum(counts, 1), 0.0)
-    effects = above.sum(0) / np.maximum(known.sum(0), 1)
-    left = np.where(known, above - effects, 0.0)
-    return effects, float((left**2).sum() / max(1, known.sum()))
+    def _above(self, points: Array, start: Array, shots: Sequence[Array], values: Sequence[Array]) -> Array:
+        """How far each shot of the stack as it was given lies above the mean over the first generation's (pool,), which
+        the search's goals are made of; 0 where it was not drawn."""
+        wholes = np.full(self.pool, np.nan)
+        for point, drawn, own in zip(points, shots, values, strict=True):
+            if np.allclose(point, start, atol=1e-3):
+                wholes[drawn] = own
+        middle = np.nanmean(wholes[shots[0]])
+        return np.where(np.isnan(wholes), 0.0, wholes - middle)

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-class Stopped(Exception):
-    """The search was asked to stop while a generation was being drawn; what is whole is kept."""
+class Stopped(KeyboardInterrupt):
+    """The search was asked to stop while a generation was being drawn; what is whole is kept.
+
+    It is no error: where there is no vector yet that could be reported, it ends the tune as Ctrl-C does.
+    """
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,8 @@ class TuneProgress:
     """Where a tune stands.
 
     Attributes:
-        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``fresh`` or ``report``; after it the names
-            of ways that follow, and ``training``.
+        stage: ``base``, ``ladder``, ``screening``, ``search``, ``check``, ``descent``, ``fresh`` or ``report``; after
+            it the names of ways that follow, and ``training``.
         done, total: search pictures; one of the report counts for as many as it takes steps more.
         seconds_left: by the pictures so far; None before the first.
     """

@@ -15,30 +15,48 @@ import numpy as np
 from loratools.errors import MeasureError
 from loratools.files import locked, write_text
 from loratools.measures.build import MeasureSet
-from loratools.measures.measure import Measure, Measured, Shown, check_it_varies
+from loratools.measures.measure import Better, Measure, Measured, Shown, check_it_varies
+from loratools.measures.smooth import SmoothMeasure
 from loratools.ops.merging.merge import merge_files
 from loratools.train.distributed import Ranks
 from loratools.train.interrupt import StopRequest
 from loratools.tune.arrays import Array
 from loratools.tune.choosing import Choosing, Found
+from loratools.tune.descent.descent import Descent
+from loratools.tune.descent.objective import Objective
+from loratools.tune.descent.pictures import SmoothPictures
+from loratools.tune.descent.search import DescentSearch
+from loratools.tune.descent.shots import DescentShots
+from loratools.tune.descent.steps import Plan
 from loratools.tune.drawing import Draws, measured
 from loratools.tune.folder import TuneFolder
 from loratools.tune.history import Generation, History
-from loratools.tune.problem.effort import fresh_pictures
-from loratools.tune.problem.goals import Goals, goals_of
-from loratools.tune.problem.guide import TIMES, guide_point
+from loratools.tune.problem.counts import PictureCounts
+from loratools.tune.problem.goals import Goals, goals_of, known_mean
+from loratools.tune.problem.guide import TIMES, column_count, guide_point
 from loratools.tune.problem.prompts import Shot, Split
 from loratools.tune.problem.request import TuneRequest
 from loratools.tune.problem.space import USUAL, Space, as_vector
 from loratools.tune.progress import Clock, OnProgress, Stopped
-from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, Column, HeldOut
+from loratools.tune.report.columns import (
+    BASE,
+    BEFORE,
+    GUIDE,
+    STRENGTH,
+    TUNED,
+    Column,
+    HeldOut,
+    check_comparable,
+)
 from loratools.tune.report.result import FILE, TuneResult
 from loratools.tune.report.sheet import write_both
 from loratools.tune.report.verdict import judge_answer, notes_of
 from loratools.tune.search.strategy import Ask, Strategy
 
 _SPARE = 0.6  # of what the style may lose is kept in reserve by the search, for pictures that it does not see
-_STOPPING = "stopping the search; its best vector so far is kept and drawn for the report"
+_NAMED = 6  # blocks, or kinds of layers, that a note names
+_CUT = "the search stops here; its best vector is drawn for the report"
+_STOPPING = "stopping the search; its best vector so far, if there is one yet, is drawn for the report"
 MakeMeasures = Callable[
     [Sequence[Shown], Sequence[Shown]], MeasureSet
 ]  # of the base's and of the whole LoRA's pictures
@@ -54,6 +72,7 @@ class TuneRun:
         weight: search pictures that one of the report costs.
         replay: what an earlier round of the same tune drew, in its order from the whole LoRA on; drawn (or read) again
             before anything new.
+        smooth: makes what draws pictures with gradients, where the gradient is to lead the search.
     """
 
     space: Space
@@ -68,9 +87,11 @@ class TuneRun:
     on_note: Callable[[str], None]
     ranks: Ranks = Ranks()  # noqa: RUF009  (frozen)
     replay: tuple[Ask, ...] = ()
+    smooth: Callable[[], SmoothPictures] | None = None
 
     def run(self, owner: str, *, force: bool = False, recipe: Mapping[str, Any] | None = None) -> TuneResult:
         """Search, report and write; see :func:`loratools.tune.tuning.tune`."""
+        self.folder.check_place()
         with self.alone(), StopRequest(self.ranks, say=_STOPPING) as stop:
             self.folder.begin(self.key, owner, force=force)
             self.ranks.wait()
@@ -92,13 +113,17 @@ class TuneRun:
         return locked(self.folder.path / self.folder.part / "tune") if self.ranks.main else contextlib.nullcontext()
 
     def _clock(self, stop: StopRequest) -> Clock:
-        columns = 4 + (guide_point(self.space, self.request.symptoms) is not None)
-        report = columns * len(self.shots.held_out) * self.weight
-        effort, pool, fresh = self.request.effort, len(self.shots.search), len(self.shots.fresh)
+        counts = PictureCounts.of(
+            self.request,
+            self.shots,
+            columns=column_count(self.space, self.request.symptoms),
+            weight=self.weight,
+            by_gradient=self.smooth is not None,
+        )
         return Clock(
-            total=effort.search_pictures(pool, fresh) + report,
-            report=report,
-            answer=(3 * pool + fresh_pictures(fresh, 1)) * min(1, effort.checks),
+            total=counts.total,
+            report=counts.report,
+            answer=counts.answer,
             budget=self.request.budget,
             on_progress=self.on_progress,
             wants_stop=lambda: self.ranks.world == 1 and stop.asked > 0,
@@ -127,12 +152,15 @@ class _Session:
         self._pool = len(run.shots.search)
         self._strategy = Strategy(run.space, run.request.effort, self._pool, run.request.seed)
         self._measures: MeasureSet = MeasureSet()
+        self._whole: Sequence[Shown] = ()  # the whole LoRA's pictures of the search
 
     def search(self) -> Found:
         """Reference pictures, plain strengths, screening, search and check; the last three end early if they must."""
         goals, first = self._reference()
-        history = History((first,), self._pool)
+        history = History((first,), self._pool + len(self._run.shots.fresh))
         history = self._with(history, self._drawn(1 + len(history), self._strategy.ladder()))
+        if self._run.smooth is not None:
+            return self._down_the_gradient(self._run.smooth, history, goals)
         finished = True
         while (ask := self._next(history, goals)) is not None:
             if ask.kind != history.generations[-1].kind:
@@ -140,10 +168,48 @@ class _Session:
             generation = self._timely(1 + len(history), ask)
             if generation is None:
                 finished = False
-                self._run.on_note("the search stops here; its best vector is drawn for the report")
+                self._run.on_note(_CUT)
                 break
             history = self._with(history, generation)
         return self._choosing().found(history, goals, finished)
+
+    def _down_the_gradient(self, smooth: Callable[[], SmoothPictures], history: History, goals: Goals) -> Found:
+        """The search where measures have a gradient."""
+        run = self._run
+        plan = Plan(run.request.effort.descent, run.request.effort.descent_shots, run.request.gradient_cost)
+        objective = self._objective(goals)
+        search = DescentSearch(
+            run.space,
+            plan,
+            DescentShots(run.shots.search, run.request.seed),
+            self._clock,
+            make=lambda: Descent(smooth(), objective, run.request.batch, run.ranks, run.on_note),
+            known=run.folder.step,
+            keep=run.folder.keep_step,
+            stopped=lambda cost: self._stop.agreed() or run.ranks.any(not self._clock.has_time_for(cost)),
+        )
+        whole = history.generations[0]
+        steps = search.run({goal.name: known_mean(whole.values[goal.name][0]) for goal in goals.measures})
+        finished = len(steps) == plan.steps
+        if not finished:
+            run.on_note(_CUT)
+        return self._choosing().after_descent(history, goals, steps, finished)
+
+    def _objective(self, goals: Goals) -> Objective:
+        """The goals for the measures' smooth stand-ins.
+
+        Raises:
+            MeasureError: for a measure that has none.
+        """
+        measures = {each.name: each for each in self._all_measures}
+        rough = [name for name, each in measures.items() if not isinstance(each, SmoothMeasure)]
+        if rough:
+            raise MeasureError(
+                f"the measure '{rough[0]}' has no gradient that could lead the search; use `method=pictures`, which "
+                "needs none"
+            )
+        smooth = {name: each for name, each in measures.items() if isinstance(each, SmoothMeasure)}
+        return Objective.of(goals, smooth, self._whole, self._run.request.batch)
 
     def _next(self, history: History, goals: Goals) -> Ask | None:
         known = self._run.replay
@@ -153,12 +219,14 @@ class _Session:
         """Draw the columns, measure them, and decide."""
         run, start = self._run, self._run.space.start
         held = self._columns(found)
+        check_comparable(held, (BEFORE, STRENGTH, TUNED))
         goals = self._goals(held.column(BEFORE).values, held.column(BASE).values, run.request.keep)
-        verdict = judge_answer(held, goals, {each.name: each.better for each in self._measures.checks})
+        verdict = judge_answer(held, goals, self._checks)
         point = found.point if verdict.answer == TUNED else np.round(start * found.strength, 4)
         notes = [*self._measures.notes, *notes_of(held, goals, verdict, run.request.keep, found.strength)]
         if unusual := run.space.unusual(point):
-            names = " ".join(unusual)
+            names = " ".join(unusual[:_NAMED])
+            names += f" and {len(unusual) - _NAMED} more" if len(unusual) > _NAMED else ""
             notes.append(f"{names} stand outside 0 to {USUAL:g}, where people keep block weights; it won all the same")
         return TuneResult(
             folder=run.folder.path,
@@ -171,12 +239,13 @@ class _Session:
             point=point,
             found=found.point,
             strength=found.strength,
-            vector=as_vector(run.space.terms[run.space.tuned].adapter, run.space.vector(point)),
+            vector=as_vector(run.space.terms[run.space.tuned].adapter, run.space.shortest(point)),
             effects=found.effects,
             finished=found.finished,
             notes=tuple(notes),
             seconds=self._clock.elapsed,
             fresh=found.fresh,
+            steps=found.steps,
             searched=run.shots.search,
         )
 
@@ -186,6 +255,7 @@ class _Session:
         self._clock.begin("base")
         drawn = self._pictures({"search-base": None, "search-whole": run.space.start}, shots, fine=False)
         self._measures = run.make_measures(drawn["search-base"], drawn["search-whole"])
+        self._whole = drawn["search-whole"]
         if not self._measures.targets:
             wanted = (
                 "people's votes alone lead no search here; gather them on a grid's page, then give marks=VOTES.json"
@@ -206,7 +276,8 @@ class _Session:
         if each is None:
             return
         left = max(0, self._clock.total - self._clock.done)
-        text = f"{left} more pictures at {each:.2g} s each: about {max(1, round(left * each / 60))} minutes"
+        minutes = max(1, round(left * each / 60))
+        text = f"{left} more pictures at {each:.2g} s each: about {minutes} minute{'s' if minutes > 1 else ''}"
         budget = self._run.request.budget
         cut = "" if budget is None or left * each <= budget else f", cut to {budget / 60:.3g} by the budget"
         self._run.on_note(f"{text}{cut}; stop at any time, the same command goes on")
@@ -228,6 +299,10 @@ class _Session:
     def _all_measures(self) -> list[Measure]:
         """Each once, by name."""
         return list({each.name: each for each in (*self._measures.targets, *self._measures.kept)}.values())
+
+    @property
+    def _checks(self) -> dict[str, Better]:
+        return {each.name: each.better for each in self._measures.checks}
 
     def _check_targets(self, history: History) -> None:
         """Raise MeasureError for a target that says the same of every vector's pictures."""
@@ -266,7 +341,10 @@ class _Session:
         shots = [every[index] for index in ask.shots]
         points = [np.array(point) if point else None for point in ask.points]
         drawn = run.draws(points, shots, fine=False, on_picture=self._clock.picture)
-        values = measured(self._all_measures, drawn)
+        checks = (
+            self._measures.checks if ask.kind == "fresh" else ()
+        )  # which have a say in the choice, and lead nothing
+        values = measured([*self._all_measures, *checks], drawn)
         generation = Generation(ask.kind, ask.points, ask.shots, values, round(self._clock.elapsed - begun, 2))
         run.folder.keep(number, generation)
         return generation
@@ -280,6 +358,7 @@ class _Session:
             self._strategy,
             draw=self._drawn,
             goals=lambda whole, base: self._goals(whole, base, run.request.keep),
+            checks=self._checks,
             has_time=lambda pictures: not run.ranks.any(not self._clock.has_time_for(pictures, answering=True)),
         )
 

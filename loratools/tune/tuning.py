@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loratools.base.model import Base, LoadedBase
-from loratools.errors import TuneError
-from loratools.measures.build import MeasureContext, MeasureSet, build_measures, check_base
+from loratools.base.model import LoadedBase
+from loratools.measures.build import MeasureContext, MeasureSet, build_measures
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.pairs import PairChoice
-from loratools.measures.request import MARKED, asks_for_marks, asks_for_votes, digest_of_sources
-from loratools.ops.merging.merge import term_facts
+from loratools.measures.request import MARKED, asks_for_marks, asks_for_votes
 from loratools.ops.merging.terms import Term
-from loratools.preview.plan.plan import settings_on
-from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.population import PopulationRenderer
 from loratools.preview.request.options import EngineOptions
-from loratools.preview.request.setting import CellSetting
 from loratools.train.distributed import Ranks
 from loratools.tune.asking.by_marks import Marker, MarksAsker
 from loratools.tune.asking.by_votes import Chooser, VotesAsker
 from loratools.tune.asking.rounds import AskedTune, Asker
-from loratools.tune.drawing import BaseDraws, coarse_settings
+from loratools.tune.descent.pictures import SmoothPictures
+from loratools.tune.drawing import BaseDraws
 from loratools.tune.folder import TuneFolder
-from loratools.tune.problem.prompts import Split, exclusive_tags, prompts_from_header, split_prompts
+from loratools.tune.plan import plan_tune
 from loratools.tune.problem.request import TuneRequest
-from loratools.tune.problem.space import Space
-from loratools.tune.problem.then import pictures_of
 from loratools.tune.progress import OnProgress, TuneProgress, part_of
 from loratools.tune.report.result import TuneResult
 from loratools.tune.run import TuneRun, write_files
 from loratools.tune.then.chain import Begun, Follow, follow
-from loratools.tune.then.training import check_trainable
 
 OWNER = "blocks tune"
 
@@ -84,23 +76,12 @@ def tune(
         TuneError, PromptError, BlockError: if there is nothing to search, too few prompts, or ways that train on from
             what is no plain LoRA.
         MeasureError: for a measure that fails, or says the same of every picture.
-        FileError: if ``out`` holds something else.
+        FileError, DatasetError: if ``out`` holds something else; for pictures that cannot be read.
         LoratoolsError: as :meth:`PopulationRenderer.draw`.
+        Stopped: for a Ctrl-C before plain strengths are drawn; a KeyboardInterrupt.
     """
-    space = Space.of(terms, amount=request.amount, earlier=earlier, weights=request.weights)
-    check_base(request.measures, base)
-    trained = base if isinstance(base, Base) else None  # one that can be trained on, and whose UNet sees pictures
-    if request.then and trained is None:
-        raise TuneError(
-            f"what follows a search trains, on SD 1.x, SD 2.x and SDXL alone, and {base.name} is none of them; leave "
-            "`then` out"
-        )
-    if request.then:
-        check_trainable([*terms, *([] if earlier is None else [earlier])])
-    shots = shots_of(space, request, base)
-    fine = settings_on(base, CellSetting.of_sampling(request.sampling))
-    coarse = coarse_settings(fine, request.effort.steps)
-
+    plan = plan_tune(base, terms, request, earlier)
+    trained, space, shots, fine, coarse = plan.trained, plan.space, plan.shots, plan.fine, plan.coarse
     begun: list[Begun] = []
 
     def measures(
@@ -113,9 +94,8 @@ def tune(
         begun[:] = [Begun(build_measures(request.measures, context), drawn, whole)]
         return begun[0].measures
 
-    weight, hear, done = max(1, round(fine.steps / coarse.steps)), on_progress or _silent, 0
-    later = [pictures_of(way, request.effort, len(shots.search), weight * len(shots.held_out)) for way in request.then]
-    search_heard = part_of(hear, 0, sum(later))
+    hear, done = on_progress or _silent, 0
+    search_heard = part_of(hear, 0, sum(plan.later))
 
     def hear_search(own: TuneProgress) -> None:
         nonlocal done
@@ -130,10 +110,11 @@ def tune(
             shots=shots,
             draws=draws,
             make_measures=measures,
-            key=_key(space, request, base, shots, (fine, coarse)),
+            key=plan.key,
             folder=TuneFolder(Path(out), ranks.main),
             ranks=ranks,
-            weight=weight,
+            smooth=partial(SmoothPictures, trained, space, coarse) if trained and plan.choice.gradient else None,
+            weight=plan.weight,
             on_progress=hear_search,
             on_note=on_note or (lambda text: None),
         )
@@ -156,40 +137,6 @@ def tune(
     if ranks.main:
         write_files(result, owner, force=force, recipe=recipe)
     return result
-
-
-def shots_of(space: Space, request: TuneRequest, base: LoadedBase | None = None) -> Split:
-    """The pictures of the search and of the report.
-
-    Raises:
-        PromptError: if there are too few prompts, or none and nothing to make them of.
-    """
-    prompts: Sequence[str] = request.prompts
-    if not prompts:
-        apart = exclusive_tags("" if base is None else base.name)
-        prompts = prompts_from_header(space.terms[space.tuned].adapter.metadata, request.seed, apart=apart)
-    return split_prompts(prompts, request.seeds, request.effort, request.seed)
-
-
-def _key(
-    space: Space,
-    request: TuneRequest,
-    base: LoadedBase,
-    shots: Split,
-    settings: tuple[SamplingSettings, SamplingSettings],
-) -> str:
-    """sha256 over all that decides what is drawn and chosen."""
-    sources = digest_of_sources(request.measures, request.training)
-    content = {
-        "terms": [term_facts(term) for term in space.terms],
-        **({} if space.earlier is None else {"earlier": term_facts(space.earlier)}),
-        "request": request.facts(),
-        **({"sources": sources} if sources else {}),
-        "base": base.drawn_by,
-        "shots": repr(shots),
-        "settings": repr(settings),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _silent(_: TuneProgress) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from loratools.adapter.files.file import read
@@ -119,8 +119,12 @@ A = '"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}'
 def test_what_the_library_reads_is_read(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(packed(text.encode(), b"0" * 4))
-    with safe_open(path, "pt") as file:
-        names, metadata = list(file.keys()), dict(file.metadata() or {})
+    try:
+        with safe_open(path, "pt") as file:
+            names, metadata = list(file.keys()), dict(file.metadata() or {})
+    except SafetensorError:
+        assert "F4" in text or "F8_" in text
+        pytest.skip("an older safetensors, which has not heard of this type")
     assert list(read_header(path).tensors) == names == ["a"] and dict(read_header(path).metadata) == metadata
 
 

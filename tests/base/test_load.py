@@ -14,10 +14,14 @@ from loratools.base.base_path import base_digest
 from loratools.base.load import load_base, pick_device
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
+from loratools.base.sampling.samplers import find_sampler
 from loratools.base.text_model import build_text_encoder, canonical, flat, load_tokenizer
 from loratools.errors import BaseModelError, LoratoolsError
 from loratools.files import sha256
+from loratools.pocket.architecture import scheduler_config
+from loratools.train.step.objective import noise_schedule
 from tests.base.compvis import to_compvis, write_single_file
+from tests.base.tiny_xl import save_tiny_xl
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -62,6 +66,32 @@ def test_a_single_file_loads_offline_to_the_same_model(folder: Path, base: Base,
     assert loaded.name == "model-x" and loaded.digest == sha256(file) == base_digest(file)
 
 
+def outlines(base: Base) -> list[tuple[str, str, torch.Size, torch.dtype]]:
+    """Every parameter's part, name, shape and type."""
+    parts = {**base.components(), "vae": base.vae}
+    return [
+        (part, name, own.shape, own.dtype) for part, model in parts.items() for name, own in model.named_parameters()
+    ]
+
+
+def test_a_base_without_weights_is_the_same_but_for_the_numbers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_single_file(folder, tmp_path / "model-x.safetensors")
+    torch.save(load_file(file), tmp_path / "model-x.ckpt")
+    for source in (folder, save_tiny_xl(tmp_path / "xl"), file, tmp_path / "model-x.ckpt"):
+        config = None if source.is_dir() else folder
+        whole = load_base(source, device="cpu", dtype="fp16", config=config)
+        with monkeypatch.context() as patched:
+            patched.setattr("diffusers.ModelMixin.from_pretrained", None)
+            patched.setattr("safetensors.torch.load_file", None)
+            empty = load_base(source, device="cpu", dtype="fp16", config=config, weights=False)
+        assert outlines(empty) == outlines(whole), source
+        assert all(own.is_meta for part in (*empty.components().values(), empty.vae) for own in part.parameters())
+        for name in ("family", "resolution", "device", "dtype", "defaults", "digest", "name", "source", "prediction"):
+            assert getattr(empty, name) == getattr(whole, name), (source, name)
+
+
 def test_a_ckpt_loads_and_one_with_code_is_refused(folder: Path, base: Base, tmp_path: Path) -> None:
     file = write_single_file(folder, tmp_path / "x.safetensors")
     torch.save({"state_dict": load_file(file), "global_step": 3}, tmp_path / "x.ckpt")
@@ -80,6 +110,41 @@ def test_a_sidecar_or_a_key_tells_v_prediction(folder: Path, tmp_path: Path) -> 
     with pytest.raises(BaseModelError, match=r"v\.yaml"):
         load_base(file, device="cpu", config=folder)
     assert single_file.prediction_of(file, {"v_pred": torch.zeros(0)}) == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("keys", "header", "said"),
+    [
+        ((), {}, ("epsilon", False)),
+        (("v_pred",), {}, ("v_prediction", False)),
+        (("v_pred", "ztsnr"), {}, ("v_prediction", True)),
+        (("ztsnr",), {}, ("epsilon", False)),  # as in ComfyUI: a noise prediction cannot begin at pure noise
+        ((), {"modelspec.prediction_type": "v"}, ("v_prediction", False)),
+        ((), {"modelspec.prediction_type": "v", "ss_zero_terminal_snr": "True"}, ("v_prediction", True)),
+        ((), {"modelspec.prediction_type": "v", "modelspec.zero_terminal_snr": "true"}, ("v_prediction", True)),
+        (("ztsnr",), {"ss_v_parameterization": "True"}, ("v_prediction", True)),
+        (("v_pred",), {"modelspec.prediction_type": "epsilon"}, ("v_prediction", False)),
+        ((), {"modelspec.prediction_type": "epsilon", "ss_zero_terminal_snr": "True"}, ("epsilon", False)),
+    ],
+)
+def test_what_others_files_say_of_their_noise_is_what_is_drawn_by(
+    keys: tuple[str, ...], header: dict[str, str], said: tuple[str, bool], tmp_path: Path
+) -> None:
+    state = {key: torch.zeros(0) for key in (*keys, "weight")}
+    save_file(state, tmp_path / "v.safetensors", header)
+    config = single_file.scheduler_facts(tmp_path / "v.safetensors", state, scheduler_config())
+    sampler = find_sampler("Euler a").make_scheduler(config, 4)
+    assert sampler.config.prediction_type == said[0] and (sampler.alphas_cumprod[-1] < 1e-7) == said[1]
+    schedule = noise_schedule(config)
+    assert schedule.prediction == said[0] and (schedule.abar[-1] == 0) == said[1]
+
+
+def test_a_base_that_begins_at_pure_noise_has_pictures_of_its_own_keys(folder: Path, tmp_path: Path) -> None:
+    file = write_single_file(folder, tmp_path / "v.safetensors")
+    save_file({**load_file(file), "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, file)
+    loaded = load_base(file, device="cpu", config=folder)
+    assert (loaded.prediction, loaded.zero_snr) == ("v_prediction", True)
+    assert loaded.drawn_by == f"{loaded.digest} zero-snr"
 
 
 @pytest.mark.parametrize(("width", "family"), [(768, "sd1"), (1024, "sd2"), (2048, "sdxl")])
@@ -167,6 +232,13 @@ def bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[Path | str, str]]:
     save_file({"weight": torch.zeros(4)}, other)
     unet_only = tmp / "unet.safetensors"
     save_file({"model.diffusion_model.x": torch.zeros(4)}, unet_only)
+    average = tmp / "average.safetensors"
+    kept = (
+        "first_stage_model.x",
+        "cond_stage_model.x",
+        "model_ema.diffusion_modeltransformer_blocks0norm",
+    )
+    save_file({name: torch.zeros(4) for name in kept}, average)
     whole = write_single_file(folder, tmp / "whole.safetensors")
     cut = tmp / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:-100])
@@ -184,6 +256,7 @@ def bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[Path | str, str]]:
         "a LoRA": (lora, "is a LoRA, not a base model; give the checkpoint"),
         "another model": (other, "is not a Stable Diffusion checkpoint"),
         "a UNet alone": (unet_only, "lacks a VAE and a text encoder"),
+        "an average alone": (average, "holds only an average (EMA) of its UNet"),
         "unknown widths": (whole, "family that is not known here"),
         "a cut file": (cut, "cut off or damaged"),
         "three bytes": (short, "cut off or damaged"),
@@ -196,10 +269,11 @@ def bad_inputs(folder: Path, tmp: Path) -> dict[str, tuple[Path | str, str]]:
     }
 
 
-def test_what_is_not_a_base_is_refused_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_is_not_a_base_is_refused_in_one_sentence(folder: Path, tmp_path: Path, weights: bool) -> None:
     for case, (path, message) in bad_inputs(folder, tmp_path).items():
         with pytest.raises(BaseModelError) as caught:
-            load_base(path, device="cpu")
+            load_base(path, device="cpu", weights=weights)
         assert message in str(caught.value), case
         assert "\n" not in str(caught.value), case
 

@@ -206,7 +206,7 @@ def test_presets_of_the_user_win(tmp_path: Path) -> None:
     [
         ("A: [1, 2]", BlockError, "the preset 'A' has 2 numbers"),
         ("A: 5", BlockError, "should be a list"),
-        ("A: [1, x]", BlockError, "numbers only"),
+        ("A: [1, x]", BlockError, "after them only rules"),
         ("- 1", BlockError, "should map names"),
         ("a: [", RecipeError, "mine.yaml"),
     ],

@@ -36,8 +36,15 @@ def find_chrome() -> str | None:
     return os.environ.get("CHROME") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
+_LEFT = "WebSocket is closed before the connection is established"  # noted where a page is left while it connects
+
+
 class ChromeError(Exception):
     """The browser refused a command, or the page's script threw."""
+
+
+class RefusedError(ChromeError):
+    """The browser refused a command, as it does one for a document that is going."""
 
 
 class Page:
@@ -66,7 +73,7 @@ class Page:
             answer = self._receive()
             if answer.get("id") == self._number:
                 if "error" in answer:
-                    raise ChromeError(f"{method}: {answer['error']['message']}")
+                    raise RefusedError(f"{method}: {answer['error']['message']}")
                 return dict(answer["result"])
             self._notice(answer)
 
@@ -97,6 +104,8 @@ class Page:
                 self._traced += params["value"]
             case "Tracing.tracingComplete":
                 self._complete = True
+            case "Log.entryAdded" if _LEFT in params["entry"]["text"]:
+                pass
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
@@ -130,11 +139,17 @@ class Page:
         """Load an address, at a window size in CSS pixels, and wait until it stands."""
         self.window(width=width, height=height, dark=dark)
         if url == self.js("location.href"):
-            self.call("Page.reload")
-        else:
-            self.call("Page.navigate", url=url)
+            self.reload()
+            return
+        self.call("Page.navigate", url=url)
         begins = json.dumps(url.partition("#")[0])
         self.wait(f"location.href.startsWith({begins}) && document.readyState === 'complete'")
+
+    def reload(self) -> None:
+        """Load the document once more, and wait until it stands; a script that reloads would be cut off by that."""
+        self.js("window.wasBefore = 1")  # of the document that is left, which stands for a while yet
+        self.call("Page.reload")
+        self.wait("!window.wasBefore && document.readyState === 'complete'")
 
     def window(self, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
         """Its size in CSS pixels, and whether the person likes it dark."""
@@ -154,10 +169,17 @@ class Page:
     def wait(self, expression: str) -> None:
         """Until an expression is true."""
         deadline = time.monotonic() + _PATIENCE
-        while not self.js(expression):
+        while not self._holds(expression):
             if time.monotonic() > deadline:
                 raise ChromeError(f"never came true: {expression}")
             time.sleep(0.02)
+
+    def _holds(self, expression: str) -> bool:
+        """Whether it is true; a document that goes while it is asked says nothing yet."""
+        try:
+            return bool(self.js(expression))
+        except RefusedError:
+            return False
 
     def key(self, key: str, *, hold: bool = False, modifiers: int = 0) -> None:
         """Press a key as a keyboard would; with ``hold`` it stays down until :meth:`release`.

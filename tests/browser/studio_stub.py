@@ -33,7 +33,7 @@ from loratools.blocks.scheme import SD1_17
 from loratools.studio.api import jobs as j
 from loratools.studio.api import models as m
 from loratools.studio.api import stacks as s
-from loratools.studio.api.words import Failure, plain, words
+from loratools.studio.api.words import Failure, plain, quoted, words
 
 DIST = Path(__file__).parents[2] / "loratools" / "studio" / "page" / "dist"
 EPOCHS, WEIGHTS, PROMPTS, SEEDS = 8, (0.0, 0.25, 0.5, 0.75, 1.0), ("a girl, smile", "a castle by the sea"), range(1, 14)
@@ -57,6 +57,7 @@ class Stub:
     sockets: list[WebSocket] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
     events: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    evidence: s.Evidence = field(default_factory=lambda: EVIDENCE)  # of every search
 
     def tell(self, event: str, data: dict[str, Any], number: int | None = None) -> None:
         """Send an event to every open page."""
@@ -110,7 +111,13 @@ def _group(name: str) -> str:
 SCHEME = m.Scheme(
     family="sd1",
     blocks=[
-        m.Block(name=name, group=_group(name), norm_share=(1 + (3 * n) % 7) / 64) for n, name in enumerate(SD1_17.names)
+        m.Block(
+            name=name,
+            group=_group(name),
+            norm_share=(1 + (3 * n) % 7) / 64,
+            kinds=() if name == "BASE" else tuple(f"{name}/{kind}" for kind in ("proj_", "attn1", "attn2", "ff")),
+        )
+        for n, name in enumerate(SD1_17.names)
     ],
 )
 BASE = m.BaseInfo(id="pocket", name="pocket", family="sd1", size=(128, 128))
@@ -171,10 +178,10 @@ SENTENCE = "epoch 6: 7 and 8 are as good within noise, 9 copies 014.png (5 of 32
 EVIDENCE = s.Evidence(
     sentence=words("evidence.sentence", searched=40, held=24),
     rows=[s.EvidenceRow(measure="hands", better="lower", before="0.31 ± 0.02", after="0.18 ± 0.02")],
-    vector={**dict.fromkeys(SD1_17.names, 1.0), "IN07": 0.4},
+    vector={**dict.fromkeys(SD1_17.names, 1.0), "IN07": 0.4, "OUT05/attn1": 0.3, "OUT05/ff": -0.2, "OUT08/attn2": 1.4},
     amount=None,
     picture=None,
-    notes=["the style is kept"],
+    notes=[quoted("the style is kept")],
 )
 
 
@@ -336,7 +343,7 @@ def make(stub: Stub) -> Starlette:
         Route("/presets", get(PRESETS)),
         Route("/jobs", get(lambda request: stub.jobs)),
         Route("/jobs/{id}/log", get(log)),
-        Route("/jobs/{id}/evidence", get(EVIDENCE)),
+        Route("/jobs/{id}/evidence", get(lambda request: stub.evidence)),
         Route("/jobs/{id}/round", get(lambda request: _round(stub))),
         Route("/pictures/{id}", pictures),
         WebSocketRoute("/live", _live(stub)),
@@ -356,9 +363,11 @@ def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
     match path:
         case "/api/vector":
             weights = body.get("weights") or dict.fromkeys(SD1_17.names, 0.5)
-            text = ",".join(str(weights[name]) for name in SD1_17.names)
-            short = "ALL" if set(weights.values()) == {1} else text
-            texts = s.VectorTexts(numbers=text, lbw=f"X:{text}", short=short)
+            numbers = ",".join(str(weights[name]) for name in SD1_17.names)
+            rules = "".join(f",{name}={weight}" for name, weight in weights.items() if "/" in name)
+            short = "ALL" if set(weights.values()) == {1} else numbers + rules
+            numbers = "" if rules else numbers
+            texts = s.VectorTexts(numbers=numbers, lbw=numbers and f"X:{numbers}", short=short)
             return s.VectorAnswer(weights=weights, texts=texts, preset="ALL" if short == "ALL" else None)
         case "/api/stack/explain":
             heat = [s.HeatCell(block=name, change=0.0, cosine=1.0) for name in SD1_17.names]
@@ -371,7 +380,9 @@ def _answer(stub: Stub, path: str, body: dict[str, Any]) -> BaseModel:
             vector = {**dict.fromkeys(SD1_17.names, 1.0), "IN05": 0.9}
             stack = stack.model_copy(update={"terms": [stack.terms[0].model_copy(update={"vector": vector})]})
             turn = body["options"]["turn"] + 1
-            return s.Started(command="loratools merge ...", step="", job=None, note="lower it", stack=stack, turn=turn)
+            return s.Started(
+                command="loratools merge ...", step="", job=None, says=[quoted("lower it")], stack=stack, turn=turn
+            )
         case "/api/symptom":
             running = job(len(stub.jobs) + 1, kind="tune", title="search: hands")
             stub.jobs.append(running)

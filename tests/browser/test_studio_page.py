@@ -21,6 +21,7 @@ from tests.browser.studio_stub import EPOCHS, Stub, job, serve, stack_color
 CHOOSE = """code => { const select = [...document.querySelectorAll('select')].find(one =>
   [...one.options].some(option => option.value === 'zh'));
   select.value = code; select.dispatchEvent(new Event('change')); }"""
+CHOSEN = "(box => {{ box.value = '{}'; box.dispatchEvent(new Event('change')); }})(document.querySelector('{}'))"
 NOW = "figure[data-stream='2']"
 
 
@@ -65,6 +66,13 @@ def take_epoch(page: Page) -> None:
     page.wait(f"document.querySelector(\"{NOW}\")?.dataset.preview === 'false'")
 
 
+def weigh_kinds(page: Page) -> None:
+    """Several kinds of layers with weights of their own."""
+    for rule in ("IN01/attn1", "M00/ff", "M00/proj_", "OUT05/attn1", "OUT05/attn2", "OUT05/ff"):
+        page.js(CHOSEN.format(rule, "#add-rule"))
+    page.wait("document.querySelectorAll('.rule-chip').length === 6")
+
+
 def text(page: Page, selector: str) -> str:
     return str(page.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
@@ -84,7 +92,7 @@ def value(page: Page, block: str) -> float:
 
 
 def until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60  # as long as the page itself is waited for
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -205,6 +213,64 @@ def test_a_symptom_runs_a_search_and_shows_its_command(page: Page, stub: Stub) -
     assert value(page, "IN07") == 0.4
 
 
+def test_weights_of_another_lora_are_not_put_onto_the_stack(page: Page, stub: Stub) -> None:
+    stub.evidence = stub.evidence.model_copy(update={"lora": "another"})
+    take_epoch(page)
+    page.click("[data-symptom=hands]")
+    page.click("#tune")
+    until(lambda: any(path == "/api/symptom" for path, _ in stub.asked))
+    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "done", "can": ["remove"]}))
+    page.wait("document.querySelector('.evidence .figures') !== null")
+    assert page.js("document.querySelector('.evidence .button')") is None
+    assert "not in the stack" in page.js("document.body.innerText")
+
+
+def test_kinds_of_layers_that_a_search_weighed_are_listed_edited_and_undone(page: Page, stub: Stub) -> None:
+    def listed() -> dict[str, str]:
+        chips = "[...document.querySelectorAll('.rule-chip')]"
+        return dict(page.js(f"{chips}.map(own => [own.dataset.rule, own.querySelector('input').value])"))
+
+    def drawn() -> dict[str, float]:
+        page.wait(f"document.querySelector(\"{NOW}\").dataset.preview === 'false'")
+        vector = [draw for draw in stub.draws if draw["stream"] == 2][-1]["stack"]["terms"][0]["vector"]
+        return dict(vector or {})  # none until the page has asked for what the search found
+
+    take_epoch(page)
+    page.click("[data-symptom=hands]")
+    page.js(CHOSEN.format("kinds", "#parts"))
+    page.click("#tune")
+    until(lambda: any(path == "/api/symptom" for path, _ in stub.asked))
+    assert next(body for path, body in stub.asked if path == "/api/symptom")["options"]["parts"] == "kinds"
+    stub.tell_job(stub.jobs[-1].model_copy(update={"state": "done", "can": ["remove"]}))
+    page.wait("document.querySelector('.evidence .figures') !== null")
+    page.js("document.querySelector('.evidence .button').click()")
+    page.wait("document.querySelectorAll('.rule-chip').length === 3")
+    found = {"OUT05/attn1": "0.3", "OUT05/ff": "-0.2", "OUT08/attn2": "1.4"}
+    assert listed() == found and value(page, "IN07") == 0.4
+    assert "self-attention" in text(page, ".rules") and "OUT05" in text(page, ".rules")
+    assert "2" in page.js("document.querySelector('.strip[data-block=OUT05] .name').title")
+    until(lambda: drawn().get("OUT05/ff") == -0.2)
+    page.wait("document.querySelector('#vector').value.endsWith('OUT05/attn1=0.3,OUT05/ff=-0.2,OUT08/attn2=1.4')")
+    page.js("document.querySelector('[data-rule=\"OUT05/attn1\"] input').focus()")
+    page.js("document.activeElement.value = '0.55'")
+    page.key("Enter")
+    assert listed()["OUT05/attn1"] == "0.55"
+    page.js("document.querySelector('[data-rule=\"OUT05/ff\"] button').focus()")
+    page.key("Enter")
+    page.wait("document.querySelectorAll('.rule-chip').length === 2")
+    until(lambda: "OUT05/ff" not in drawn() and drawn().get("OUT05/attn1") == 0.55)
+    page.js("document.activeElement.blur()")
+    page.key("z", modifiers=2)
+    page.key("z", modifiers=2)
+    assert listed() == found
+    page.js(CHOSEN.format("IN04/ff", "#add-rule"))
+    assert listed()["IN04/ff"] == "1"
+    page.click("[data-block=OUT08] .mark")
+    until(lambda: "OUT08/attn2" not in drawn() and drawn().get("OUT08") == 0)
+    page.click("#no-rules")
+    page.wait("document.querySelectorAll('.rule-chip').length === 0")
+
+
 def test_a_rule_moves_the_sliders_at_once_and_remembers_its_turn(page: Page, stub: Stub) -> None:
     take_epoch(page)
     page.wait("document.querySelector('[data-symptom=hands]') !== null")
@@ -282,7 +348,8 @@ def test_while_the_demo_is_made_its_progress_stands_where_the_epochs_will_be(
     page.visit(address + "#/queue")
     until(lambda: len(stub.sockets) == 1)
     seen = len(stub.watches)
-    page.js("location.hash = '#/'; location.reload()")
+    page.js("location.hash = '#/'")
+    page.reload()
     page.wait("document.querySelector('.making .meter') !== null")
     until(lambda: len(stub.watches) > seen)
     assert "train ink" in text(page, ".making") and page.js("location.hash") == "#/epochs"
@@ -294,7 +361,7 @@ def test_while_the_demo_is_made_its_progress_stands_where_the_epochs_will_be(
 def test_a_refused_page_says_where_the_address_is(page: Page, stub: Stub, address: str) -> None:
     stub.failing["/api/state"] = Failure(error="this browser has no key", remedy="open the printed address")
     page.visit(address + "#/blocks")
-    page.js("location.reload()")
+    page.reload()
     page.wait("document.querySelector('.refused') !== null")
     assert "no key" in text(page, ".refused") and "printed address" in text(page, ".refused")
     page.problems.clear()
@@ -324,9 +391,13 @@ def test_what_was_on_the_desk_is_there_after_a_reload(page: Page, address: str) 
 
 def test_a_thousand_pictures_stand_at_once_and_scroll_without_a_long_task(page: Page) -> None:
     page.wait("document.querySelector('.picks button') !== null")
-    page.js("window.began = performance.now(); document.querySelector('.picks button').click()")
-    page.wait("[...document.querySelectorAll('.grid-cell img')].some(image => image.complete && image.naturalWidth)")
-    assert page.js("performance.now() - window.began") < 1500  # 1 s on a quiet machine, with the wait's own steps
+    shown = "[...document.querySelectorAll('.grid-cell img')].some(image => image.complete && image.naturalWidth)"
+
+    def show() -> None:
+        page.js("document.querySelector('.picks button').click()")
+        page.wait(shown)
+
+    assert sum(page.tasks(show)) < 1000  # of a processor, so that what else runs on the machine does not count
     assert page.js("document.querySelectorAll('.grid-cell').length") < 120
     assert int(page.js("document.querySelector('.picture-grid').ariaRowCount")) == EPOCHS * 2 * 13 + 1
     scroll = """new Promise(done => { const box = document.querySelector('.picture-grid'); let n = 0;
@@ -403,6 +474,7 @@ def test_the_queue_shows_logs_and_stops_a_job(page: Page, stub: Stub) -> None:
 def test_nothing_hangs_over_the_edge_in_any_language(page: Page, width: int) -> None:
     page.window(width=width)
     take_epoch(page)
+    weigh_kinds(page)
     for language in ("zh", "ru", "en"):
         page.js(f"({CHOOSE})('{language}')")
         page.wait(f"document.documentElement.lang === '{language}'")
@@ -410,8 +482,7 @@ def test_nothing_hangs_over_the_edge_in_any_language(page: Page, width: int) -> 
             page.js(f"location.hash = '{where}'")
             page.wait("document.querySelector('main .panel, main .start') !== null")
             time.sleep(0.1)
-            over = page.js("document.documentElement.scrollWidth - innerWidth")
-            assert over <= 0, (language, where, over)
+            page.wait("document.documentElement.scrollWidth <= innerWidth")  # once all that was loaded stands
 
 
 def test_a_proxy_may_put_it_at_a_prefix(browser: Page, stub: Stub) -> None:
@@ -432,6 +503,7 @@ def test_every_word_can_be_read(page: Page) -> None:
     """WCAG AA: 4.5 to 1 between every text and what is behind it, light and dark."""
     script = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
     take_epoch(page)
+    weigh_kinds(page)
     for dark in (False, True):
         page.window(dark=dark)
         for where in ("#/blocks", "#/epochs", "#/queue"):
@@ -444,6 +516,7 @@ def test_every_word_can_be_read(page: Page) -> None:
 
 def test_every_control_has_a_name_and_a_size(page: Page) -> None:
     take_epoch(page)
+    weigh_kinds(page)
     nameless = page.js("""[...document.querySelectorAll('button, a, input, select, textarea, [role=slider]')]
       .filter(one => one.checkVisibility())
       .filter(one => !(one.ariaLabel || one.innerText?.trim() || one.labels?.length || one.title))
@@ -454,3 +527,41 @@ def test_every_control_has_a_name_and_a_size(page: Page) -> None:
       .map(one => [one.getBoundingClientRect(), one.outerHTML.slice(0, 100)])
       .filter(([box]) => box.width > 1 && (box.height < 24 || box.width < 20)).map(([, text]) => text)""")
     assert small == []
+
+
+def test_another_lora_shows_its_own_numbers_and_what_is_typed_stays(page: Page, stub: Stub) -> None:
+    """One visit for what only a browser can tell: faders of a layer, fields while the page is drawn anew, a dialog."""
+    take_epoch(page)
+    page.js("document.querySelector('#add-lora').click()")
+    page.wait("document.querySelector('#add-dialog .files button') !== null")
+    edge = page.js(
+        "(({ left, bottom }) => [left + 4, bottom - 4])(document.querySelector('#add-dialog').getBoundingClientRect())"
+    )
+    for kind in ("mousePressed", "mouseReleased"):  # the dialog's own edge is no way out of it
+        page.mouse(kind, *edge, button="left", clickCount=1)
+    rows = "[...document.querySelectorAll('#add-dialog .files button')]"
+    page.js(f"{rows}.find(own => own.innerText.includes('base_style')).click()")
+    page.wait("document.querySelectorAll('.layer').length === 2")
+    page.js("document.querySelectorAll('.layer-name')[0].click()")
+    page.wait("document.querySelector('.layer').classList.contains('current')")
+    page.drag(fader("IN01"), 0, 30)
+    changed = value(page, "IN01")
+    assert changed != 1
+    page.js("document.querySelectorAll('.layer-name')[1].click()")
+    page.wait(f"document.querySelector(\"{fader('IN01')}\").ariaValueNow === '1'")
+    page.drag(".group-head .fader", 300, 0)  # far past its end: the scale does not run away under the hand
+    assert float(page.js("document.querySelector('.group-head .fader').ariaValueNow")) <= 1.5
+    field = "document.querySelector(\"[data-block='OUT03'] input\")"
+    page.js(f"{field}.focus()")
+    page.js(f"{field}.value = '0,125'; {field}.dispatchEvent(new Event('input', {{ bubbles: true }}))")
+    page.js(f"({CHOOSE})('ru')")  # all that has words is drawn anew
+    page.wait("document.documentElement.lang === 'ru'")
+    assert page.js(f"{field}.value") == "0,125"
+    page.js(f"{field}.blur()")
+    page.wait(f"document.querySelector(\"{fader('OUT03')}\").ariaValueNow === '0.125'")
+    page.js(f"{field}.focus(); {field}.blur()")  # on the way of the Tab key: nothing is rounded
+    assert value(page, "OUT03") == 0.125
+    page.js("document.querySelectorAll('.layer-head')[1].querySelectorAll('button')[3].focus()")
+    page.key("Enter")  # the layer goes, and the button that had the focus with it
+    page.wait("document.querySelectorAll('.layer').length === 1")
+    page.wait("document.activeElement.closest('.layer') !== null")

@@ -41,9 +41,20 @@ def test_a_search_is_run_used_and_saved(browser: Page, tmp_path: Path) -> None:
         second_prompt(browser)
         search(browser)
         found = json.loads((folder / "ink-000001-hands" / "tune.json").read_text(encoding="utf-8"))
-        assert sliders(browser) == pytest.approx(found["vector"], abs=1e-3)
+        blocks = {name: weight for name, weight in found["vector"].items() if "/" not in name}
+        assert sliders(browser) == pytest.approx(blocks, abs=1e-3)
+        browser.js("document.querySelector('.rules details:not([open]) summary')?.click()")  # where there are many
+        time.sleep(0.2)
+        assert rules(browser) == pytest.approx({k: v for k, v in found["vector"].items() if "/" in k}, abs=1e-3)
+        kinds = "document.querySelector('#add-rule')"
+        if not any(rule.startswith("OUT05/") for rule in rules(browser)):
+            browser.js(f"{kinds}.value = [...{kinds}.options].find(own => own.value.startsWith('OUT05/')).value")
+            browser.js(f"{kinds}.dispatchEvent(new Event('change'))")
+        added = browser.js("[...document.querySelectorAll('[data-rule^=\"OUT05/\"]')].at(-1).dataset.rule")
+        write_number(browser, f"[data-rule='{added}'] input", "0.15")  # whatever was found, a kind of layers of its own
         browser.js("document.querySelector('[data-block=IN04] .fader').focus()")
         browser.key("ArrowDown")  # whatever was found: not the whole LoRA
+        assert rules(browser)[added] == 0.15
         time.sleep(0.5)  # the hand rests, and what was whole is drawn anew
         browser.wait(f'document.querySelector("{NOW} .status.whole") !== null')
         shown = on_screen(browser)
@@ -105,3 +116,17 @@ def sliders(page: Page) -> dict[str, float]:
         "[...document.querySelectorAll('.strip')].map(own => [own.dataset.block, own.querySelector('input').value])"
     )
     return {block: float(value) for block, value in page.js(strips)}
+
+
+def rules(page: Page) -> dict[str, float]:
+    """Each kind of layers that has a weight of its own, as the list below the sliders has it."""
+    listed = (
+        "[...document.querySelectorAll('.rule-chip')].map(own => [own.dataset.rule, own.querySelector('input').value])"
+    )
+    return {rule: float(value) for rule, value in page.js(listed)}
+
+
+def write_number(page: Page, selector: str, number: str) -> None:
+    """Type a number into a field and leave it."""
+    field = f"document.querySelector({json.dumps(selector)})"
+    page.js(f"(own => {{ own.focus(); own.value = {number!r}; own.blur(); }})({field})")

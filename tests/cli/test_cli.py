@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -62,6 +63,27 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert f"loratools {name}" in done.output.split("Usage:")[1].split("\n", 1)[1]
 
 
+@pytest.mark.parametrize("words", [(), ("blocks",), ("recipe",), ("dataset",), ("cache",)])
+def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
+    done = call(*words)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == call(*words, "--help").stdout and done.stdout.count("\n") > 8
+
+
+def _leaves(group: click.Group, context: click.Context) -> Iterator[click.Command]:
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield from _leaves(found, context) if isinstance(found, click.Group) else [found]
+
+
+def test_every_command_spells_options_in_messages_as_flags(tmp_path: Path) -> None:
+    assert [own.name for own in _leaves(cli, click.Context(cli)) if not isinstance(own, Command)] == []
+    (tmp_path / "there.yaml").write_text("x", encoding="utf-8")
+    done = call("recipe", "new", tmp_path / "there.yaml", "--yes")
+    assert done.exit_code == 1 and "--force" in done.stderr and "`" not in done.stderr
+
+
 def test_version() -> None:
     assert call("--version").output == f"loratools {__version__}\n"
 
@@ -73,6 +95,7 @@ def test_version() -> None:
         (("merge",), "missing argument"),
         (("merge", "a:1", "-o", "x.safetensors", "--dtype", "fp8"), "fp8"),
         (("merge", "a:1"), "give -o"),
+        (("merge", "a", "b", "-o", "x.safetensors"), 'several LoRAs are one text: loratools merge "a:1,b:1" -o OUT'),
         (("merge", "a:1", "--rnak", "3"), "--rank"),
         (("merge", "r.yaml", "--rank", "3"), "stand in the recipe"),
         (("train",), "--base and --images"),
@@ -137,7 +160,7 @@ def test_debug_shows_the_traceback_before_the_error() -> None:
         done = call(*words)
         assert done.exit_code == 1
         assert "Traceback" in done.stderr
-        assert done.stderr.splitlines()[-1].startswith("error: nope")
+        assert done.stderr.splitlines()[-1].startswith("error: no LoRA 'nope'")
 
 
 @pytest.mark.parametrize(
@@ -284,6 +307,7 @@ def test_train_and_grid(loras: Path, tmp_path_factory: pytest.TempPathFactory) -
     done = call(*words)
     assert done.exit_code == 0, done.output
     assert [line.split()[:2] for line in done.stdout.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
+    assert done.stdout.splitlines()[-1] == f"which to take: loratools epochs run --base {base}"
     assert read("run/red-000002.safetensors").metadata["ss_network_dim"] == "2"
     common = [
         "--base",
@@ -328,3 +352,11 @@ def test_files_that_sd_scripts_trained_merge_and_verify(tmp_path: Path) -> None:
 def test_options_in_messages_are_spelled_as_the_commands_flags(text: str, spelled: str) -> None:
     command = cli.get_command(click.Context(cli), "merge")
     assert isinstance(command, Command) and command.with_flags(text) == spelled
+
+
+def test_a_package_that_is_not_installed_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    """tests/test_extras.py has each package alone; our own modules are never missing, but for a bug."""
+    assert report(ModuleNotFoundError("No module named 'diffusers.models'", name="diffusers.models"), debug=False) == 1
+    assert "error: the package 'diffusers' is not installed; `pip install loratools`" in capsys.readouterr().err
+    assert report(ModuleNotFoundError("x", name="loratools.x"), debug=False) == 1
+    assert "looks like a bug" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Guide 004's first chapter and guide 003's data chapters from the command line, on a folder of drawings."""
+"""From downloads to a balanced set, in short; the guides' chapters whole are in test_guides_data.py."""
 
 from __future__ import annotations
 
@@ -61,6 +61,10 @@ def test_from_downloads_to_a_balanced_set(downloads: Path, here: Path) -> None:
     assert made["classes"] == {"face": 3, "main": 8, "full": 1}
     assert set(made["unused"]) == {"again.jpg", "banner.png"}
     assert "white background, simple background" in (here / "pictures/1_main/1.txt").read_text()
+    looked = json.loads(_call("look", "pictures", "--json"))["warnings"]
+    best = json.loads(_call("balance", "pictures", "--json"))["plans"][0]
+    listed = ", ".join(f"{name} {repeats}" for name, repeats in best["repeats"].items())
+    assert any(f"repeats {listed} make it" in warning for warning in looked), (listed, looked)  # both count alike
     _call("edit", "pictures", "trigger", "ink_style", "--yes")
     _call("balance", "pictures", "-o", "training")
     found = scan([FolderOptions(path=here / "training", mask_folder=here / "training/masks")], 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,40 @@ def test_convert_says_what_it_did_and_reads_folders(tmp_path: Path) -> None:
     assert "was not written by this step" in output_of(
         "convert", out, "-o", folder / "adapter_model.safetensors", "--to", "kohya"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", "NAME", "--json"),
+        ("analyze", "NAME", "--json"),
+        ("convert", "NAME", "-o", "out.safetensors", "--to", "diffusers", "--json"),
+        ("resize", "NAME", "-o", "out.safetensors", "--rank", "1", "--json"),
+        ("edit-header", "NAME", "--title", "Ink", "-o", "out.safetensors", "--json"),
+        ("explain", "NAME"),
+        ("verify", "NAME", "o/ink@2", "--json"),
+        ("merge", "NAME", "-o", "out.safetensors", "--json"),
+        ("blocks", "show", "GP1", "--lora", "NAME", "--json"),
+        ("blocks", "suggest", "NAME", "o/wash", "--json"),
+        ("verify", "NAME", "o/ink@2", "--lora-dir", "o", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_takes_a_run_and_its_epochs_and_names_several(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "o").mkdir()
+    for number, name in enumerate(("ink-000001", "ink-000002", "wash-000001")):
+        save(tmp_path / f"o/{name}.safetensors", lora_tensors(names=[Q], rank=2, seed=number))
+    monkeypatch.chdir(tmp_path)
+
+    def said(name: str) -> str:
+        done = call(*(name if word == "NAME" else word for word in words))
+        Path("out.safetensors").unlink(missing_ok=True)
+        assert done.exit_code == (name == "o"), done.output
+        return re.sub(r"(o.)?ink(-00000\d\.safetensors|-00000\d|@\w+)?|\"size\": \d+", "INK", done.output)
+
+    by_path, first = said("o/ink-000002.safetensors"), said("o/ink-000001.safetensors")
+    assert said("o/ink") == said("o/ink@last") == said("o/ink@2") == by_path
+    assert said("o/ink@1") == first
+    assert "error: o holds several runs (INK, wash); give one, such as INK" in said("o")

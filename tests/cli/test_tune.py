@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from safetensors import safe_open
 
 from loratools.cli import cli
+from loratools.preview.request.request import SamplingRequest
 from loratools.tune import choosing, run
+from loratools.tune.arrays import Array
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
+from loratools.tune.problem.space import Space
 from loratools.tune.problem.weight_range import HIGHEST, LOWEST
 from tests.recipe.conftest import save_lora
 from tests.tiny import save_tiny_base
@@ -40,6 +45,7 @@ def bright(images, prompts, seeds):
 def constant(images, prompts, seeds):
     return [1.0] * len(images)
 """
+GIVEN = ("--prompts", "prompts.txt")
 SMALL = Effort(
     prompts=2,
     held_out=2,
@@ -80,23 +86,12 @@ def own(here: Path, function: str = "bright") -> tuple[str, str]:
 QUICK = ("--base", "tiny", "--symptom", "hands", "--seeds", "1", "--steps", "2", "--quick", "-o", "out")
 
 
-def test_a_file_is_tuned(here: Path) -> None:
-    done = call("a", *QUICK, *own(here), "--prompts", "prompts.txt")
-    assert done.exit_code == 0, done.output
-    assert "that the search never saw" in done.output and "vector: " in done.output
-    content = json.loads((here / "out/tune.json").read_text())
-    assert set(content["vector"]) == {"BASE", "IN01", "M00", "OUT11"} and "bright" in content["before"]
-    assert len(content["held_out"]["prompts"]) == 2 and content["held_out"]["seeds"] == [2]
-    again = call("a", *QUICK, *own(here), "--prompts", "prompts.txt", "--json")
-    assert json.loads(again.stdout)["vector"] == content["vector"]
-    merged = CliRunner().invoke(cli, ["inspect", "out/tuned.safetensors", "--json"])
-    assert merged.exit_code == 0 and json.loads(merged.stdout)["modules"] == 4
-
-
 def test_a_recipes_vector_is_edited_and_undone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decided = run.judge_answer  # a base of random weights gives no vector that is better; this is about what is written
     monkeypatch.setattr(run, "judge_answer", lambda *given: replace(decided(*given), answer="tuned"))
-    monkeypatch.setattr(choosing, "chosen_answer", lambda points, model, space: np.round(space.start * 0.75, 4))
+    monkeypatch.setattr(
+        choosing, "chosen_answer", lambda points, model, space, plain=None: np.round(space.start * 0.75, 4)
+    )
     recipe = here / "r.yaml"
     done = call(recipe, "--symptom", "hands", "--seeds", "1", "--quick", "--amount", "-o", "out", *own(here))
     assert done.exit_code == 0, done.output
@@ -112,6 +107,45 @@ def test_a_recipes_vector_is_edited_and_undone(here: Path, monkeypatch: pytest.M
     assert back.exit_code == 0 and recipe.read_text() == RECIPE
     fixed = CliRunner().invoke(cli, ["blocks", "fix", str(recipe), "--symptom", "hands", "--dry-run"])
     assert "hands, step 1" in fixed.output
+
+
+def test_kinds_of_layers_become_rules_of_the_recipe(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written, merged to the very file of the search, gone on from, and taken back."""
+    save_lora(here / "a.safetensors", 1, more=("attn1.to_q", "attn2.to_q"))
+    decided = run.judge_answer
+    monkeypatch.setattr(run, "judge_answer", lambda *given: replace(decided(*given), answer="tuned"))
+    seen: list[Space] = []
+
+    def chosen(points: object, model: object, space: Space, plain: object = None) -> Array:
+        seen.append(space)
+        return np.round(space.start * np.where([one.endswith("/ff") for one in space.names], 0.5, 1.0), 4)
+
+    monkeypatch.setattr(choosing, "chosen_answer", chosen)
+    recipe = here / "r.yaml"
+    words = (recipe, "--symptom", "hands", "--seeds", "1", "--quick", *own(here))
+    done = call(*words, "--parts", "kinds", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert {"BASE", "OUT11/attn1", "OUT11/attn2", "OUT11/ff"} <= set(seen[-1].names)
+    assert "OUT11/ff  no rule -> 0.55" in done.output and "OUT11/ff=0.55]   # mine" in recipe.read_text()
+    assert json.loads((here / "out/tune.json").read_text())["vector"]["OUT11/ff"] == 0.55
+    imported = CliRunner().invoke(cli, ["recipe", "import", "out/tuned.safetensors", "-o", "imported.yaml"])
+    assert imported.exit_code == 0 and "OUT11/ff=0.55" in Path("imported.yaml").read_text(), imported.output
+    merged = CliRunner().invoke(cli, ["merge", str(recipe)])
+    assert merged.exit_code == 0, merged.output
+    shown = CliRunner().invoke(cli, ["explain", "runs/r/final.safetensors"])
+    assert "layers OUT11/ff 0.55" in shown.output, shown.output
+    assert "OUT11/ff 0.55</p>" in Path("runs/r/report.html").read_text()
+    with safe_open("out/tuned.safetensors", "pt") as tuned, safe_open("runs/r/final.safetensors", "pt") as final:
+        keys = set(tuned.keys())
+        assert keys == set(final.keys())
+        assert all(torch.equal(tuned.get_tensor(key), final.get_tensor(key)) for key in keys)
+    again = call(*words, "-o", "again")  # the numbers of blocks alone would lose the rules
+    assert again.exit_code == 0 and seen[-1].start[seen[-1].names.index("OUT11/ff")] == 0.55, again.output
+    refused = call(*words, "--parts", "blocks", "-o", "blocks")
+    assert refused.exit_code == 1 and "leave `parts` out, or give it without" in refused.output
+    for _ in range(2):
+        back = CliRunner().invoke(cli, ["blocks", "undo", str(recipe)])
+    assert back.exit_code == 0 and recipe.read_text() == RECIPE
 
 
 def test_a_recipe_that_cannot_be_edited_is_refused_before_anything_is_drawn(here: Path) -> None:
@@ -139,12 +173,31 @@ def test_a_recipe_that_cannot_be_edited_is_refused_before_anything_is_drawn(here
         (("--then", "pick"), 1, "there is no way 'pick'"),
         (("--then", "search"), 1, "is a search already"),
         ((), 1, "does not say which tags"),
+        (("--search-seed", "-1", *GIVEN), 1, "give a whole number from 0"),
+        (("--negative", "<lora:x:1>", *GIVEN), 1, "names a LoRA where none can be added"),
+        (("--votes", "no.json", "--measure", "votes", *GIVEN), 1, "no.json is missing or unreadable"),
+        (("--measure", "command=no-such-program x", *GIVEN), 1, "there is no program 'no-such-program'"),
+        (("--measure", "python=here_there.py:f", *GIVEN), 1, "cannot be imported"),
     ],
 )
 def test_bad_input_is_one_sentence(here: Path, words: tuple[str, ...], code: int, message: str) -> None:
     measure = () if "--measure" in words else own(here)
     done = call("a", *QUICK, *measure, *words)
     assert done.exit_code == code and message in done.output, done.output
+    assert call("a", *QUICK, *measure, *words, "--dry-run").output == done.output and not (here / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("--allow-unknown",), ("--drop", "te"), ("--missing", "1")])
+def test_what_a_recipe_reads_its_loras_by_stands_in_the_recipe(here: Path, words: tuple[str, ...]) -> None:
+    done = call("r.yaml", "--symptom", "hands", *words, "-o", "out", *own(here))
+    assert done.exit_code == 2 and words[0] in done.output and not (here / "out").exists()
+
+
+def test_sampling_that_is_asked_for_goes_before_the_grids() -> None:
+    grid = SamplingRequest(steps=1, sampler="Euler", size="64")
+    asked = SamplingRequest(steps=7, negative="bad")
+    assert asked.over(grid) == SamplingRequest(steps=7, sampler="Euler", size="64", negative="bad")
+    assert SamplingRequest().over(grid) == grid
 
 
 def test_what_is_trained_is_not_written_into_a_recipes_numbers(here: Path) -> None:

@@ -182,6 +182,7 @@ NO_ADVICE = (
     "preview/page",
     "recipe/report",
     "cli/commands.py",
+    "cli/lora/sd_scripts.py",
     "train/sd_scripts",
     "pocket",
 )  # styles of pages; flags of others

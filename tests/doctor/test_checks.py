@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from loratools.doctor import torch_wheels
-from loratools.doctor.checks import Finding, findings
+from loratools.doctor.checks import findings
 from loratools.doctor.facts import Facts, Folder, Lack, NvidiaCard, TorchBuild
+from loratools.doctor.finding import Finding
 from loratools.doctor.report import lines
 from loratools.doctor.torch_wheels import wheels_for
 
@@ -106,6 +107,50 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
         "C++ libraries",
         "winget install Microsoft.VCRedist.2015+.x64",
     ),
+    "torch without memory to be loaded into": (
+        replace(RIGHT, torch=TorchBuild("2.13.0", error="OSError: [WinError 1455] paging file is too small: c10.dll")),
+        "let Windows choose the paging file's size",
+        "SystemPropertiesPerformance",
+    ),
+    "a torch that is too old": (
+        replace(RIGHT, lacks={"": (Lack("torch>=2.6", "2.4.1"),)}, torch=replace(TORCH, version="2.4.1+cu124")),
+        "torch 2.4.1+cu124 does not fit; loratools needs torch>=2.6",
+        f"{INDEX}cu130",
+    ),
+    "a NumPy that torch was not built for": (
+        replace(RIGHT, torch=replace(TORCH, numpy_error="RuntimeError: Numpy is not available")),
+        "torch and NumPy do not fit one another (RuntimeError: Numpy is not available)",
+        'pip install --force-reinstall "numpy>=2"',
+    ),
+    "a newer card beside the one that torch has kernels for": (
+        replace(
+            RIGHT,
+            nvidia=(CARD, replace(CARD, name="RTX 5090", capability=(12, 0))),
+            torch=replace(TORCH, cuda="12.6", architectures=("sm_80", "sm_86", "sm_90")),
+        ),
+        "no kernels for RTX 5090 (sm_120)",
+        f"{INDEX}cu130",
+    ),
+    "an AMD card that this user may not open": (
+        replace(LINUX, cards=frozenset({"amd"}), nvidia=(), torch=TorchBuild("2.13.0+rocm6.4", hip="6.4")),
+        "is built for ROCm 6.4 and sees no GPU",
+        "sudo usermod -aG render,video $USER",
+    ),
+    "a SOCKS proxy without what it needs": (
+        replace(RIGHT, proxy_lacks="socksio"),
+        "a SOCKS proxy, and socksio is missing",
+        "python -m pip install socksio",
+    ),
+    "a full disk": (
+        replace(RIGHT, folders=(Folder("models of the hub", "C:\\hub", GIB // 5),)),
+        "the disk is full: 0.2 GiB are free for models of the hub",
+        "setx HF_HOME D:\\loratools",
+    ),
+    "a folder of others": (
+        replace(LINUX, folders=(Folder("this folder", "/", 90 * GIB, "Permission denied"),)),
+        "nothing can be written to this folder",
+        "mkdir -p ~/loras && cd ~/loras",
+    ),
     "a torchvision of another torch": (
         replace(RIGHT, torchvision_wants="2.9.1"),
         "torchvision was built for torch 2.9.1",
@@ -138,8 +183,8 @@ def test_what_is_wrong_is_named_with_what_mends_it(name: str) -> None:
     facts, what, command = WRONG[name]
     found = [own for own in findings(facts) if own.level == "wrong"]
     assert [what in own.what and command in (own.command or "") for own in found] == [True], found
-    told = "\n".join(lines(facts, findings(facts)))
-    assert found[0].command in told and "1 thing to mend" in told  # type: ignore[operator]
+    printed = "\n".join(lines(facts, findings(facts)))
+    assert found[0].command in printed and "1 thing to mend" in printed  # type: ignore[operator]
     assert facts.as_json()["python"] == facts.python
 
 
@@ -150,6 +195,15 @@ def test_nothing_is_said_of_a_machine_that_is_right(facts: Facts) -> None:
 
 
 NOTES: dict[str, tuple[Facts, str]] = {
+    "an older card beside one that works": (
+        replace(RIGHT, nvidia=(CARD, replace(CARD, name="GTX 1060", capability=(6, 1)))),
+        "no kernels for GTX 1060 (sm_61): the newer card is used alone",
+    ),
+    "a hub that is not asked": (replace(RIGHT, hub_offline="HF_HUB_OFFLINE"), "HF_HUB_OFFLINE is set"),
+    "a folder that a program copies away": (
+        replace(RIGHT, folders=(Folder("this folder", "C:\\Users\\x\\OneDrive\\lora", 90 * GIB),)),
+        "is synchronised with a server",
+    ),
     "little disk": (replace(RIGHT, folders=(Folder("this folder", "D:\\x", 2 * GIB),)), "2.0 GiB are free"),
     "little memory": (replace(RIGHT, memory=(6 * GIB, GIB)), "6 GiB of main memory"),
     "a small card": (replace(RIGHT, nvidia=(replace(CARD, memory=4 * GIB),)), "SD 1.5 fits"),
@@ -159,7 +213,7 @@ NOTES: dict[str, tuple[Facts, str]] = {
         "[studio] adds `loratools studio`",
     ),
     "no Triton": (replace(RIGHT, torch=replace(TORCH, triton=False)), "Triton"),
-    "AMD on Windows": (replace(RIGHT, nvidia=(), cards=frozenset({"amd"}), torch=CPU_BUILD), "made for Linux"),
+    "AMD on Windows": (replace(RIGHT, nvidia=(), cards=frozenset({"amd"}), torch=CPU_BUILD), "for Linux alone"),
     "the system's Python": (replace(RIGHT, isolated=False), "virtual environment"),
     "a console of another code page": (replace(RIGHT, encoding="cp936"), "cp936"),
 }
@@ -170,6 +224,21 @@ def test_what_is_no_fault_is_a_note(name: str) -> None:
     facts, what = NOTES[name]
     (found,) = findings(facts)
     assert found.level == "note" and what in found.what
+
+
+def test_a_mac_that_torch_left_behind_has_no_command() -> None:
+    """An Intel Mac: nothing that could be typed brings a torch that fits."""
+    mac = replace(LINUX, system="Darwin", nvidia=(), cards=frozenset(), torch=TorchBuild("2.2.2"))
+    (found,) = findings(mac)
+    assert found.level == "wrong" and found.command is None and "Intel" in found.what
+    assert findings(replace(mac, processor="arm64", torch=TorchBuild("2.13.0", mps=True))) == []
+
+
+def test_an_extra_is_installed_by_its_packages_names() -> None:
+    """There may be no checkout at hand, and the package may come from elsewhere than an index."""
+    lacking = {"studio": (Lack("starlette>=1.0", None), Lack("uvicorn>=0.40", None)), "release": (Lack("x", None),)}
+    facts = replace(RIGHT, lacks=lacking)
+    assert [own.command for own in findings(facts)] == ['python -m pip install "starlette>=1.0" "uvicorn>=0.40"']
 
 
 def test_faults_come_first() -> None:
@@ -183,11 +252,8 @@ def test_a_finding_as_json() -> None:
 
 
 def test_the_page_about_installing_names_the_same_builds() -> None:
-    """What ``doctor`` would have installed, and the start scripts install, stands in docs/installing.md."""
-    page, batch, shell = (
-        (ROOT / name).read_text(encoding="utf-8")
-        for name in ("docs/installing.md", "start-studio.bat", "start-studio.sh")
-    )
+    """What ``doctor`` would have installed, and the start scripts install by it, stands in docs/installing.md."""
+    page = (ROOT / "docs/installing.md").read_text(encoding="utf-8")
     machines = [
         RIGHT,
         replace(RIGHT, nvidia=(replace(CARD, driver=(560,)),)),
@@ -198,5 +264,6 @@ def test_the_page_about_installing_names_the_same_builds() -> None:
     indexes = [wheels_for(facts) for facts in machines]
     assert indexes == ["cu130", "cu126", "cu128", "rocm6.4", "cpu"]
     assert all(f"{torch_wheels.INDEX}/{index}`" in page for index in indexes)
-    for script in (batch, shell):
-        assert all(index in script for index in ("cu130", "cu126", "cpu")) and torch_wheels.INDEX in script
+    for name in ("start-studio.bat", "start-studio.sh"):
+        script = (ROOT / name).read_text(encoding="utf-8")
+        assert "-m loratools.doctor" in script and f"--index-url {torch_wheels.INDEX}/" in script.replace('"', "")

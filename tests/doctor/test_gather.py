@@ -57,6 +57,40 @@ def test_what_is_missing_is_told_by_extra() -> None:
     assert made["tag"] == (Lack("nothing-here", None),)
 
 
+@pytest.mark.parametrize(
+    ("environment", "hub", "modules", "lacking"),
+    [
+        ({"ALL_PROXY": "socks5://127.0.0.1:7890"}, "2.4.0", set(), "socksio"),
+        ({"https_proxy": "socks5h://127.0.0.1:7890"}, "0.36.0", set(), "PySocks"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:7890"}, "2.4.0", {"socksio"}, None),
+        ({"ALL_PROXY": "http://127.0.0.1:7890"}, "2.4.0", set(), None),
+        ({}, None, set(), None),
+    ],
+)
+def test_what_a_proxy_needs(
+    environment: dict[str, str], hub: str | None, modules: set[str], lacking: str | None
+) -> None:
+    """huggingface_hub fetches by httpx from 1.0 on and by requests before; each has a package of its own for SOCKS."""
+    assert gather.proxy_lacks(environment, hub, lambda name: name if name in modules else None) == lacking
+
+
+def test_a_hub_that_is_not_asked() -> None:
+    assert gather.hub_offline({"HF_HUB_OFFLINE": "1"}) == "HF_HUB_OFFLINE"
+    assert gather.hub_offline({"TRANSFORMERS_OFFLINE": "true", "HF_HUB_OFFLINE": "0"}) == "TRANSFORMERS_OFFLINE"
+    assert gather.hub_offline({}) is None
+
+
+def test_a_torch_that_cannot_hand_tensors_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("Numpy is not available\nmore")
+
+    assert gather._numpy_error() is None
+    monkeypatch.setattr(torch.Tensor, "numpy", refuse)
+    assert gather._torch().numpy_error == "RuntimeError: Numpy is not available"
+
+
 def test_a_program_that_is_missing_fails_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gather._output(["no-such-program-anywhere"]) == ""
 
@@ -74,7 +108,7 @@ def test_a_folder_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("LORATOOLS_CACHE", str(tmp_path / "not there yet"))
     assert all(folder.error is None and folder.free > 0 for folder in gather._folders())
     monkeypatch.setattr(gather.tempfile, "TemporaryFile", refuse)
-    assert [folder.error for folder in gather._folders()] == ["Permission denied"] * 3
+    assert [folder.error for folder in gather._folders()] == ["Permission denied"] * 4
 
 
 def test_the_command_looks_at_this_machine() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 import pytest
+import torch
 
 from loratools.errors import LaunchError
 from loratools.launch import launcher as module
@@ -119,3 +120,16 @@ def test_each_place_has_its_gpu_and_its_part_of_the_threads(monkeypatch: pytest.
     assert launcher.environment([1], {})["OMP_NUM_THREADS"] == "2"
     assert launcher.environment([1], {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
     assert "CUDA_VISIBLE_DEVICES" not in Launcher(2).environment([1], {})
+    assert "HIP_VISIBLE_DEVICES" not in launcher.environment([3], {})
+
+
+def test_on_rocm_each_place_has_its_gpu_where_the_person_named_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"HIP_VISIBLE_DEVICES": "4,6", "CUDA_VISIBLE_DEVICES": "0,1"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert module._gpus(named) == ("0", "1")
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    launcher = make_launcher("auto", None, "auto", named)
+    assert launcher == Launcher(2, ("4", "6"))
+    environment = launcher.environment([1], named)
+    assert environment["HIP_VISIBLE_DEVICES"] == environment["CUDA_VISIBLE_DEVICES"] == "6"
+    assert module._gpus({"CUDA_VISIBLE_DEVICES": "3,5"}) == ("3", "5")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,13 @@ from safetensors.torch import load_file
 
 import loratools as lt
 from loratools import errors
+from loratools.adapter.files.write_model import model_marks
+from loratools.base.load import load_base
 from loratools.tune.problem import effort
 from loratools.tune.problem.effort import Effort
 from tests.base.compvis import write_single_file
 from tests.cli.test_cli import call
+from tests.dataset.tagging.graphs import wd_tagger
 from tests.recipe.conftest import MODULES
 
 TERMS = "a:1:GP1,b:-1:GP2"
@@ -208,6 +213,21 @@ def test_progress_where_a_base_is_needed(loras: Path, tiny: Path) -> None:
         heard.check()
 
 
+def test_a_folder_that_predicts_v_says_so_as_one_file_too(loras: Path, tiny: Path) -> None:
+    shutil.copytree(tiny, loras / "v")
+    config = loras / "v/scheduler/scheduler_config.json"
+    said = {**json.loads(config.read_text()), "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    config.write_text(json.dumps(said))
+    lt.merge("a:1").write_into("v", "v.safetensors")
+    config.write_text(json.dumps({**said, "prediction_type": "epsilon", "rescale_betas_zero_snr": False}))
+    single = load_base("v.safetensors", device="cpu", config="v")
+    assert single.prediction == "v_prediction" and single.zero_snr
+    lt.merge("a:1").write_into(tiny, "plain.safetensors")
+    assert load_base("plain.safetensors", device="cpu", config="v").prediction == "epsilon"
+    assert model_marks("sdxl", velocity=True, zero_snr=True) == ("v_pred", "ztsnr")
+    assert model_marks("sd1", velocity=True, zero_snr=True) == () == model_marks("sdxl", velocity=False, zero_snr=True)
+
+
 def test_a_recipe_tells_its_observer_and_writes_its_report(loras: Path) -> None:
     class Steps(lt.RunObserver):
         names: ClassVar[list[str]] = []
@@ -276,6 +296,13 @@ def test_nothing_is_ever_printed(
             lt.merge("a:1").write_into(single, "into.safetensors"),
             lt.extract("into.safetensors", "x.safetensors", base=single, rank=2).text(),
         ),
+        "dataset_look": lambda: lt.dataset_look("images").text(),
+        "dataset_import": lambda: lt.dataset_import("images").text(),
+        "dataset_prepare": lambda: lt.dataset_prepare("images", "set", lt.PrepareOptions(resolution=64)).text(),
+        "dataset_tag": lambda: lt.dataset_tag("set", lt.TagRequest(str(wd_tagger(loras / "wd")))).text(),
+        "dataset_edit": lambda: lt.dataset_edit("set", {"trigger": "ink"}).lines(),
+        "dataset_undo": lambda: lt.dataset_undo("set"),
+        "dataset_balance": lambda: lt.dataset_balance("set").text(),
         "parse_vector": lambda: lt.parse_vector("GP1"),
         "convert_vector": lambda: lt.convert_vector("GP1", 26, missing=0),
         "export_vector": lambda: lt.export_vector("GP1", "lbw"),
@@ -292,8 +319,7 @@ def test_nothing_is_ever_printed(
             symptoms="hands",
             measures=f"python={MEASURE}:bright",
             prompts=["girl", "girl, smile", "girl, hat", "girl, ink style"],
-            seeds=[1],
-            quick=True,
+            options=lt.TuneOptions(seeds=[1], quick=True, lowest=0.0, highest=1.4, batch=4),
             sampling=lt.SamplingRequest(steps=1, size=(64, 64)),
             device="cpu",
         ),

@@ -50,6 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_pocket_lora(tmp_path / "ink.safetensors", 1)
     save_pocket_lora(tmp_path / "base_style.safetensors", 2)
     (tmp_path / "mine.yaml").write_text(RECIPE, encoding="utf-8")
+    save_picture(tmp_path / "downloads")
     return tmp_path
 
 
@@ -83,7 +84,7 @@ def test_the_examples_that_load_a_base_run(place: Path, capsys: pytest.CaptureFi
 def test_the_readme_merges_in_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_pocket_lora(tmp_path / "runs/ink/ink-000008.safetensors", 1)
-    save_pocket_lora(tmp_path / "runs/base-style/base-style-000006.safetensors", 2)
+    save_pocket_lora(tmp_path / "runs/base-style/pocket_BASE-000006.safetensors", 2)
     (block,) = blocks("README.md")
     assert len([line for line in block.code.splitlines() if line.strip()]) <= 5
     names: dict[str, object] = {}

@@ -83,6 +83,14 @@ def test_targets_and_what_is_kept_follow_from_the_symptoms() -> None:
         build_measures([MeasureRequest("judge")], MeasureContext(base, ("hand",), [], []))
 
 
+def test_two_measures_of_one_name_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "names_for_tests.py").write_text("def style(images, prompts, seeds):\n    return seeds\n")
+    monkeypatch.chdir(tmp_path)
+    context = MeasureContext(load_base("pocket", device="cpu"), ("hands",), drawn("house", 3), drawn("ink", 3))
+    with pytest.raises(MeasureError, match="two measures are called 'style'; rename"):
+        build_measures(parse_measures(["judge", "python=names_for_tests:style"]), context)
+
+
 def test_the_judge_reads_the_pocket_base_alone() -> None:
     base = load_base("pocket", device="cpu")
     base.name = "my-model"

@@ -37,9 +37,14 @@ def raising(_: Sequence[Shown]) -> Any:
     raise ZeroDivisionError("division by zero\nsecond line")
 
 
+def leaving(_: Sequence[Shown]) -> Any:
+    raise SystemExit(3)
+
+
 @pytest.mark.parametrize(
     "give, sentence",
     [
+        (leaving, r"the measure 'given' failed \(SystemExit: 3\)"),
         (raising, r"the measure 'given' failed \(ZeroDivisionError: division by zero\)"),
         (lambda pictures: [1.0] * 3, "gave 3 values for 4 pictures"),
         (lambda pictures: np.ones((4, 2)), r"gave an array of shape \(4, 2\) for 4 pictures"),
@@ -119,6 +124,8 @@ def test_what_cannot_be_asked_for_is_one_sentence(text: str, sentence: str) -> N
 def test_marks_need_both_sides_and_nothing_is_given_twice() -> None:
     assert len(parse_measures(["like=a", "like=b", "unlike=c", "judge"])) == 4
     assert len(parse_measures(["like=a", "marks=votes.json"])) == 2
+    with pytest.raises(MeasureError, match="'like=good, unlike=bad' is two measures; give each by itself"):
+        parse_measures(["like=good, unlike=bad"])
     with pytest.raises(MeasureError, match="'like' alone cannot tell good from bad; give 'unlike=FOLDER'"):
         parse_measures(["like=a"])
     with pytest.raises(MeasureError, match="'unlike' alone"):

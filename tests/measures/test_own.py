@@ -12,7 +12,9 @@ import pytest
 from loratools.errors import MeasureError
 from loratools.measures.measure import take
 from loratools.measures.own_command import CommandMeasure
-from loratools.measures.own_function import function_measure
+from loratools.measures.own_function import function_measure, module_file
+from loratools.measures.request import parse_measures
+from loratools.measures.sources import digest_of_sources
 from tests.measures.test_measure import shown
 
 MODULE = """
@@ -61,6 +63,38 @@ def test_a_function_of_the_current_folder_gives_the_values(module: str) -> None:
     assert sys.path == before and (measure.name, measure.better) == ("brightness", "lower")
     values = take(measure, shown(3)).values
     assert values.shape == (3,) and (values > 0).all()
+
+
+def test_a_function_of_a_file_anywhere_gives_the_values(module: str, tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "helper_for_tests.py").write_text("elsewhere = 1\n")
+    (tmp_path / "deeper/helper_for_tests.py").write_text("factor = 2\n")
+    (tmp_path / "deeper/my score.py").write_text(
+        "import helper_for_tests\ndef double(images, prompts, seeds):\n"
+        "    return [helper_for_tests.factor * seed for seed in seeds]\n"
+    )
+    before = list(sys.path)
+    (request,) = parse_measures(["python=higher:deeper/my score.py:double"])
+    measure = function_measure(request.source, request.better)
+    assert take(measure, shown(3)).values.tolist() == [2.0 * each.seed for each in shown(3)]
+    assert sys.path == before and (measure.name, measure.better) == ("double", "higher")
+    with pytest.raises(MeasureError, match=r"'nowhere.py' cannot be imported \(FileNotFoundError"):
+        function_measure("nowhere.py:double")
+
+
+def test_a_search_goes_on_only_by_the_same_function_and_program(module: str, tmp_path: Path) -> None:
+    """Figures that an earlier version of a measure gave would else be taken for those of this one."""
+    script = tmp_path / "score it.py"
+    script.write_text(SCORE)
+    texts = [f"python={module}:brightness", f"command={sys.executable} '{script.as_posix()}'"]
+    assert module_file(f"{module}:brightness") == tmp_path / f"{module}.py"
+    for text, file in zip(texts, (tmp_path / f"{module}.py", script), strict=True):
+        before = digest_of_sources(parse_measures([text]))
+        assert len(before) == 64 and before == digest_of_sources(parse_measures([text]))
+        file.write_text(file.read_text() + "\n# another\n")
+        assert digest_of_sources(parse_measures([text])) != before
+    assert digest_of_sources(parse_measures(["judge", "python=no_such_module:a"])) == ""
+    assert module_file("no_such_folder.module:a") is None and module_file("no_such.py:a") is None
 
 
 def test_a_function_or_the_request_says_which_way_is_good(module: str) -> None:
@@ -122,5 +156,8 @@ def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(MeasureError, match="'no-such-program --x' cannot be started"):
         take(CommandMeasure("no-such-program --x"), shown(1))
+    with pytest.raises(MeasureError, match="there is no program 'no-such-program'"):
+        CommandMeasure("no-such-program --x").check()
+    CommandMeasure(f'"{sys.executable}" --x').check()
     with pytest.raises(MeasureError, match="cannot be read"):
         CommandMeasure('score "x')

@@ -241,6 +241,10 @@ def test_extract_refuses_by_name(models: dict[str, Path], tmp_path: Path) -> Non
     save_file({"x.weight": torch.ones(2, 2)}, tmp_path / "own.safetensors")
     with pytest.raises(BaseModelError, match="unknown family"):
         extract_files(models["base"], tmp_path / "own.safetensors", out, rule=Fixed(3))
+    learnt = tmp_path / "learnt.safetensors"
+    save_file({"lora_unet_mid_block_attentions_0_proj_in.diff": torch.randn(32, 32)}, learnt)
+    with pytest.raises(BaseModelError, match="holds differences to a base, not a tuned model; give it alone"):
+        extract_files(models["base"], learnt, out, rule=Fixed(3))
     tensors = load_file(models["tuned"])
     tensors[open_checkpoint(models["tuned"]).locations[f"{LINEAR}.weight"].key][0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors")

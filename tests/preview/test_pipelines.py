@@ -21,6 +21,8 @@ from loratools.base.patching.patch import Patcher
 from loratools.base.pipelines.model import PipelineBase
 from loratools.errors import BaseModelError, GridError, MemoryShortError, PromptError
 from loratools.library.terms import TermReading
+from loratools.measures.request import parse_measures
+from loratools.ops.merging.terms import Term
 from loratools.preview.block_effect import analyze_effect
 from loratools.preview.plan.jobs import Stack
 from loratools.preview.plan.plan import settings_on
@@ -32,6 +34,8 @@ from loratools.preview.request.rows import GridRow
 from loratools.preview.request.setting import CellSetting
 from loratools.preview.run import render_grid
 from loratools.preview.session import Session
+from loratools.tune.dry_run.make import tune_dry_run
+from loratools.tune.problem.request import TuneRequest
 from tests.tiny_pipelines import PIPELINES, save_pipeline
 
 PROMPT, SEED, STEPS, SIZE = "red hair, smile", 7, 2, (16, 32)  # (height, width)
@@ -76,6 +80,33 @@ def lora(family: str, folder: Path, base: LoadedBase) -> Path:
     path = folder.parent / "style.safetensors"
     save_file(tensors, path)
     return path
+
+
+def test_a_pipeline_without_weights_is_the_same_but_for_the_numbers(
+    folder: Path, base: LoadedBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outlines(own: LoadedBase) -> list[tuple[str, str, torch.Size, torch.dtype]]:
+        parts = own.components().items()
+        return [(part, name, p.shape, p.dtype) for part, model in parts for name, p in model.named_parameters()]
+
+    monkeypatch.setattr("diffusers.ModelMixin.from_pretrained", None)
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    empty = load_any_base(folder, device="cpu", weights=False)
+    assert outlines(empty) == outlines(base)
+    assert all(own.is_meta for part in empty.components().values() for own in part.parameters())
+    for name in ("family", "resolution", "defaults", "digest", "name", "source", "size_step", "call"):
+        assert getattr(empty, name) == getattr(base, name), name
+
+
+def test_a_dry_run_of_a_tune_knows_the_weights_of_a_pipeline_and_no_more(lora: Path, folder: Path) -> None:
+    request = TuneRequest(("hands",), ("1girl", "2girls", "a hat"), parse_measures(["python=math:sqrt"]))
+    empty = load_any_base(folder, device="cpu", weights=False)
+    planned = tune_dry_run(empty, [Term(read(lora), 1.0, label="x")], request, folder.parent / "out", owner="test")
+    weights = sum(own.nbytes for part in empty.components().values() for own in part.parameters())
+    vae = sum(own.nbytes for own in empty.pipeline.vae.parameters())
+    assert weights + vae < planned.memory.weights <= 2 * weights + vae
+    assert planned.method == "pictures" and planned.memory.drawing is None and planned.time is None
+    assert "and more for the pictures" in planned.text() and not (folder.parent / "out").exists()
 
 
 def sampling(family: str) -> SamplingRequest:

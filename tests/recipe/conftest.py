@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,14 +37,19 @@ MODULES = {
 }
 
 
-def save_lora(path: Path, seed: int, rank: int = 2) -> Path:
-    """A LoRA of four modules that fits the tiny base."""
+def save_lora(path: Path, seed: int, rank: int = 2, more: Sequence[str] = ()) -> Path:
+    """A LoRA of four modules that fits the tiny base.
+
+    Args:
+        more: further layers of OUT11's transformer, each of the shape (16, 16), ``attn1.to_q``.
+    """
+    shapes = {**MODULES, **{f"unet.up_blocks.3.attentions.2.transformer_blocks.0.{own}": (16, 16) for own in more}}
     generator = torch.Generator().manual_seed(seed)
     deltas = {
         name: LowRank(
             torch.randn(shape[0], rank, generator=generator), torch.randn(rank, shape[1], generator=generator), shape
         )
-        for name, shape in MODULES.items()
+        for name, shape in shapes.items()
     }
     write(deltas, path, family="sd1", metadata={}, dtype=torch.float32, provenance=None, owner="test")
     return path

@@ -163,3 +163,36 @@ def test_inline_merges_find_what_lies_beside_them(folder: Path) -> None:
     assert command("loras/inline.safetensors", "--device", "cpu").stdout.startswith("the same: digest ")
     shutil.move("loras/inline.safetensors", "inline.safetensors")
     assert "--lora-dir" in command("inline.safetensors").stderr
+
+
+@pytest.mark.parametrize("where", ["ABSOLUTE/mine.safetensors", "~/mine.safetensors"])
+def test_what_steps_wrote_elsewhere_stays_as_it_is(folder: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is made anew in a folder of its own, and nothing lands where the recipe's author had it."""
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("USERPROFILE", str(folder / "home"))
+    out = where.replace("ABSOLUTE", str(folder / "loras"))
+    recipe = {"base": "tiny", "steps": {"m": {"merge": "other:0.5", "out": out}}}
+    Path("r.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    result = made(only="m")
+    assert not result.resolve().is_relative_to(folder / "work")
+    kept = folder / "kept.safetensors"
+    shutil.copyfile(result, kept)
+    result.unlink()
+    assert reproduce(kept, CPU).equal
+    assert not result.exists()
+
+
+def test_no_lora_file_starts_a_program(folder: Path) -> None:
+    """Who reads a file of somebody else's does not expect that it runs a command."""
+    tune = {"lora": "other", "symptom": "hands", "measure": "command=touch ran"}
+    data = {"base": "tiny", "steps": {"t": {"tune": tune}}}
+    lineage = {"name": "r", "step": "t", "key": "k", "data": data, "inputs": {}}
+    write(
+        dict(read("other.safetensors")),
+        "evil.safetensors",
+        family="sd1",
+        provenance=Provenance({}, "r", recipe=lineage),
+    )
+    with pytest.raises(RecipeError, match=r"runs a program \(command=touch ran\), which no LoRA file may start"):
+        reproduce(folder / "evil.safetensors", CPU)
+    assert not Path("ran").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import threading
 import time
@@ -104,7 +105,20 @@ def test_a_file_is_written_into_a_root_and_nowhere_else(here: Served, name: str)
 
 @pytest.mark.parametrize(
     "vector",
-    ['GP1,"/etc/passwd":1', "1:te=0", "GP1:te=0.5", '1,1:unet=2,"x":1', "GP1\n,other:1", "nothing", {"XX": 1.0}],
+    [
+        'GP1,"/etc/passwd":1',
+        "1:te=0",
+        "GP1:te=0.5",
+        '1,1:unet=2,"x":1',
+        "GP1\n,other:1",
+        "nothing",
+        {"XX": 1.0},
+        {"OUT05/a,b:1": 0.5},
+        {'OUT05/"x"': 0.5},
+        {"OUT05/": 0.5},
+        {"XX/attn": 0.5},
+        "ALL,OUT05/:te=0.5",
+    ],
 )
 def test_a_vector_cannot_be_the_rest_of_a_merge_string(here: Served, vector: object) -> None:
     answer = here.client.post("/api/stack/explain", json={"stack": stack(here, style=vector)})
@@ -120,6 +134,8 @@ def test_a_vector_cannot_be_the_rest_of_a_merge_string(here: Served, vector: obj
         ("GP1", "GP1"),
         ({"BASE": 0.5}, ",".join(["0.5", *["1"] * 16])),
         ("IN01=0.5,*=1", None),
+        ({"OUT05/attn1": 0.5}, ",".join([*["1"] * 17, "OUT05/attn1=0.5"])),
+        ("ALL,OUT05/attn1  ff=0.5", ",".join([*["1"] * 17, "OUT05/attn1 ff=0.5"])),
     ],
 )
 def test_a_stack_as_a_merge_string(here: Served, vector: object, text: str | None) -> None:
@@ -178,15 +194,19 @@ def test_of_many_questions_about_norms_the_oldest_are_given_up(monkeypatch: pyte
 @pytest.mark.parametrize(("vector", "term", "line"), [("MINE", 0, 3), ("LESS", 1, 4)])
 def test_numbers_go_into_the_recipe_and_back(here: Served, tmp_path: Path, vector: str, term: int, line: int) -> None:
     recipe = here.client.get("/api/recipes").json()[0]["id"]
-    own = {"style": {"IN01": 0.75, "OUT11": 0.5}, "base": {"IN01": 0.75, "OUT11": 0.5}}
+    numbers = {"IN01": 0.75, "OUT11": 0.5, "OUT05/attn1": 0.25}
+    own = {"style": numbers, "base": numbers}
     body = {"stack": stack(here, **own), "to": {"recipe": recipe, "vector": vector, "term": term}}
     done = here.client.post("/api/write", json=body).json()
-    assert done["job"] is None and f"{vector} IN01 0.5 -> 0.75" in done["note"]
+    assert done["job"] is None and f"{vector} IN01 0.5 -> 0.75" in done["says"][0]["text"]
     lines = (tmp_path / "mine.yaml").read_text().splitlines()
+    assert "0.75, 1, 1" in lines[line] and lines.pop(line + 1) == "    OUT05/attn1=0.25]" + "   # kept too" * (
+        term == 0
+    )
     assert [n for n, (a, b) in enumerate(zip(RECIPE.splitlines(), lines, strict=True)) if a != b] == [line]
-    assert "0.75, 1, 1" in lines[line]
     detail = here.client.get(f"/api/recipes/{recipe}").json()
     assert detail["undo"] and detail["vectors"][vector]["OUT11"] == 0.5
+    assert detail["vectors"][vector]["OUT05/attn1"] == 0.25
     assert here.client.post(f"/api/recipes/{recipe}/undo", json={}).json()["undo"] is False
     assert (tmp_path / "mine.yaml").read_text() == RECIPE
 
@@ -201,7 +221,10 @@ def test_a_vector_that_the_recipe_lacks_is_named(here: Served) -> None:
 def test_a_symptom_is_repaired_by_the_guides_rule(here: Served, tmp_path: Path) -> None:
     recipe = here.client.get("/api/recipes").json()[0]["id"]
     done = here.client.post("/api/symptom", json={"symptom": "hands", "kind": "fix", "recipe": recipe}).json()
-    assert done["command"] == "loratools blocks fix mine.yaml --symptom hands" and "MINE IN04 1 -> 0.9" in done["note"]
+    assert (
+        done["command"] == "loratools blocks fix mine.yaml --symptom hands"
+        and "MINE IN04 1 -> 0.9" in done["says"][0]["text"]
+    )
     assert (tmp_path / "mine.yaml").read_text() != RECIPE
     assert (
         here.client.post("/api/symptom", json={"symptom": "ears", "kind": "fix", "recipe": recipe}).status_code == 422
@@ -216,6 +239,25 @@ def test_a_search_is_a_job_and_runs_no_program_of_the_page(here: Served) -> None
     here.client.post(f"/api/jobs/{started['job']}", json={"do": "remove"})
     for measure in ("command=rm -rf /", "python=os:system"):
         assert here.client.post("/api/symptom", json={**body, "options": {"measure": [measure]}}).status_code == 422
+
+
+def test_every_other_search_has_a_folder_of_its_own_and_the_same_one_goes_on(here: Served, tmp_path: Path) -> None:
+    def search(**options: object) -> str:
+        body = {"symptom": "hands", "kind": "tune", "stack": stack(here), "options": options}
+        started = here.client.post("/api/symptom", json=body).json()
+        here.client.post(f"/api/jobs/{started['job']}", json={"do": "stop"})
+        words = shlex.split(started["command"])
+        return words[words.index("-o") + 1]
+
+    first = search()
+    assert search() == first and search(budget="5m") == first, "more time is no other search"
+    others = [search(parts="kinds"), search(seeds=[5]), search(prompts=["1girl", "1boy"])]
+    assert len({first, *others}) == 4 and search(seeds=[5]) == others[1]
+    record = here.studio.queue.jobs()[0]
+    later = record.created + 60
+    for path in tmp_path.rglob("*.safetensors"):
+        os.utime(path, (later, later))
+    assert search() not in {first, *others}, "another file is another search"
 
 
 def test_a_search_that_waits_for_answers_is_paused_and_goes_on(
@@ -251,6 +293,9 @@ def test_a_training_is_checked_when_it_is_added(here: Served, tmp_path: Path) ->
     assert here.client.post("/api/jobs", json={**body, "more": {"epochs": -1}}).status_code == 422
     assert here.client.post("/api/jobs", json={**body, "more": {"network_weights": "/etc/passwd"}}).status_code == 400
     assert here.client.post("/api/jobs", json={**body, "more": {"out": "/tmp"}}).status_code == 400
+    for setting in ("epochs", "unet_lr", "alpha"):
+        refused = here.client.post("/api/jobs", json={**body, "more": {setting: "many"}}).json()
+        assert refused["key"] == "setting.number" and refused["values"] == {"setting": setting, "text": "many"}
     added = here.client.post("/api/jobs", json={**body, "more": {"epochs": 2, "unet_lr": 1e-4}}).json()
     assert "--set epochs=2" in added["command"] and added["state"] == "waiting" and added["position"] == 1
     assert yaml.safe_load(added["step"])["ink"]["train"]["epochs"] == 2

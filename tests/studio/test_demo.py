@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from loratools.cli.studio.studio import command
+from loratools.errors import FileError
 from loratools.files import user_cache
 from loratools.recipe.schema.recipe import read_recipe
 from loratools.studio import serve
@@ -87,3 +90,14 @@ def test_its_jobs_are_queued_once(tmp_path: Path) -> None:
         "epochs x weights",
     ]
     assert here.sign_in().client.get("/api/state").json()["demo"] is True
+
+
+def test_its_folder_is_made_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, ...]] = []
+    monkeypatch.setattr(serve, "serve", lambda folders, *given, **named: opened.append(tuple(folders)))
+    folder = tmp_path / "new" / "demo"
+    assert CliRunner().invoke(command, [str(folder), "--demo", "--no-browser"]).exit_code == 0
+    assert opened == [(str(folder),)] and folder.is_dir()
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(command, [str(tmp_path / "file" / "demo"), "--demo", "--no-browser"])
+    assert isinstance(done.exception, FileError) and "choose another place" in str(done.exception)

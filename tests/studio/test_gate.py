@@ -84,6 +84,13 @@ def test_the_socket_refuses_a_page_without_session(here: Served, cookie: str | N
     _socket_refused(here, host=HOST, origin=ORIGIN, cookie=cookie)
 
 
+@pytest.mark.parametrize("other", ['a={"x": 1}', "b=\u00e9", "c d", "expires=soon", "path", "", 'x="y; z"'])
+def test_cookies_of_other_programs_on_this_machine_keep_nobody_out(here: Served, other: str) -> None:
+    """Cookies are shared between the ports of a host, and others put anything into theirs."""
+    for text in (f"{other}; {here.cookie}", f"{here.cookie}; {other}"):
+        assert here.client.get("/api/state", headers={b"cookie": text.encode()}).status_code == 200
+
+
 def test_the_socket_takes_our_page(here: Served) -> None:
     with here.socket() as socket:
         socket.send_json({"type": "watch", "after": 1})

@@ -151,6 +151,32 @@ def test_what_comes_changes_and_goes_is_an_event(tmp_path: Path) -> None:
     assert here.studio.events.after(before)[-1].event == "file"
 
 
+def test_files_whose_headers_are_read_later_than_others_are_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large folder a part is shown after a second; a page that has read that part has to hear of the rest."""
+    from loratools.studio.discover import index as module
+
+    monkeypatch.setattr(module, "_PUBLISHED", -1.0)
+    for name in ("a", "b", "c"):
+        sd1_lora(tmp_path / f"{name}.safetensors")
+    here = served(tmp_path).sign_in()
+    before = here.studio.events.last
+    here.studio.index.refresh()
+    told = {own for event in here.studio.events.after(before) for own in event.data["ids"]}
+    names = {own["id"]: own["name"] for own in here.client.get("/api/loras").json()}
+    assert {names[own] for own in told} == {"b", "c"}  # a was there before anybody could ask
+
+
+def test_a_base_folder_is_called_by_its_whole_name(tmp_path: Path) -> None:
+    for name in ("sd-v1.4", "sd-v1.5"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    here = served(tmp_path).sign_in()
+    here.studio.index.refresh()
+    assert [own["name"] for own in here.client.get("/api/state").json()["bases"]] == ["pocket", "sd-v1.4", "sd-v1.5"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_a_pipe_in_a_folder_holds_nothing_up(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.safetensors", "c.jsonl", "d.png", "grid.json"):
@@ -217,6 +243,7 @@ def test_nothing_that_a_browser_could_run_is_sent_as_a_picture(tmp_path: Path, n
         ({"text": "gp1"}, "GP1"),
         ({"text": "NAME:1,0.6,0.9,0.9,0.9,0.6,0.5,0.4,0.4,0.6,0.8,1,1.1,1.1,1.1,1.1,1.1"}, "GP1"),
         ({"text": "IN=0.5,OUT03=0.2"}, None),
+        ({"text": "GP1,IN05-OUT05/attn=0,OUT05/attn1=0.5,in04/ff=0.2"}, None),
     ],
 )
 def test_vectors_are_read_and_written(here: Served, body: dict[str, object], preset: str | None) -> None:

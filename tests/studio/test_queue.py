@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,16 +12,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import pytest
 
 from loratools.errors import FileError, StudioError
 from loratools.studio.jobs import job_queue, spawn
-from loratools.studio.jobs.commands import HERE, Command
+from loratools.studio.jobs.commands import HERE, Command, command_text
+from loratools.studio.jobs.job_folder import JobFolder
 from loratools.studio.jobs.job_log import LogReader
 from loratools.studio.jobs.job_queue import JobQueue
 from loratools.studio.jobs.record import JobRecord
+from loratools.studio.jobs.store import JobStore
 
 
 @pytest.fixture(autouse=True)
@@ -257,3 +261,106 @@ def test_a_log_is_read_by_its_lines_numbers(tmp_path: Path) -> None:
         stream.write(" a line\nnext\n")
     assert [line.text for line in reader.after(5000).lines] == ["half a line", "next"]
     assert json.loads(reader.after(10**9).model_dump_json()) == {"lines": [], "more": False}
+
+
+def test_a_full_disk_is_one_sentence_with_its_remedy(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    record = JobRecord("a", "merge", "write a", ("x" * 9000,), (), ".", "", False, "waiting", 1.0, 1.0)
+    store._connection.execute("PRAGMA max_page_count = 2")  # SQLite says the same of a full disk
+    with pytest.raises(StudioError, match="the disk is full; free some space"):
+        store.put(record)
+    assert store.all() == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "text"),
+    [
+        (PurePosixPath("/runs"), "/runs/ink one.safetensors", "loratools merge 'ink one.safetensors:1'"),
+        (PureWindowsPath("C:\\runs"), "C:\\runs\\ink one.safetensors", 'loratools merge "ink one.safetensors:1"'),
+        (PureWindowsPath("C:\\"), "C:\\ink.safetensors", "loratools merge ink.safetensors:1"),
+        (PurePosixPath("/"), "/ink.safetensors", "loratools merge ink.safetensors:1"),
+    ],
+)
+def test_a_command_is_shown_as_the_systems_shell_reads_it(folder: PurePath, path: str, text: str) -> None:
+    assert command_text(("merge", f"{path}:1"), folder) == text
+
+
+def test_on_windows_a_job_has_a_process_group_of_its_own_and_no_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x8000000, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **own: given.update(own))
+    spawn.spawn(JobFolder(tmp_path), tmp_path)
+    assert given["creationflags"] == 0x8000200 and given["start_new_session"] is False
+    assert given["env"]["PYTHONUTF8"] == "1"
+
+
+def test_what_another_process_has_open_on_windows_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows renames no file over one that is being read: the server's question waits for the job's look."""
+    folder, tries, real = JobFolder(tmp_path), [], os.replace
+
+    def busy(part: str, target: str) -> None:
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError(13, "in use")
+        real(part, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    folder.ask(stop=2, after_epoch=False)
+    assert folder.asked() == (2, False) and len(tries) == 3
+
+
+def test_a_job_that_cannot_be_prepared_fails_alone(queue: JobQueue, tmp_path: Path) -> None:
+    """Its folder was deleted, so that neither its log nor the recipe as it was can be had."""
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("version: 1\n")
+    broken, good = queue.add(command(tmp_path, "count", recipe=recipe)), queue.add(command(tmp_path, "count", "1"))
+    recipe.write_text("version: 1 # edited\n")
+    shutil.rmtree(tmp_path / "jobs" / broken.id)
+    until(queue, lambda: state(queue, good) == "done")
+    assert state(queue, broken) == "failed" and queue.job(broken.id).error
+
+
+def test_a_job_that_cannot_be_looked_at_keeps_no_other_waiting(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = queue.add(command(tmp_path, "count", "200", heavy=False))
+    queue.look()
+    ended = JobFolder.ended
+
+    def fails(folder: JobFolder) -> object:
+        if folder.path.name == first.id:
+            raise PermissionError(13, "Permission denied")
+        return ended(folder)
+
+    monkeypatch.setattr(JobFolder, "ended", fails)
+    second = queue.add(command(tmp_path, "count", "1", heavy=False))
+    until(queue, lambda: state(queue, second) == "done")
+    monkeypatch.undo()
+
+
+def test_a_search_that_fails_is_not_taken_for_one_that_waits_for_a_person(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queue, "waits_for_answers", lambda folder: True)  # of a round of before
+    failed = queue.add(command(tmp_path, "fail", results=(tmp_path,)))
+    until(queue, lambda: state(queue, failed) not in ("waiting", "running"))
+    assert state(queue, failed) == "failed" and queue.job(failed.id).error
+
+
+def test_the_error_of_an_earlier_start_is_not_that_of_this_one(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path)
+    folder.begin()
+    folder.log.write_text("error: no memory\n")
+    assert folder.last_error() == "no memory"
+    folder.clear()
+    folder.begin()  # as it goes on
+    with folder.log.open("a") as log:
+        log.write("there is more to ask\n")
+    assert folder.last_error() == ""

@@ -126,6 +126,14 @@ def test_a_second_server_on_a_folder_is_refused_and_so_is_one_inside(root: Path)
     assert (root / STATE).is_dir()
 
 
+def test_a_second_server_on_a_folder_around_one_that_is_open_is_refused(root: Path) -> None:
+    inner, around = Roots([root / "inner"], Secrets()), Roots([root], Secrets())
+    with held(inner), pytest.raises(HeldError, match=r"has .*inner open \(it lies in"), held(around):
+        pass
+    with held(Roots([root, root / "inner"], Secrets())):  # one server may have both
+        pass
+
+
 @pytest.mark.parametrize("what", ["missing", "inner/a.png"])
 def test_what_is_no_folder_cannot_be_opened(root: Path, what: str) -> None:
     with pytest.raises(FileError, match="give folders"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,35 @@ def test_pairs_are_asked_in_their_order_and_the_answers_are_those_that_the_searc
     assert here.client.post(address, json=changed).json()["answered"] == 6
     strange = here.client.post(address, json={"left": "k0", "right": "k3", "winner": "left"})
     assert strange.status_code == 409 and strange.json()["remedy"]
+
+
+def test_answers_of_two_tabs_at_once_are_both_kept(
+    here: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    record = here.studio.queue.add(Command("tune", "t", ("--version",), tmp_path, True, results=(folder,)))
+    page = write_round(folder, 1)
+    reading, plain = threading.Barrier(2), RoundPage.votes
+
+    def slow(self: RoundPage) -> object:
+        votes = plain(self)
+        with contextlib.suppress(threading.BrokenBarrierError):  # both have read before one writes, if they can
+            reading.wait(0.1)
+        return votes
+
+    monkeypatch.setattr(RoundPage, "votes", slow)
+
+    def answer(n: int) -> None:
+        body = {"left": f"k{2 * n}", "right": f"k{2 * n + 1}", "winner": "left"}
+        here.client.post(f"/api/jobs/{record.id}/round", json=body)
+
+    tabs = [threading.Thread(target=answer, args=(n,)) for n in range(2)]
+    for tab in tabs:
+        tab.start()
+    for tab in tabs:
+        tab.join()
+    votes = plain(page)
+    assert votes is not None and {own.left for own in votes.pairs} == {"k0", "k2"}
 
 
 def test_such_a_search_has_a_folder_of_its_own(here: Served) -> None:

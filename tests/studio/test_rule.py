@@ -11,6 +11,8 @@ import pytest
 from loratools.blocks.presets import load_presets
 from loratools.blocks.symptoms import symptoms
 from loratools.recipe.edit.fix import fix
+from loratools.studio.handlers import evidence
+from loratools.studio.jobs.commands import Command
 from tests.loras import lora_tensors, save
 from tests.studio.served import Served, served
 
@@ -59,7 +61,7 @@ def test_the_rule_moves_a_stack_as_it_moves_a_recipe(here: Served, tmp_path: Pat
             break
         answer = repaired(here, given, symptom, turn).json()
         given, turn = answer["stack"], answer["turn"]
-        assert (answer["job"], answer["note"]) == (None, edited.made[0].say)
+        assert (answer["job"], answer["says"][0]["text"]) == (None, edited.made[0].say)
         after = {"GP1": given["terms"][1], "GP2": given["terms"][0]}
         for change in edited.changes:
             if change.role in after:
@@ -93,16 +95,24 @@ def test_a_dry_run_shows_the_command_and_does_nothing(here: Served, tmp_path: Pa
     assert shown["job"] is None and shown["command"].startswith("loratools merge") and "final" in shown["step"]
     to_recipe = {"recipe": recipe, "vector": "A", "term": 1}
     body = {"stack": stack(here, style={"IN01": 0.123}), "to": to_recipe, "dry_run": True}
-    assert "0.123" in here.client.post("/api/write", json=body).json()["note"]
+    assert "0.123" in here.client.post("/api/write", json=body).json()["says"][0]["text"]
     assert here.client.get("/api/jobs").json() == []
     assert (tmp_path / "mine.yaml").read_bytes() == before
     here.client.post("/api/write", json={**body, "dry_run": False})
     assert b"0.123" in (tmp_path / "mine.yaml").read_bytes()
 
 
-def test_a_search_says_what_it_measured(here: Served, tmp_path: Path) -> None:
-    from loratools.studio.jobs.commands import Command
+@pytest.mark.parametrize("what", ["style.safetensors:1.0", "mine.yaml", "elsewhere/gone.safetensors"])
+def test_a_search_names_the_lora_that_its_weights_are_of(here: Served, tmp_path: Path, what: str) -> None:
+    path = next(tmp_path.rglob("*.safetensors"))
+    given = what.replace("style.safetensors", str(path)).replace("elsewhere", str(tmp_path.parent))
+    command = Command("tune", "t", ("blocks", "tune", given), tmp_path, True)
+    record = here.studio.queue.add(command)
+    expected = here.studio.roots.id_of(path) if what.startswith("style") else None
+    assert evidence.searched_lora(here.studio, record) == expected
 
+
+def test_a_search_says_what_it_measured(here: Served, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = Command("tune", "t", ("--version",), tmp_path, True, results=(folder,))
     record = here.studio.queue.add(command)
@@ -125,6 +135,7 @@ def test_a_search_says_what_it_measured(here: Served, tmp_path: Path) -> None:
     answer = here.client.get(address).json()
     assert answer["rows"] == [{"measure": "hands", "better": "lower", "before": "0.5 ± 0.01", "after": "0.5"}]
     assert answer["sentence"]["values"] == {"searched": 40, "held": 8}
-    assert (answer["vector"], answer["picture"], answer["notes"]) == ({"IN01": 0.5}, None, ["kept"])
+    assert (answer["vector"], answer["picture"]) == ({"IN01": 0.5}, None)
+    assert answer["notes"] == [{"key": "quoted", "values": {"text": "kept"}, "text": "kept"}]
     (folder / "tune.json").write_text(json.dumps({**told, "measures": 3}))
     assert "not as a search writes it" in here.client.get(address).json()["error"]

@@ -117,3 +117,17 @@ def test_an_open_address_is_warned_of(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ("warning: everybody who reaches" in result.stderr) == warned
     allowed = served[0].hosts  # type: ignore[attr-defined]
     assert allowed.allow(f"10.1.2.3:{allowed.port}") == warned and not allowed.allow(f"evil.example:{allowed.port}")
+
+
+def test_on_windows_no_other_program_can_take_the_port_that_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    class Socket(socket.socket):
+        def setsockopt(self, *given: int) -> None:  # type: ignore[override]
+            asked.append(given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
+    monkeypatch.setattr(socket, "socket", Socket)
+    serve._bound("127.0.0.1", 0).close()
+    assert asked == [(socket.SOL_SOCKET, -5, 1)]

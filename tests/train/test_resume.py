@@ -116,7 +116,7 @@ def same(one: RunResult, two: RunResult) -> bool:
     return files_of[0] == files_of[1] and steps[0] == steps[1] and one.losses == two.losses and one.steps == two.steps
 
 
-def killed_thrice(settings: TrainConfig, *steps: int) -> RunResult:
+def killed(settings: TrainConfig, *steps: int) -> RunResult:
     for number, step in enumerate(steps):
         with pytest.raises(Killed):
             train(settings.model_copy(update={"resume": number > 0}), progress=False, on_step=at_step(step, kill))
@@ -127,7 +127,7 @@ def test_a_run_killed_thrice_in_mid_epoch_leaves_what_a_whole_one_does(
     tiny: Path, images: Path, whole: RunResult, tmp_path: Path
 ) -> None:
     settings = eight_steps(tiny, images, tmp_path, save_state_every_steps=1)
-    result = killed_thrice(settings, 3, 4, 7)
+    result = killed(settings, 3, 4, 7)
     assert same(result, whole) and whole.steps == 8
     assert [line["step"] for line in logged(result, "step")] == list(range(1, 9))
     assert [line["epoch"] for line in logged(result, "epoch")] == [1, 2]
@@ -153,7 +153,7 @@ def test_draws_and_stages_go_on_where_they_were(tiny: Path, images: Path, tmp_pa
     one, two = (
         eight_steps(tiny, images, tmp_path / name, save_state_every_steps=1, **drawn) for name in ("whole", "killed")
     )
-    assert same(killed_thrice(two, 2, 4, 6), train(one, progress=False))
+    assert same(killed(two, 2, 4, 6), train(one, progress=False))
 
 
 def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictures) -> None:
@@ -177,11 +177,11 @@ def test_files_of_steps_and_only_the_newest_stay(config: Config, pictures: Pictu
 
 
 def test_every_second_epoch_and_the_last_stay_also_after_a_kill(tiny: Path, images: Path, tmp_path: Path) -> None:
-    often = {"epochs": 5, "save_every_steps": None, "save_state_every_steps": 1, "ema": None}
-    every = train(eight_steps(tiny, images, tmp_path / "every", **often), progress=False)
-    settings = eight_steps(tiny, images, tmp_path / "second", save_every_epochs=2, **often)
+    short = {"epochs": 5, "batch_size": 2, "save_every_steps": None, "ema": None}
+    every = train(eight_steps(tiny, images, tmp_path / "every", **short), progress=False)
+    settings = eight_steps(tiny, images, tmp_path / "second", save_every_epochs=2, save_state_every_steps=3, **short)
     assert dry_run(settings).files == 3
-    result = killed_thrice(settings, 6, 9, 14)
+    result = killed(settings, 4, 7)  # in the second epoch and in the fourth, of two steps each
     assert [path.name for path in result.epochs] == [
         "t-000002.safetensors",
         "t-000004.safetensors",
@@ -190,7 +190,9 @@ def test_every_second_epoch_and_the_last_stay_also_after_a_kill(tiny: Path, imag
     kept = [every.epochs[number - 1] for number in (2, 4, 5)]
     assert [path.read_bytes() for path in result.epochs] == [path.read_bytes() for path in kept]
     assert result.losses == every.losses
-    newest = train(settings.model_copy(update={"save_last_n": 2, "force": True}), progress=False)
+    newest = train(
+        settings.model_copy(update={"save_last_n": 2, "force": True, "save_state_every_steps": None}), progress=False
+    )
     assert [path.name for path in newest.epochs] == ["t-000004.safetensors", "t-000005.safetensors"]
 
 
@@ -357,6 +359,11 @@ def test_a_run_that_was_cut_short_is_not_begun_anew_by_mistake(tiny: Path, image
     check_nothing_unfinished(finished, settings.settings())  # a run that is finished may be made again
     with pytest.raises(TrainingError, match=r"finished run of this name with other settings \(dim \(\d+ -> 8\)\)"):
         check_nothing_unfinished(finished, settings.model_copy(update={"dim": 8}).settings())
+    elsewhere = settings.settings() | {
+        "images": [{"folder": "other", "repeats": 3, "caption_dropout": None, "flip": False}]
+    }
+    with pytest.raises(TrainingError, match=r"images \(\S+images -> other repeats=3\)\); choose another"):
+        check_nothing_unfinished(finished, elsewhere)
 
 
 def test_a_plan_counts_the_files_that_stay_and_warns_of_a_small_disk(

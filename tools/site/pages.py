@@ -7,12 +7,12 @@ to what lies outside of it gets links that hold on the site, and plain text wher
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path, PurePosixPath
 
 import mkdocs_gen_files
 
 import loratools
-from loratools.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 RESULTS, POCKET_CARD = ROOT / "benchmarks/results", "loratools/pocket/weights/README.md"
@@ -69,7 +69,12 @@ def _relative(path: PurePosixPath, start: PurePosixPath) -> str:
 
 
 def _copy_pages() -> None:
-    files = [ROOT / "README.md", ROOT / POCKET_CARD, *sorted((ROOT / "docs").glob("*.md")), *sorted(RESULTS.rglob("*"))]
+    files = [
+        ROOT / "README.md",
+        ROOT / POCKET_CARD,
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted(RESULTS.rglob("*")),
+    ]
     for file in files:
         source = PurePosixPath(file.relative_to(ROOT).as_posix())
         page = address(source)
@@ -84,14 +89,10 @@ def _copy_pages() -> None:
 
 
 def _commands() -> None:
-    """One page of all commands, as their ``--help`` has them."""
+    """One page of all commands."""
+    beside = runpy.run_path(str(Path(__file__).with_name("commands.py")))  # mkdocs does not look here for modules
     with mkdocs_gen_files.open("reference/commands.md", "w") as stream:
-        stream.write("# Commands\n\n")
-        stream.write("\n".join(f"- `{name}`: {entry.help}" for name, entry in COMMANDS.items()))
-        stream.write(
-            "\n\n::: mkdocs-click\n    :module: loratools.cli\n    :command: cli\n    :prog_name: loratools\n"
-            "    :depth: 1\n    :style: table\n"
-        )
+        stream.write(beside["reference"]())
 
 
 def _python() -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "LowRank",
     "Vector",
     "balance",
+    "balancing",
     "concatenate",
     "finite",
     "gram",
@@ -249,31 +250,25 @@ def balance(delta: LowRank) -> LowRank:
     whichever comes first; entries beyond fp16's range are brought down. Only exponents change, decided by integers, so
     the result does not depend on threads or machines. Zero components are left alone.
     """
-    up_largest, down_largest = _largest(delta.up, 0), _largest(delta.down, 1)
-    up_exponent, down_exponent = _exponents(up_largest), _exponents(down_largest)
-    shift = _shift(up_exponent, down_exponent) - _shift(down_exponent, up_exponent)
-    shift = np.where((up_largest == 0) | (down_largest == 0), 0, shift)
+    shift: _Integers = balancing(delta.up, delta.down).numpy()
     return delta.shifted(shift) if shift.any() else delta
 
 
-def _largest(factor: Tensor, dim: int) -> npt.NDArray[np.float64]:
-    """Per component, the largest magnitude."""
-    largest: npt.NDArray[np.float64] = factor.abs().amax(dim).double().numpy()
-    return largest
+def balancing(up: Tensor, down: Tensor) -> Tensor:
+    """By which power of two :func:`balance` lifts each component of ``up`` (..., out, r) and lowers that of ``down``
+    (..., r, in): int64 (..., r), on any device."""
+    up_largest, down_largest = up.abs().amax(-2).double(), down.abs().amax(-1).double()
+    up_exponent, down_exponent = (torch.frexp(each).exponent.long() for each in (up_largest, down_largest))
+    shift = _shift(up_exponent, down_exponent) - _shift(down_exponent, up_exponent)
+    return torch.where((up_largest == 0) | (down_largest == 0), 0, shift)
 
 
-def _exponents(largest: npt.NDArray[np.float64]) -> _Integers:
-    """Per component, e of the largest magnitude written as m * 2**e with 0.5 <= m < 1."""
-    exponents: _Integers = np.frexp(largest)[1].astype(np.int64)
-    return exponents
-
-
-def _shift(weak: _Integers, strong: _Integers) -> _Integers:
-    """How many powers of two ``weak`` may take over from ``strong``."""
-    wanted = np.clip(np.maximum(_COMFORT - weak, strong - _CEILING), 0, _FURTHEST)
-    room = np.maximum((strong - weak) // 2, 0)
-    shift: _Integers = np.minimum(wanted, room)
-    return shift
+def _shift(weak: Tensor, strong: Tensor) -> Tensor:
+    """How many powers of two ``weak`` may take over from ``strong``, by the exponents e of their largest magnitudes
+    written as m * 2**e with 0.5 <= m < 1."""
+    wanted = torch.maximum(_COMFORT - weak, strong - _CEILING).clamp(0, _FURTHEST)
+    room = ((strong - weak) // 2).clamp(min=0)
+    return torch.minimum(wanted, room)
 
 
 def _zero_like(delta: Delta) -> Delta:

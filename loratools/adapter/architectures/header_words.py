@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from loratools.adapter.architectures.family import Model
 from loratools.adapter.architectures.known_families import FAMILIES
 
+COMPONENTS = "loratools_components"  # the entry of a whole model that a full training wrote: what was trained of it
 MODEL = "loratools_model"  # header entry: which model a file is for, where the names' own family would not say it
 UNCERTAIN = "flux or another model of these names"
 

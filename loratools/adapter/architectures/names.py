@@ -82,14 +82,15 @@ def module_tree(family: str, text_layers: int | None = None) -> tuple[Module, ..
 
 @lru_cache(maxsize=64)
 def other_tree(family: str, text_layers: int | None = None) -> tuple[Module, ...]:
-    """The other modules with weights, which only full differences change: norms, embeddings, text projections."""
+    """The other modules with weights, which only full differences change: norms, embeddings, text projections, and
+    the shortcuts that a UNet of other widths than the family's has."""
     kind = family_of(family)
     tree: list[Module] = []
     for encoder in kind.text:
         tree += _below(encoder.component, text_encoders.others(encoder, text_layers or encoder.layers))
     match kind.network:
         case UNet() as net:
-            tree += _below("unet", unet.norms(net))
+            tree += _below("unet", unet.others(net))
         case Transformer() as net:
             tree += _below("transformer", transformer.norms(net))
         case BlockTransformer() as net:
@@ -179,7 +180,7 @@ def _original_weights(family: str, naming: Naming) -> dict[str, FusedWeight]:
             )
     match kind.network:
         case UNet() as net:
-            for module in (*unet.modules(net), *unet.norms(net)):
+            for module in (*unet.modules(net), *unet.others(net)):
                 table[f"{before}{unet.original_path(net, module.name)}"] = FusedWeight((f"unet.{module.name}",))
         case _:
             table |= {f"{before}{path}": fused for path, fused in _kohya_network(kind)}
@@ -304,7 +305,7 @@ def _spellings(kind: Family, component: str) -> Iterator[tuple[str, FusedWeight]
 def _network_spellings(network: UNet | Transformer | None) -> Iterator[tuple[str, FusedWeight]]:
     match network:
         case UNet() as net:
-            for module in (*unet.modules(net), *unet.norms(net)):
+            for module in (*unet.modules(net), *unet.others(net)):
                 yield module.name, FusedWeight((module.name,))
                 yield unet.original_path(net, module.name), FusedWeight((module.name,))
                 yield from ((path, FusedWeight((module.name,))) for path in unet.old_paths(module.name))
@@ -333,7 +334,7 @@ def _text_spellings(encoder: TextEncoder) -> Iterator[tuple[str, FusedWeight]]:
 def _kohya_network(kind: Family) -> Iterator[tuple[str, FusedWeight]]:
     match kind.network:
         case UNet() as net:
-            for module in (*unet.modules(net), *unet.norms(net)):
+            for module in (*unet.modules(net), *unet.others(net)):
                 path = unet.original_path(net, module.name) if net.original_names else module.name
                 yield path, FusedWeight((f"unet.{module.name}",))
         case Transformer() as net:

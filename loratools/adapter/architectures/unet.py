@@ -21,6 +21,14 @@ def modules(net: UNet) -> Iterator[Module]:
     yield Module("conv_out", "conv", 3, False)
 
 
+def others(net: UNet) -> Iterator[Module]:
+    """What only full differences change: norms, and layers that networks of other widths have beside the family's."""
+    yield from norms(net)
+    own = {module.name for module in modules(net)}
+    firsts = (f"down_blocks.{level}.resnets.0.conv_shortcut" for level in range(len(net.down)))
+    yield from (Module(name, "conv", 1, False) for name in firsts if name not in own)
+
+
 def norms(net: UNet) -> Iterator[Module]:
     """Every normalisation layer, by Diffusers path below ``unet``."""
     seen: dict[str, None] = {}

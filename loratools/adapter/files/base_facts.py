@@ -54,8 +54,8 @@ class StatedBase:
     def of(name: str, metadata: Mapping[str, str]) -> StatedBase:
         """From the header of the file called ``name``."""
         facts = {
-            _PREDICTION: _prediction(metadata),
-            _ZERO_SNR: _zero_snr(metadata),
+            _PREDICTION: stated_prediction(metadata),
+            _ZERO_SNR: stated_zero_snr(metadata),
             _VARIANT: _variant(metadata),
             _HALF: _half(name, metadata),
         }
@@ -127,7 +127,8 @@ def _recorded(metadata: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {fact: tuple(sorted(map(str, recorded[fact]))) for fact in _USUAL if isinstance(recorded.get(fact), dict)}
 
 
-def _prediction(metadata: Mapping[str, str]) -> str:
+def stated_prediction(metadata: Mapping[str, str]) -> str:
+    """What a header says that the base predicts, ``v`` or ``epsilon``; empty where it does not say."""
     stated = metadata.get("modelspec.prediction_type", "").lower()
     velocity = metadata.get("ss_v_parameterization", "").lower()
     if (
@@ -142,8 +143,10 @@ def _prediction(metadata: Mapping[str, str]) -> str:
     return "v" if _V_NAME.search(metadata.get("ss_sd_model_name", "")) else ""
 
 
-def _zero_snr(metadata: Mapping[str, str]) -> str:
-    return {"true": "True", "false": "False"}.get(metadata.get("ss_zero_terminal_snr", "").lower(), "")
+def stated_zero_snr(metadata: Mapping[str, str]) -> str:
+    """Whether a header says that the base's noise ends at zero SNR, ``True`` or ``False``; empty where it does not."""
+    said = metadata.get("ss_zero_terminal_snr") or metadata.get("modelspec.zero_terminal_snr", "")
+    return {"true": "True", "false": "False"}.get(said.lower(), "")
 
 
 def _half(name: str, metadata: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from loratools.module_path import normal_path
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _CROSS = tuple(f"{UNET}input_blocks.{block}.1.transformer_blocks.0.attn2.to_k.weight" for block in (1, 4))
 _FAMILY_OF_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+_PART = re.compile(r"-\d{5}-of-\d{5}\Z")
 _LORA_MARKS = ("lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "hada_w", "lokr_w")
 
 
@@ -269,9 +271,13 @@ def _weights(folder: Path) -> list[Path]:
         paths = sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
         plain = [path for path in paths if "." not in path.name.removesuffix(ending)]
         if plain or paths:
-            variant = paths[0].name.removesuffix(ending).rsplit(".", 1)[-1] if paths else ""
-            return plain or [path for path in paths if path.name.removesuffix(ending).endswith(variant)]
+            return plain or [path for path in paths if _variant(path) == _variant(paths[0])]
     return []
+
+
+def _variant(path: Path) -> str:
+    """``fp16`` of ``model.fp16.safetensors``, and of each of its parts, ``model.fp16-00001-of-00002.safetensors``."""
+    return _PART.sub("", path.stem.rpartition(".")[2])
 
 
 def _open_file(path: Path) -> _Safetensors | _Pickle:

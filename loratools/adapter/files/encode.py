@@ -38,44 +38,60 @@ def encode(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> tupl
     Raises:
         NonFiniteError: if an entry is not finite in ``dtype``.
     """
+    asked = _asked(adapter, slot)
+    tensors = _stored(asked, slot, dtype)
+    if isinstance(asked, Tensor):
+        return tensors, _full_errors(asked, tensors[-1], slot)
+    down, up = (tensor.reshape(side.shape) for tensor, side in zip(tensors[-2:], (asked.down, asked.up), strict=True))
+    return tensors, {
+        name: cast_error(cut_factors(asked, rows), take(up, rows), down, slot.scale)
+        for name, rows in zip(slot.names, slot.rows, strict=True)
+    }
+
+
+def stored_tensors(adapter: Mapping[str, Delta], slot: Slot, dtype: torch.dtype) -> list[Tensor]:
+    """:func:`encode` without what that loses."""
+    return _stored(_asked(adapter, slot), slot, dtype)
+
+
+def _asked(adapter: Mapping[str, Delta], slot: Slot) -> LowRank | Tensor:
+    """What the slot should hold, in float32: factors whose components fit its dtype, or a whole difference."""
     given = [(rows, adapter[name]) for name, rows in zip(slot.names, slot.rows, strict=True)]
     whole = given[0][1] if given[0][0] == ((0, slot.shape[0]),) else join(given, slot.shape)
     if slot.kind == "full":
-        tensors, errors = _encode_full(whole, slot, dtype)
+        return _plain(whole.dense(torch.float32)).reshape(slot.shape)
+    factors = _plain_factors(whole if isinstance(whole, LowRank) else _as_factors(whole)).scaled(1 / slot.scale)
+    factors = balance(factors) if slot.balanced else factors
+    return factors.padded(slot.rank) if slot.kind == "diffusers" else factors
+
+
+def _stored(asked: LowRank | Tensor, slot: Slot, dtype: torch.dtype) -> list[Tensor]:
+    """The tensors in ``dtype``, in the file's order."""
+    if isinstance(asked, Tensor):
+        tensors = [asked.to(dtype)]
     else:
-        tensors, errors = _encode_factors(whole if isinstance(whole, LowRank) else _as_factors(whole), slot, dtype)
+        up, down = asked.up.to(dtype), asked.down.to(dtype)
+        tensors = [down.reshape(slot.tensors[-2].shape), up.reshape(slot.tensors[-1].shape)]
+    if slot.kind == "kohya":
+        tensors = [torch.tensor(slot.alpha, dtype=dtype), *tensors]
     if [tuple(tensor.shape) for tensor in tensors] != [tensor.shape for tensor in slot.tensors]:
         raise FormatError(f"module {slot.names[0]} changed its shape while it was written")
     if not all(finite(tensor) for tensor in tensors):
-        raise NonFiniteError(
-            f"module {slot.names[0]} does not fit into {stored_name(dtype)} (or is not finite); "
-            "write another type, such as fp32"
-        )
-    return tensors, errors
+        raise NonFiniteError(does_not_fit(slot.names[0], dtype))
+    return tensors
 
 
-def _encode_factors(delta: LowRank, slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
-    """alpha, down and up as they are stored, and the error of the cast from Gram matrices of the rounding itself."""
-    given = _plain_factors(delta).scaled(1 / slot.scale)
-    given = balance(given) if slot.balanced else given
-    given = given.padded(slot.rank) if slot.kind == "diffusers" else given
-    up, down = given.up.to(dtype), given.down.to(dtype)
-    errors = {}
-    for name, rows in zip(slot.names, slot.rows, strict=True):
-        errors[name] = cast_error(cut_factors(given, rows), take(up, rows), down, slot.scale)
-    tensors = [down.reshape(slot.tensors[-2].shape), up.reshape(slot.tensors[-1].shape)]
-    return [torch.tensor(slot.alpha, dtype=dtype), *tensors] if slot.kind == "kohya" else tensors, errors
+def does_not_fit(name: str, dtype: torch.dtype) -> str:
+    """The message for a module whose numbers ``dtype`` cannot hold."""
+    return f"module {name} does not fit into {stored_name(dtype)} (or is not finite); write another type, such as fp32"
 
 
-def _encode_full(delta: Delta, slot: Slot, dtype: torch.dtype) -> tuple[list[Tensor], dict[str, CastError]]:
-    value = _plain(delta.dense(torch.float32)).reshape(slot.shape)
-    stored = value.to(dtype)
-    squares, lost = value.double() ** 2, (value.double() - stored.double()) ** 2
-    errors = {
+def _full_errors(asked: Tensor, stored: Tensor, slot: Slot) -> dict[str, CastError]:
+    squares, lost = asked.double() ** 2, (asked.double() - stored.double()) ** 2
+    return {
         name: CastError(float(take(squares, rows).sum()), float(take(lost, rows).sum()))
         for name, rows in zip(slot.names, slot.rows, strict=True)
     }
-    return [stored], errors
 
 
 def _as_factors(delta: Delta) -> LowRank:

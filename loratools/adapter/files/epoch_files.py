@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 from loratools.adapter.files.lora_file import is_peft, weights_of
 from loratools.adapter.files.metadata import KEY
 from loratools.adapter.header import read_header
-from loratools.errors import FileError, FormatError, LoraNotFoundError, did_you_mean
+from loratools.errors import FileError, FormatError, LoraNotFoundError, SeveralRunsError, did_you_mean
 
 _NUMBERED = re.compile(r"(?P<name>.+)-(?P<number>\d{6})\.safetensors")
 _LABEL = re.compile(r"(?:(?P<name>.+)[@-])?0*(?P<number>\d+)(?:\.safetensors)?")
+_NAMED = 4  # so many names of what a folder holds stand in a message
 _SELECTOR = re.compile(r"(?P<name>.+)@(?P<selector>\d+(?:-\d+)?|best|last)")
 
 
@@ -63,7 +65,7 @@ def epochs(run: Path | str) -> list[Epoch]:
         run: the folder, or ``FOLDER/NAME`` where a folder holds several runs. sd-scripts leaves its last epoch as
             ``NAME.safetensors`` without a number; it comes last.
     Raises:
-        FileError: if there is no such run, or the folder holds several.
+        FileError: if there is no such run; SeveralRunsError if the folder holds several.
     """
     folder = Path(run)
     if folder.is_dir():
@@ -105,8 +107,9 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
     ``.safetensors``) in one of ``folders`` or the current folder, the first one winning.
 
     Raises:
-        FileError: if nothing is found; the message names the nearest file. Also if one of ``folders`` is none, whether
-            the name would be found elsewhere or not.
+        FileError: if nothing is found; the message names the nearest file, or says what the folder of that name holds
+            (SeveralRunsError where that is several runs). Also if one of ``folders`` is none, whether the name would
+            be found elsewhere or not.
     """
     searched = [Path(folder).expanduser() for folder in folders]
     for folder in searched:
@@ -121,21 +124,106 @@ def find_lora(name: str, folders: Iterable[Path | str] = ()) -> Path:
                 return weights_of(path)
         if is_run(candidate):
             return candidate
-    stems = [path.stem for folder in (*searched, Path()) for path in sorted(folder.glob("*.safetensors"))]
-    where = ", ".join(str(folder) for folder in (*searched, "the current folder"))
-    raise LoraNotFoundError(f"no LoRA '{name}'{did_you_mean(name, stems)} in {where}; give its path")
+    for candidate in candidates:
+        if candidate.is_dir():
+            weights_of(candidate) if is_peft(candidate) else epochs(candidate)  # raises: neither is there
+    named = Path(name).expanduser()
+    stems = [path.stem for folder in (*searched, named.parent) for path in sorted(folder.glob("*.safetensors"))]
+    runs = run_names(named.parent)
+    own = "the current folder" if named.parent == Path() else str(named.parent)
+    where = ", ".join(str(folder) for folder in (*searched, own))
+    raise LoraNotFoundError(f"no LoRA '{name}'{did_you_mean(named.name, [*runs, *stems])} in {where}; give its path")
+
+
+def find_file(name: str, folders: Iterable[Path | str] = (), best: Callable[[Path], int] | None = None) -> Path:
+    """The one file that ``name`` means: as :func:`find_lora`, a run's last epoch, or ``RUN@8``, ``RUN@last`` and
+    ``RUN@best``. A file called ``style@8.safetensors`` wins over epoch 8 of a run ``style``.
+
+    Args:
+        best: run -> its best epoch's number.
+    Raises:
+        FileError: as :func:`find_lora`; for an epoch that the run has not, or several of them.
+    """
+    searched = tuple(folders)
+    reference = reference_to(name, lambda text: find_lora(text, searched))
+    path = find_lora(reference.name, searched)
+    chosen = selected(path, reference, best)
+    if len(chosen) > 1:
+        raise FileError(
+            f"'{name}' is {len(chosen)} epochs, and one LoRA is needed here; name one, such as "
+            f"{reference.name}@{chosen[-1].number}, or write their mean with `loratools soup` first"
+        )
+    return chosen[0].path if chosen else path
+
+
+def reference_to(name: str, find: Callable[[str], Path]) -> Reference:
+    """What ``name`` means: ``style@8`` is epoch 8 of ``style``, but where a file of that whole name is there.
+
+    Args:
+        find: name -> a LoRA file or a training run; FileError for a name that is nothing.
+    """
+    reference = parse_reference(name)
+    if reference.selector is not None:
+        with contextlib.suppress(FileError):
+            path, whole = find(name), Path(name).name
+            if path.is_file() and whole in (path.name, path.stem, path.parent.name):  # the last is a PEFT folder's
+                return Reference(name)
+    return reference
+
+
+def selected(path: Path, reference: Reference, best: Callable[[Path], int] | None = None) -> list[Epoch]:
+    """The epochs of the run at ``path`` that ``reference`` means; none where it means the file at ``path``.
+
+    Raises:
+        FileError: if ``path`` is no run, or has no such epoch.
+    """
+    if path.is_file() and reference.selector is None:
+        return []
+    if not is_run(path):
+        if reference.selector is None:
+            epochs(path)  # raises with the reason
+        raise FileError(
+            f"{reference.name}@{reference.selector}: {path} is no training run, so it has no epochs; drop the @"
+        )
+    return select(
+        epochs(path), reference.selector, run=reference.name, best=None if best is None else lambda: best(path)
+    )
+
+
+def run_names(folder: Path | str) -> tuple[str, ...]:
+    """The names of the training runs in a folder, in order; ``FOLDER/NAME`` is one of them."""
+    files = (path.name for path in Path(folder).glob("*.safetensors"))
+    return tuple(sorted({match["name"] for file in files if (match := _NUMBERED.fullmatch(file))}))
 
 
 def _of_folder(folder: Path) -> list[Epoch]:
-    files = [path.name for path in folder.glob("*.safetensors")]
-    names = sorted({match["name"] for file in files if (match := _NUMBERED.fullmatch(file))})
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    names = run_names(folder)
     if not names and len(files) == 1:
-        names = [Path(files[0]).stem]
-    if not names:
-        raise FileError(f"{folder} holds no epoch files such as NAME-000001.safetensors; give a training run's folder")
+        names = (Path(files[0]).stem,)
     if len(names) > 1:
-        raise FileError(f"{folder} holds several runs ({', '.join(names)}); give one, such as {folder / names[0]}")
-    return _named(folder, names[0])
+        raise SeveralRunsError(
+            f"{folder} holds several runs ({', '.join(names)}); give one, such as {folder / names[0]}", names
+        )
+    numbered = _named(folder, names[0]) if names else []
+    if not numbered:  # a single file may be a result of ours, or damaged
+        raise FileError(
+            f"{folder} holds no epoch files such as NAME-000001.safetensors{_instead(folder, files)}; give a "
+            "training run's folder, or a LoRA file"
+        )
+    return numbered
+
+
+def _instead(folder: Path, files: Sequence[str]) -> str:
+    """What a folder without a run holds: LoRA files, or folders with runs; empty if neither."""
+    if files:
+        return f", but {len(files)} LoRA file{'s' * (len(files) > 1)} ({_clipped(files)})"
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and run_names(path))
+    return f"; its folders do ({_clipped([str(path) for path in inside])})" if inside else ""
+
+
+def _clipped(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _named(folder: Path, name: str) -> list[Epoch]:

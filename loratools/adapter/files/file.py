@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +22,9 @@ from loratools.adapter.algebra.shapes import scale_rank
 from loratools.adapter.algebra.to_lowrank import lower
 from loratools.adapter.files.checkpoint import view_of
 from loratools.adapter.files.decode import NEED_BASE, Decoded, Group, Piece, decode, peft_path
-from loratools.adapter.files.lora_file import LoraFile, open_lora_file
+from loratools.adapter.files.lora_file import LoraFile, config_beside, open_lora_file
 from loratools.adapter.files.passthrough import Carried
-from loratools.adapter.files.peft import stated_alpha
+from loratools.adapter.files.peft import stated_alpha, stated_rank
 from loratools.adapter.files.save import Written, write
 from loratools.adapter.files.tuned_model import TUNED, TunedGroup, base_of, decode_tuned, is_tuned, weight_before
 from loratools.adapter.header import header
@@ -34,6 +36,8 @@ from loratools.module_path import split_path
 __all__ = ["Adapter", "Weights", "Written", "header", "read", "write"]
 
 Weights = Mapping[str, Tensor]  # a base's tensors by canonical parameter name: unet.down_blocks...to_q.weight
+
+Number = TypeVar("Number", int, float)
 
 _NO_FACTORS = ("alpha", "bias", "up_bias")
 
@@ -114,10 +118,22 @@ class Adapter(Mapping[str, Delta]):
         return tuple(self._pieces)
 
     @property
-    def digest(self) -> str:
+    def tensors_digest(self) -> str:
         """sha256 of the bytes after the header: what a true ``sshs_model_hash`` says."""
+        return file_digest(self.path, skip=self._header.data_start)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the differences are made of: the bytes after the header, and where settings state the scale of
+        the factors (a PEFT folder's, or those in a Diffusers file's header), the settings too."""
         if self._digest is None:  # not a cached_property: before Python 3.12 those let one thread in at a time
-            self._digest = file_digest(self.path, skip=self._header.data_start)
+            own = self.tensors_digest
+            if (config := config_beside(self.path)) is not None:
+                own = hashlib.sha256(f"{own} {file_digest(config)}".encode()).hexdigest()
+            elif self._source.settings:
+                stated = json.dumps(self._source.settings, sort_keys=True)
+                own = hashlib.sha256(f"{own} {stated}".encode()).hexdigest()
+            self._digest = own
         return self._digest
 
     @cached_property
@@ -190,6 +206,8 @@ class Adapter(Mapping[str, Delta]):
 
     def _scale(self, name: str, group: Group) -> float:
         rank = scale_rank(group.kind, {role: self._header.tensors[key].shape for role, key in group.keys.items()})
+        if rank is None and group.kind == "lokr":
+            rank = self._stated(stated_rank, group)
         alpha = self.alphas.get(name)
         return 1.0 if rank is None or alpha is None else alpha / rank
 
@@ -256,13 +274,13 @@ class Adapter(Mapping[str, Delta]):
                 key = piece.group.keys.get("alpha")
                 if key is not None and key not in stored:
                     stored[key] = self._alpha(stream, key)
-                alpha = self._stated_alpha(piece.group) if key is None else stored[key]
+                alpha = self._stated(stated_alpha, piece.group) if key is None else stored[key]
                 if alpha is not None:
                     alphas[name] = alpha
         return alphas
 
-    def _stated_alpha(self, group: Group) -> float | None:
-        """The alpha that the settings give to a dotted (Diffusers, PEFT) name."""
+    def _stated(self, what: Callable[[Mapping[str, Any], str, str, int], Number | None], group: Group) -> Number | None:
+        """What the settings say of a dotted (Diffusers, PEFT) name: its alpha, or its rank."""
         settings = self._source.settings
         if not settings or group.rank == 0 or "." not in group.stem:
             return None
@@ -270,7 +288,7 @@ class Adapter(Mapping[str, Delta]):
         if self._source.folder:
             first, rest = "", peft_path(group.stem)
         try:
-            return stated_alpha(settings, first, rest, group.rank)
+            return what(settings, first, rest, group.rank)
         except FormatError as error:
             raise FormatError(f"{self.path}: {error}; export the file again") from None
 

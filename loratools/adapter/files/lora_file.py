@@ -62,7 +62,7 @@ def open_lora_file(path: str | os.PathLike[str], drop: Sequence[str] = ()) -> Lo
     weights = weights_of(Path(path))
     header = _without(read_header(weights), drop)
     check_metadata(header.metadata, str(weights))
-    if weights.name == WEIGHTS and (config := weights.with_name(CONFIG)).is_file():
+    if (config := config_beside(weights)) is not None:
         name = weights.parent.resolve().name
         component = name if name == "unet" or name.startswith(("transformer", "text_encoder")) else ""
         settings = folder_settings(config)
@@ -99,6 +99,12 @@ def weights_of(path: Path) -> Path:
         )
         raise FileError(f"{path} is a PEFT folder without {WEIGHTS}{pickled}; save it again with safetensors")
     raise FileError(f"{path} is a folder; a .safetensors file, or a PEFT folder with {CONFIG}, is needed here")
+
+
+def config_beside(weights: Path) -> Path | None:
+    """The settings of the PEFT folder that a file is the weights of; None for any other file."""
+    config = weights.with_name(CONFIG)
+    return config if weights.name == WEIGHTS and config.is_file() else None
 
 
 def is_peft(path: Path) -> bool:

@@ -15,6 +15,7 @@ from loratools.adapter.architectures.names import UNKNOWN
 from loratools.adapter.files.base_facts import DISAGREEMENT, NOISE, VARIANT, StatedBase, agreed_entries, disagreement
 from loratools.adapter.header import read_header
 from loratools.errors import FileError, FormatError
+from loratools.file_names import check_writable_name
 from loratools.version import __version__
 
 KEY = "loratools"  # the header entry that holds one JSON of provenance
@@ -95,9 +96,10 @@ def guard_overwrite(path: str | os.PathLike[str], owner: str, force: bool) -> No
     """Let a write go on if ``path`` is free, was written by the same ``owner``, or ``force`` is given.
 
     Raises:
-        FileError: if ``path`` is a folder, or an existing file of someone else.
+        FileError: if ``path`` is a folder, an existing file of someone else, or no name that this system can hold.
     """
     target = Path(path)
+    check_writable_name(target)
     if target.is_dir():
         raise FileError(f"{target} is a folder; give a file name ending in .safetensors")
     if force or not target.exists():

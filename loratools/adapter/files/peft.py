@@ -1,4 +1,4 @@
-"""What Diffusers and PEFT say about alpha: one JSON in the header, or a folder's ``adapter_config.json``."""
+"""What Diffusers and PEFT say about alpha and rank: one JSON in the header, or a folder's ``adapter_config.json``."""
 
 from __future__ import annotations
 
@@ -84,6 +84,28 @@ def stated_alpha(settings: Mapping[str, Any], name: str, path: str, rank: int) -
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise FormatError(f"the settings give {name or path} an alpha of {alpha!r}, which is no number to scale by")
     return float(alpha) * (math.sqrt(rank) if settings.get(f"{prefix}use_rslora") else 1.0)
+
+
+def stated_rank(settings: Mapping[str, Any], name: str, path: str, _rank: int) -> int | None:
+    """The rank ``r`` by which PEFT divides one module's alpha even where no stored factor has that many columns, as in
+    a LoKr of two whole matrices; None where nothing is said.
+
+    Args:
+        settings, name, path: as for :func:`stated_alpha`.
+    Raises:
+        FormatError: if what is said is no rank.
+    """
+    prefix = f"{name}." if name else ""
+    patterns = settings.get(f"{prefix}rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise FormatError(f"the settings give {name or 'it'} a rank_pattern that is no table")
+    key = _matching(patterns, path)
+    rank = patterns[key] if key is not None else settings.get(f"{prefix}r")
+    if rank is None:
+        return None
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise FormatError(f"the settings give {name or path} a rank of {rank!r}, which is no number to divide by")
+    return rank
 
 
 def _matching(patterns: Mapping[str, Any], path: str) -> str | None:

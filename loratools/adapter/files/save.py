@@ -27,11 +27,14 @@ from loratools.adapter.files.encode import CastError, encode
 from loratools.adapter.files.key_layout import Slot, Style, bundled, kohya_slots, lay_out
 from loratools.adapter.files.metadata import ERROR, KEY, Provenance, guard_overwrite
 from loratools.adapter.files.passthrough import Carried, Held, as_tensor
+from loratools.adapter.files.rewrite_header import SPEC_HASH
 from loratools.adapter.header import LegacyHash, TensorInfo, encode_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import stored_name
 from loratools.errors import FormatError
 from loratools.progress import OnProgress, counted
+
+_LORA = "networks.lora"
 
 __all__ = ["CastError", "Style", "Written", "file_size", "state_dict", "total_error", "write"]
 
@@ -273,7 +276,8 @@ def _metadata(
     path: Path, family: str, given: Mapping[str, str], layout: _FileLayout, provenance: Provenance | None
 ) -> dict[str, str]:
     kind = family_of(family)
-    texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in (KEY, ERROR)}
+    computed = (KEY, ERROR, SPEC_HASH)  # the last is of other bytes
+    texts = {key: text for key, text in given.items() if not key.startswith("sshs_") and key not in computed}
     texts.setdefault("ss_output_name", path.stem)
     if kind.network is not None and MODEL not in texts:  # else its family's name would not be true of it
         texts.setdefault("ss_base_model_version", kind.base_model_version)
@@ -285,7 +289,9 @@ def _metadata(
     factors = [slot for slot in layout.slots if slot.kind != "full"]
     wide = [slot for slot in factors if slot.wide]
     plain = [slot.rank for slot in factors if not slot.wide]
-    texts["ss_network_module"] = texts.get("ss_network_module", "networks.lora")
+    module = texts.get("ss_network_module", _LORA)
+    lowered = factors and len(factors) == len(layout.slots) and not layout.carried  # nothing but pairs of factors
+    texts["ss_network_module"] = _LORA if lowered and module.startswith("lycoris.") else module
     if layout.slots:
         texts["ss_network_dim"] = str(max(plain or [layout.rank]))
         texts["ss_network_alpha"] = str(layout.alpha)

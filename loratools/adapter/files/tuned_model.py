@@ -20,6 +20,7 @@ from torch import Tensor
 from loratools.adapter.algebra.fused_rows import FusedWeight
 from loratools.adapter.algebra.shapes import limit
 from loratools.adapter.architectures.compvis import ParameterView
+from loratools.adapter.architectures.header_words import COMPONENTS
 from loratools.adapter.architectures.identify import Identity
 from loratools.adapter.architectures.known_families import family_of
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint
@@ -29,7 +30,6 @@ from loratools.digests import file_digest
 from loratools.errors import LoratoolsError, NeedsBaseError
 from loratools.files import write_text
 
-COMPONENTS = "loratools_components"  # the header entry: which were trained, such as ``text_encoder,unet``
 TUNED = "tuned"  # the kind of such differences
 _NUMBERED = re.compile(r"(?P<name>.+)-(?:\d{6}|step\d{8}|last)")
 

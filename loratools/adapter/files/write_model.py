@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from loratools import files
 from loratools.adapter.architectures.compvis import TEXT, ParameterView, original_keys
-from loratools.adapter.architectures.vae_names import is_vae_attention, original_vae_names
+from loratools.adapter.architectures.vae_names import VAE, is_vae_attention, original_vae_names
 from loratools.adapter.files.checkpoint import Checkpoint, StoredTensors, open_weights, view_of
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
 from loratools.adapter.header import TensorInfo, encode_header
@@ -52,6 +52,8 @@ def write_checkpoint(
     dtype: torch.dtype | None,
     metadata: Mapping[str, str],
     provenance: Provenance,
+    marks: Collection[str] = (),
+    vae: Mapping[str, Tensor] | None = None,
     force: bool = False,
 ) -> str:
     """Write one ``.safetensors`` file with the original keys, whole or not at all; its digest.
@@ -61,6 +63,8 @@ def write_checkpoint(
         replaced: canonical parameter -> its new value, looked up once; the others' bytes stay.
         dtype: of the tensors that hold something replaced; None leaves each one's own.
         metadata: header text; ``modelspec.hash_sha256`` is set to what is true.
+        marks: keys of empty tensors by which other programs know a model, such as SDXL's ``v_pred``.
+        vae: the tensors of a VAE that stands in for the base's own, by their original names; None keeps that.
     Raises:
         BaseModelError: if the base is no whole model.
         NonFiniteError: if a value does not fit into ``dtype``.
@@ -68,6 +72,10 @@ def write_checkpoint(
     """
     guard_overwrite(out, provenance.owner, force)
     entries = _original_entries(base, replaced, dtype)
+    if vae is not None:
+        entries = [entry for entry in entries if not entry.key.startswith(VAE)]
+        entries += [_whole(key, tensor) for key, tensor in sorted(vae.items())]
+    entries += [_mark(key) for key in sorted(set(marks) - {entry.key for entry in entries})]
     texts = {**metadata, KEY: provenance.to_json(), HASH: "0x" + "0" * 64}
     digest = hashlib.sha256()
     with files.replacing(out) as part, open(part, "wb") as stream:
@@ -118,6 +126,21 @@ def _vae_entries(base: Checkpoint) -> Iterator[_Entry]:
             shape = file.shapes[name]
             shape = (*shape, 1, 1) if is_vae_attention(name) and len(shape) == 2 else shape
             yield _Entry(key, file.dtypes[name], shape, _reader(file, name))
+
+
+def _whole(key: str, tensor: Tensor) -> _Entry:
+    return _Entry(key, stored_name(tensor.dtype), tuple(tensor.shape), lambda: tensor)
+
+
+def model_marks(family: str, *, velocity: bool, zero_snr: bool) -> tuple[str, ...]:
+    """The keys by which ComfyUI and the WebUI know an SDXL that predicts v, and one that begins at pure noise."""
+    if family != "sdxl" or not velocity:
+        return ()
+    return ("v_pred", "ztsnr") if zero_snr else ("v_pred",)
+
+
+def _mark(key: str) -> _Entry:
+    return _Entry(key, "F32", (0,), lambda: torch.empty(0))
 
 
 def _reader(file: StoredTensors, key: str) -> Callable[[], Tensor]:

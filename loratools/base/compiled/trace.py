@@ -155,7 +155,7 @@ def _machine(device: torch.device) -> tuple[str, ...]:
 
     if device.type == "cuda":
         name, (major, minor) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-        kind = f"{name} {major}.{minor} {torch.version.cuda}"
+        kind = f"{name} {major}.{minor} {torch.version.cuda or torch.version.hip}"
     else:
         kind = f"{device.type} {platform.processor()}"
     return (

@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.base.model import Base
 from loratools.base.patching.branch_buffers import (
     BranchBuffers,
@@ -28,7 +29,7 @@ from loratools.base.patching.branch_buffers import (
 )
 from loratools.base.patching.factor_cache import FactorCache
 from loratools.base.patching.patch import live_modules
-from loratools.base.patching.summands import AdapterSum, RowAdapters, Summand
+from loratools.base.patching.summands import AdapterSum, RowAdapters
 
 _MOST_RANK = 256  # of one module's sum; beyond it branches cost about what they save
 _CHEAP_RANK = 128  # up to it a product over all rows costs about what the narrowest does: the kernels' tile

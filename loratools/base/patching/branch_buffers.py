@@ -13,9 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.base.patching.branches import Branch, RowBranch, SharedBranch
 from loratools.base.patching.factor_cache import FactorCache
-from loratools.base.patching.summands import RowAdapters, Summand
+from loratools.base.patching.summands import RowAdapters
 from loratools.base.to_device import upload
 
 Modules = Mapping[str, nn.Module]

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.base.patching.summands import Summand
 from loratools.base.patching.weight_writer import TensorCache, cache_bytes, upload_all
 
 Wanted = tuple[str, Summand]  # a module, and the summand whose source's factors are meant

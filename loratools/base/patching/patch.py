@@ -53,9 +53,15 @@ class Patcher:
         self._writer: WeightWriter = writer_for(base.home)
         self._busy = False
 
-    def check(self, deltas: Mapping[str, Delta]) -> None:
-        """Raise what :meth:`patch` would raise, without touching a weight."""
-        self._targets(deltas)
+    def check(self, deltas: Mapping[str, Delta], *, loaded: bool = True) -> None:
+        """Raise what :meth:`patch` would raise, without touching a weight.
+
+        Args:
+            loaded: the base has its weights; without them no more is looked at than names and shapes.
+        """
+        targets = self._targets(deltas)
+        if loaded:
+            _check_loaded(targets)
 
     @property
     def text_state(self) -> Hashable:
@@ -74,6 +80,7 @@ class Patcher:
             ShapeError: if a delta does not fit its module.
         """
         targets = self._targets(deltas) if weight != 0 else _Targets({}, ())
+        _check_loaded(targets)
         wanted = {name: (_content_key(deltas, name, content_keys), weight) for name in targets.names}
         stale = [name for name in self._applied if name not in wanted]
         differing = [target for name, target in targets.plain.items() if self._applied.get(name) != wanted[name]]
@@ -109,7 +116,7 @@ class Patcher:
         """
         if self._busy:
             raise RuntimeError("a patch is already applied to this base; leave it before the next one")
-        self._targets(deltas)
+        self.check(deltas)
         self._busy = True
         try:
             self.patch(deltas, weight)
@@ -241,9 +248,14 @@ def _parameter(modules: Mapping[str, nn.Module], name: str) -> nn.Parameter | No
         stem, kind = name.rsplit(".", 1)
         module = modules.get(stem)
     parameter = getattr(module, kind, None)
-    if isinstance(parameter, nn.Parameter) and parameter.is_meta:
-        raise BaseModelError(
-            f"the weights of {name} are not in memory (sequential offload), so that nothing can be added to them; "
-            "offload whole models instead"
-        )
     return parameter if isinstance(parameter, nn.Parameter) else None
+
+
+def _check_loaded(targets: _Targets) -> None:
+    """Raise BaseModelError for a weight that diffusers has only while it computes with it."""
+    for target in targets.plain.values():
+        if target.parameter.is_meta:
+            raise BaseModelError(
+                f"the weights of {target.name} are not in memory (sequential offload), so that nothing can be added to "
+                "them; offload whole models instead"
+            )

@@ -1,4 +1,4 @@
-"""A module's delta as the sum that it is: adapters' own factors times strengths, so that stacks can share factors."""
+"""What stacks of adapters add to the UNet, as the sums that they are, so that stacks can share factors."""
 
 from __future__ import annotations
 
@@ -6,31 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from loratools.adapter.algebra.lowrank import Delta, LowRank
-
-
-@dataclass(frozen=True, eq=False)
-class Summand:
-    """``strength`` * ``source[name]``, one summand of the delta of a module ``name``.
-
-    Args:
-        key: of the whole source's content: equal keys mean equal numbers under every name.
-        source: an adapter, or any other mapping of deltas; read only where its factors are needed.
-    """
-
-    key: Hashable
-    strength: float
-    source: Mapping[str, Delta]
-
-    def rank(self, name: str) -> int | None:
-        """The rank of its delta, without reading a factor if the source has ``ranks``; None for a full difference."""
-        if name in getattr(self.source, "dense", ()):
-            return None
-        ranks = getattr(self.source, "ranks", None)
-        if ranks is not None:
-            return int(ranks[name])
-        delta = self.source[name]
-        return delta.rank if isinstance(delta, LowRank) else None
+from loratools.adapter.algebra.factor_sum import Summand
 
 
 @dataclass(frozen=True, eq=False)

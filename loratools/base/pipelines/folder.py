@@ -13,7 +13,7 @@ from loratools.base.pipelines.kinds import OPTIONAL_TEXT
 from loratools.base.text_model import read_json
 from loratools.errors import BaseModelError, UnavailableError
 
-_INDEX = "model_index.json"
+INDEX = "model_index.json"
 # what a folder's config.json says of its quantisation -> the package that reads it
 _QUANTISERS = {
     "bitsandbytes": "bitsandbytes",
@@ -36,11 +36,11 @@ class PipelineFolder:
     @staticmethod
     def read(path: Path) -> PipelineFolder:
         """Raises BaseModelError if the index cannot be read, or names no pipeline of diffusers."""
-        index = read_json(path / _INDEX)
+        index = read_json(path / INDEX)
         kind = index.get("_class_name")
         if not isinstance(kind, str):
             raise BaseModelError(
-                f"{path / _INDEX} names no pipeline of diffusers ({kind}); give a folder without code of its own"
+                f"{path / INDEX} names no pipeline of diffusers ({kind}); give a folder without code of its own"
             )
         parts = {name: own for name, own in index.items() if isinstance(own, list) and len(own) == 2}
         return PipelineFolder(path, kind, {name: (own[0], own[1]) for name, own in parts.items()})
@@ -73,7 +73,7 @@ class PipelineFolder:
         spare = (*optional, *OPTIONAL_TEXT.get(self.kind, ()))
         for name, (library, _) in self.parts.items():
             if library is not None and not (self.path / name).is_dir():
-                raise BaseModelError(f"{self.path} lacks its folder {name}/, which {_INDEX} names; download it again")
+                raise BaseModelError(f"{self.path} lacks its folder {name}/, which {INDEX} names; download it again")
             if library is None and name.startswith(("text_encoder", "tokenizer", "vae")) and name not in spare:
                 raise BaseModelError(
                     f"{self.path} has no {name}, so that no picture can be drawn; give the whole Diffusers folder"
@@ -116,7 +116,7 @@ def is_pipeline_folder(path: Path) -> bool:
     Raises:
         BaseModelError: if its index cannot be read.
     """
-    index = read_json(path / _INDEX)
+    index = read_json(path / INDEX)
     return "unet" not in index and isinstance(index.get("transformer"), list)
 
 

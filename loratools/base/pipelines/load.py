@@ -13,6 +13,7 @@ from loratools.base.base_path import BaseLocation
 from loratools.base.model import Defaults
 from loratools.base.picture_size import USUAL_SCALE_FACTOR
 from loratools.base.pipelines.call import PipelineCall, parameters_of
+from loratools.base.pipelines.empty import empty_pipeline
 from loratools.base.pipelines.folder import PipelineFolder
 from loratools.base.pipelines.kinds import (
     IS_DISTILLED,
@@ -34,7 +35,7 @@ _UNGUIDED = ("Flux2KleinPipeline",)  # whose distilled variants take no guidance
 
 
 def load_pipeline(
-    location: BaseLocation, *, device: torch.device, dtype: torch.dtype, offload: bool = False
+    location: BaseLocation, *, device: torch.device, dtype: torch.dtype, offload: bool = False, weights: bool = True
 ) -> PipelineBase:
     """The pipeline of the folder at ``location``, for inference; its digest is left empty.
 
@@ -42,6 +43,7 @@ def load_pipeline(
 
     Args:
         offload: keep only the model that works on ``device`` (diffusers' ``enable_model_cpu_offload``).
+        weights: without them the models are on torch's ``meta`` device, as of :func:`loratools.base.load.load_base`.
     Raises:
         BaseModelError: if the folder is damaged or not whole, or its pipeline cannot be used here.
         UnavailableError: if its weights need a package that is not installed, or another device.
@@ -57,9 +59,10 @@ def load_pipeline(
         )
     folder.check(tuple(getattr(kind, "_optional_components", ())), device.type)
     with quiet():
-        pipeline = _from_pretrained(folder, kind, dtype)
+        pipeline = _from_pretrained(folder, kind, dtype) if weights else empty_pipeline(folder, kind, dtype)
         base = _described(pipeline, folder, call, location, device, dtype)
-        _place(base, offload)
+        if weights:
+            _place(base, offload)
     return base
 
 

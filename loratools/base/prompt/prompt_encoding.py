@@ -39,6 +39,14 @@ class PromptEncoder:
         return encode_prompts(base, texts, steps, clip_skip, self.embeddings)
 
 
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise PromptError without a text, and for one with a wildcard, a random choice or a LoRA's tag in it."""
+    if not texts:
+        raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
+    for text in texts:
+        check_prompt(text, f"the prompt '{clip(text)}'")
+
+
 def encode_prompts(
     base: Base, texts: Sequence[str], steps: int, clip_skip: int = 1, embeddings: Embeddings | None = None
 ) -> list[PromptConditioning]:
@@ -54,10 +62,7 @@ def encode_prompts(
         PromptError: without a text, for one with a wildcard, a random choice or a LoRA's tag in it, for a layer that
             does not exist, or an embedding that does not fit the base.
     """
-    if not texts:
-        raise PromptError("there is no prompt; give at least one (an empty one is allowed)")
-    for text in texts:
-        check_prompt(text, f"the prompt '{clip(text)}'")
+    check_texts(texts)
     check_clip_skip(base, clip_skip)
     prompts = [parse(text) for text in texts]
     batch = _ChunkBatch(base, steps, embeddings)

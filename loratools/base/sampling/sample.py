@@ -43,7 +43,6 @@ class Sampling:
     noise: str = OWN
 
 
-@torch.no_grad()
 def denoise(
     base: Base,
     guidance: Guidance,
@@ -53,6 +52,7 @@ def denoise(
     *,
     callback: Callable[[int], None] | None = None,
     unet: UNet | None = None,
+    gradients: bool = False,
 ) -> Tensor:
     """The finished latents (b, 4, h, w) in the VAE's scaled space.
 
@@ -66,6 +66,8 @@ def denoise(
         callback: called after every UNet call with the number of calls so far.
         unet: how the UNet is run, for instance :class:`~loratools.base.sampling.cuda_graph.UNetGraphs`; by default
             :func:`plain_unet`.
+        gradients: whether the result can be differentiated by what ``unet`` depends on; the sampler has to be one of
+            diffusers' that adds no noise, such as DDIM.
     Raises:
         GridError: if the sampler is unknown, or steps or seeds are not as described.
     """
@@ -73,6 +75,19 @@ def denoise(
         raise GridError(f"{sampling.steps} sampler steps make no picture; use 1 or more")
     if len(seeds) != len(latents):
         raise GridError(f"{len(seeds)} seeds were given for {len(latents)} pictures; give one for each")
+    with torch.set_grad_enabled(gradients):
+        return _denoised(base, guidance, latents, seeds, sampling, callback, unet or plain_unet(base))
+
+
+def _denoised(
+    base: Base,
+    guidance: Guidance,
+    latents: Tensor,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    callback: Callable[[int], None] | None,
+    run: UNet,
+) -> Tensor:
     sampler = find_sampler(sampling.sampler)
     scheduler = sampler.make_scheduler(
         base.scheduler_config, sampling.steps, webui=sampling.noise != OWN, xl=base.family == "sdxl"
@@ -84,7 +99,6 @@ def denoise(
     if "noise" in parameters:
         draw = step_noise(sampling.noise, seeds, latents.shape[1:], scheduler.brownian)
         extra["noise"] = lambda sigma, sigma_next: upload(draw(sigma, sigma_next), base.device)
-    run = unet or plain_unet(base)
     inputs = _UNetInputs(base, guidance, latents)
     times = upload(scheduler.timesteps, base.device)
     latents = upload(latents, base.device).to(base.dtype) * scheduler.init_noise_sigma
@@ -147,12 +161,13 @@ def plain_unet(base: Base) -> UNet:
     return run
 
 
-@torch.no_grad()
-def decode(base: Base, latents: Tensor) -> Tensor:
-    """Latents (b, 4, h, w) -> pictures (b, 3, height, width) in [0, 1]."""
-    scaled = latents.to(base.vae.dtype) / base.vae.config.scaling_factor
-    images: Tensor = base.vae.decode(scaled, return_dict=False)[0]
-    return (images * 0.5 + 0.5).clamp(0, 1)
+def decode(base: Base, latents: Tensor, *, gradients: bool = False) -> Tensor:
+    """Latents (b, 4, h, w) -> pictures (b, 3, height, width) in [0, 1], which with ``gradients`` can be differentiated
+    by the latents."""
+    with torch.set_grad_enabled(gradients):
+        scaled = latents.to(base.vae.dtype) / base.vae.config.scaling_factor
+        images: Tensor = base.vae.decode(scaled, return_dict=False)[0]
+        return (images * 0.5 + 0.5).clamp(0, 1)
 
 
 def decode_pixels(base: Base, latents: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,14 +87,19 @@ class Sampler:
 
     def scheduler(self, config: Mapping[str, Any]) -> Any:
         """A fresh scheduler of diffusers on the base's own noise schedule ``config``."""
-        option = {_OPTIONS[self.schedule]: True} if self._makes_schedule else {}
+        kind = _class(self.method.kind)
+        option: dict[str, Any] = {_OPTIONS[self.schedule]: True} if self._makes_schedule else {}
+        if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in _parameters(kind):
+            from loratools.base.sampling.sigmas import zero_snr_betas
+
+            option["trained_betas"] = zero_snr_betas(config)
         with quiet():
-            return _class(self.method.kind).from_config({**config, **_OFF, **self.method.settings, **option})
+            return kind.from_config({**config, **_OFF, **self.method.settings, **option})
 
     @property
     def _makes_schedule(self) -> bool:
         """Whether the schedule type is one that this scheduler of diffusers makes itself."""
-        return _OPTIONS.get(self.schedule) in inspect.signature(_class(self.method.kind).__init__).parameters
+        return _OPTIONS.get(self.schedule) in _parameters(_class(self.method.kind))
 
     def make_scheduler(self, config: Mapping[str, Any], steps: int, *, webui: bool = False, xl: bool = False) -> Any:
         """A scheduler set to ``steps``, whose ``timesteps`` are its UNet calls.
@@ -292,6 +297,11 @@ def _normalized(name: str) -> str:
 
 
 _BY_WORD = {_normalized(word): method for method in _METHODS for word in (method.name, *method.spellings)}
+
+
+def _parameters(kind: Any) -> Collection[str]:
+    """The names of the settings that a scheduler's class takes."""
+    return inspect.signature(kind.__init__).parameters.keys()
 
 
 def _class(kind: str) -> Any:

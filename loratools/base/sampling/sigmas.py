@@ -44,6 +44,18 @@ def training_sigmas(config: Mapping[str, Any]) -> Tensor:
     return ((1 - alphas) / alphas) ** 0.5
 
 
+def zero_snr_betas(config: Mapping[str, Any]) -> list[float]:
+    """The betas (t,) of a base whose noise ends at zero SNR, for schedulers of diffusers that cannot rescale them
+    themselves; the last level is as near to pure noise as that of those which can."""
+    with quiet():
+        from diffusers import EulerDiscreteScheduler
+
+        alphas = EulerDiscreteScheduler.from_config(dict(config)).alphas_cumprod.double()
+    before = torch.cat([alphas.new_ones(1), alphas[:-1]])
+    betas: list[float] = (1 - alphas / before).tolist()
+    return betas
+
+
 def schedule_sigmas(training: Tensor, steps: int, schedule: str = "", *, xl: bool = False) -> Tensor:
     """The sigmas (steps + 1,) from the highest to the last, float64; DDIM has more where ``steps`` does not divide.
 

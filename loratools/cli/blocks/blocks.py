@@ -123,11 +123,11 @@ def show(
     if lora is None:
         tag = _read(vector, presets, family, seed)
     else:
-        from loratools.adapter.files.epoch_files import find_lora
         from loratools.adapter.files.file import read
+        from loratools.library.options import lora_file
         from loratools.ops.analysis.block_shares import parts_of
 
-        adapter = read(find_lora(lora, lora_dirs), None, allow_unknown, drop)
+        adapter = read(lora_file(lora, lora_dirs), None, allow_unknown, drop)
         tag = _read(vector, presets, adapter.family, seed)
         parts = parts_of(adapter, tag.vector, te=tag.te, unet=tag.unet)
     block_vector = tag.vector
@@ -151,7 +151,8 @@ def show(
         return
     click.echo(f"{block_vector.scheme.title}\n{_table(rows)}")
     for rule in block_vector.rules:
-        click.echo(f"rule  {rule.text()}: {len(rule.blocks)} blocks, replaces their weight there")
+        where = "1 block, replaces its" if len(rule.blocks) == 1 else f"{len(rule.blocks)} blocks, replaces their"
+        click.echo(f"rule  {rule.text()}: {where} weight there")
     if tag.name is not None:
         click.echo(f"the tag's strength multiplies all of it: text encoder {tag.te:g}, network {tag.unet:g}")
     click.echo(f"\n{block_vector.text()}" + (f"\n{png}" if png else ""))

@@ -81,13 +81,14 @@ def suggest(
       loratools blocks suggest runs/style/style runs/style/base_style
       loratools blocks suggest style.safetensors base_style.safetensors --json
     """
-    from loratools.adapter.files.epoch_files import epochs, find_lora
+    from loratools.adapter.files.epoch_files import find_lora, parse_reference
     from loratools.adapter.files.file import read
     from loratools.blocks.presets import load_presets
+    from loratools.library.options import lora_file
     from loratools.ops.analysis.suggest import suggest as work_out
 
-    path, other = find_lora(style, lora_dirs), find_lora(base_style, lora_dirs)
-    last = path if path.is_file() else epochs(path)[-1].path
+    last, other = lora_file(style, lora_dirs), lora_file(base_style, lora_dirs)
+    path = last if parse_reference(style).selector else find_lora(style, lora_dirs)
     family = read(last, None, allow_unknown, drop).family
     known = load_presets(presets)
     suggestion = work_out(
@@ -145,18 +146,16 @@ def analyze_effect(flags: EffectFlags) -> None:
     \b
       loratools blocks analyze-effect style --base pocket --prompt "1girl, smile" --seed 1-4 -o effect
     """
-    from loratools.adapter.files.epoch_files import epochs, find_lora
     from loratools.adapter.files.file import read
     from loratools.base.any_base import load_any_base
+    from loratools.library.options import lora_file
     from loratools.preview.block_effect import analyze_effect as measure
     from loratools.preview.request.numbers import parse_seeds, parse_size
     from loratools.preview.request.options import EngineOptions
     from loratools.preview.request.read_prompts import read_prompts
     from loratools.preview.request.request import SamplingRequest
 
-    path = find_lora(flags.lora, flags.lora_dirs)
-    last = path if path.is_file() else epochs(path)[-1].path
-    adapter = read(last, None, flags.allow_unknown, flags.drop)
+    adapter = read(lora_file(flags.lora, flags.lora_dirs), None, flags.allow_unknown, flags.drop)
     effect = measure(
         load_any_base(flags.base, device=flags.device, dtype=flags.dtype),
         adapter,

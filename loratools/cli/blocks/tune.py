@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import click
 
 from loratools.cli.app import Command, fail_usage
 from loratools.cli.blocks.answers import asking, choose, with_flags
+from loratools.cli.blocks.tune_dry_run import print_dry_run
+from loratools.cli.blocks.tune_flags import TuneFlags, base_of, check_recipe_flags, owner_of, read_terms, request_of
 from loratools.cli.launched import launched
 from loratools.cli.options import (
     DTYPES,
@@ -26,56 +28,10 @@ from loratools.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from loratools.library.terms import TermReading
-    from loratools.ops.merging.terms import Term
     from loratools.recipe.edit.log import EditResult
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress
     from loratools.tune.report.result import TuneResult
-
-
-@dataclass(frozen=True)
-class TuneFlags:
-    """What ``blocks tune`` is asked for, by the names of its options."""
-
-    what: str
-    base: str | None
-    symptom: tuple[str, ...]
-    out: str
-    measure: tuple[str, ...]
-    prompts: tuple[str, ...]
-    seeds: str | None
-    keep: float
-    lowest: float | None
-    highest: float | None
-    amount: bool
-    epochs_by_block: str | None
-    budget: str | None
-    quick: bool
-    then: tuple[str, ...]
-    merge: str | None
-    training: str | None
-    votes: str | None
-    terminal: bool
-    negative: str | None
-    steps: int | None
-    cfg: float | None
-    sampler: str | None
-    frames: int | None
-    size: str | None
-    batch_size: int
-    search_seed: int
-    lora_dirs: tuple[str, ...]
-    presets: str | None
-    missing: str | None
-    allow_unknown: bool
-    drop: tuple[str, ...]
-    processes: str | None
-    launch: str | None
-    device: str
-    dtype: str | None
-    as_json: bool
-    force: bool
 
 
 @click.command("tune", cls=Command, together=True)
@@ -103,8 +59,8 @@ class TuneFlags:
     "--prompts",
     multiple=True,
     metavar="FILE",
-    help="A file of prompts, one a line, or a prompt; half are kept for the report. Repeatable.  [default: a recipe's "
-    "grid's, else made of the LoRA's training tags]",
+    help="A file of prompts, one a line, or a prompt; a tenth to a half are for the report. Repeatable.  [default: a "
+    "recipe's grid's, else made of the LoRA's training tags]",
 )
 @click.option(
     "--seeds",
@@ -118,6 +74,23 @@ class TuneFlags:
     "write, which repairs less.  [default: -0.5]",
 )
 @click.option("--highest", type=float, help="Greatest block weight that is tried.  [default: 1.8]")
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "gradient", "pictures"]),
+    default="auto",
+    show_default=True,
+    help="gradient follows what judge, like, unlike, marks and votes say of every number at once, on SD 1, SD 2 "
+    "and SDXL; pictures needs none: for python, command, and where memory is short. auto is the gradient for the "
+    "judge alone.",
+)
+@click.option(
+    "--parts",
+    type=click.Choice(["auto", "blocks", "kinds"]),
+    default="auto",
+    show_default=True,
+    help="What has a number: each block, or each kind of layers in a block (attention, feed-forward, ...), as rules "
+    "OUT05/attn1=0.3. auto is kinds with a gradient.",
+)
 @click.option("--amount", is_flag=True, help="Search the amount of the subtracted LoRA (of negative weight) as well.")
 @click.option(
     "--epochs-by-block",
@@ -155,6 +128,11 @@ class TuneFlags:
 @launch_options
 @device_option
 @click.option("--dtype", type=DTYPES, help="Compute type.  [default: fp32 on a CPU; else SD fp16, others bf16]")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be searched, how, from which prompts, and what memory it takes; load and write nothing.",
+)
 @json_option
 @force_option
 @as_object(TuneFlags)
@@ -174,10 +152,11 @@ def tune(flags: TuneFlags) -> None:
           --measure like=good --measure unlike=bad --prompts prompts.txt -o tuned
       loratools blocks tune my_style.yaml --symptom hands --quick -o tuned
       loratools blocks tune runs/ink/style@8 --base pocket --symptom hands --then picks -o tuned
+      loratools blocks tune runs/ink/style@8 --base pocket --symptom hands -o tuned --dry-run
     """
     from loratools.measures.request import asks_for_marks, asks_for_votes
 
-    request = _request(flags)
+    request = request_of(flags)
     voted = asks_for_votes(request.measures)
     if flags.votes and not (voted or asks_for_marks(request.measures)):
         fail_usage(
@@ -185,74 +164,42 @@ def tune(flags: TuneFlags) -> None:
         )
     if flags.terminal and not voted:
         fail_usage("--terminal asks for choices here; it goes with --measure votes")
+    if flags.votes:  # before anything is drawn
+        from loratools.measures.votes.votes_file import read_votes
+
+        read_votes(Path(flags.votes))
+    if flags.dry_run:
+        print_dry_run(flags, request)
+        return
     with asking():
         _tune(flags, request)
 
 
 def _tune(flags: TuneFlags, request: TuneRequest) -> None:
-    if flags.what.lower().endswith((".yaml", ".yml")):
+    if flags.is_recipe:
         _recipe(flags, request)
     else:
         _terms(flags, request)
 
 
-def _request(flags: TuneFlags) -> TuneRequest:
-    from loratools.measures.request import MeasureRequest, parse_measures
-    from loratools.preview.request.numbers import parse_seeds, parse_size
-    from loratools.preview.request.read_prompts import read_prompts
-    from loratools.preview.request.request import SamplingRequest
-    from loratools.tune.problem.effort import FULL, QUICK
-    from loratools.tune.problem.request import TuneRequest, parse_duration, sorted_symptoms
-    from loratools.tune.problem.then import read_ways
-    from loratools.tune.problem.weight_range import HIGHEST, LOWEST, WeightRange
-
-    size = parse_size(flags.size) if flags.size else None
-    prompts = read_prompts(flags.prompts, lambda text: Path(text) if Path(text).is_file() else None)
-    return TuneRequest(
-        sorted_symptoms(flags.symptom),
-        tuple(prompts),
-        parse_measures(flags.measure) or (MeasureRequest("judge"),),
-        tuple(parse_seeds(flags.seeds)) if flags.seeds else (),
-        flags.keep,
-        flags.amount,
-        QUICK if flags.quick else FULL,
-        None if flags.budget is None else parse_duration(flags.budget),
-        flags.search_seed,
-        SamplingRequest(flags.negative, flags.steps, flags.cfg, flags.sampler, size, frames=flags.frames),
-        None if flags.training is None else Path(flags.training),
-        flags.batch_size,
-        read_ways(flags.then),
-        WeightRange(
-            LOWEST if flags.lowest is None else flags.lowest, HIGHEST if flags.highest is None else flags.highest
-        ),
-    )
-
-
 def _terms(flags: TuneFlags, request: TuneRequest) -> None:
-    if flags.base is None:
-        fail_usage("which base are the pictures drawn with? give --base, such as --base pocket")
-    if flags.merge:
-        fail_usage("--merge goes with a recipe")
+    base = base_of(flags)
     if launched(flags.processes, flags.launch, flags.device, flags.out):
         return
     from loratools.base.any_base import load_any_base
-    from loratools.library.terms import TermReading, short_terms
     from loratools.train.distributed import joined
-    from loratools.tune.tuning import OWNER, tune
+    from loratools.tune.tuning import tune
 
-    missing = None if flags.missing is None else float(flags.missing)
-    reading = TermReading(flags.lora_dirs, flags.presets, missing, allow_unknown=flags.allow_unknown, drop=flags.drop)
-    terms = reading.terms(flags.what)
-    earlier = _earlier(flags, reading) if flags.epochs_by_block else None
+    terms, earlier = read_terms(flags)
     with joined(flags.device) as (ranks, device), _bar(ranks.main) as on_progress:
         result = tune(
-            load_any_base(flags.base, device=device, dtype=flags.dtype),
+            load_any_base(base, device=device, dtype=flags.dtype),
             terms,
             request,
             Path(flags.out),
             on_progress=on_progress,
             on_note=_note if ranks.main else None,
-            owner=f"{OWNER} {short_terms(flags.what)}",
+            owner=owner_of(flags),
             force=flags.force,
             ranks=ranks,
             earlier=earlier,
@@ -263,27 +210,8 @@ def _terms(flags: TuneFlags, request: TuneRequest) -> None:
         _print(result, flags)
 
 
-def _earlier(flags: TuneFlags, reading: TermReading) -> Term:
-    """The earlier epoch that ``--epochs-by-block`` names, of the run whose blocks are tuned."""
-    from loratools.ops.merging.merge_string import parse_merge_string
-
-    spec = next((spec for spec in parse_merge_string(flags.what) if spec.weight > 0), None)
-    if spec is None or not str(flags.epochs_by_block).isdecimal():
-        fail_usage("--epochs-by-block takes the number of an epoch of the run whose blocks are tuned, such as 4")
-    (term,) = reading.resolved([replace(spec, epoch=flags.epochs_by_block, vector_text=None)])
-    return term
-
-
 def _recipe(flags: TuneFlags, request: TuneRequest) -> None:
-    if flags.lora_dirs or flags.presets or flags.missing:
-        fail_usage("--lora-dir, --presets and --missing stand in the recipe itself")
-    if flags.then:
-        fail_usage(
-            "--then trains, and no number of a recipe's vector can hold what was learnt; give the LoRA itself, or a "
-            "`tune` step with `then:` in the recipe"
-        )
-    if flags.epochs_by_block:
-        fail_usage("--epochs-by-block goes with a run; a recipe's merge has no place for a second epoch of each block")
+    check_recipe_flags(flags)
     from loratools.cli.blocks.fix import own_recipe
     from loratools.launch.launcher import make_launcher
     from loratools.recipe.plan.context import RunContext

@@ -123,7 +123,13 @@ def _is_config(out: str) -> bool:
 
 def _write(folder: DatasetFolder, plans: Balance, flags: BalanceFlags) -> list[str]:
     """Write the first plan as it is asked for; a line for each thing that was written."""
-    from loratools.dataset.balance.write import config_text, planned_names, rename_folders, write_folders
+    from loratools.dataset.balance.write import (
+        config_text,
+        is_config_of_balance,
+        planned_names,
+        rename_folders,
+        write_folders,
+    )
     from loratools.errors import FileError
     from loratools.files import write_text
     from loratools.progress import shown_progress
@@ -131,21 +137,22 @@ def _write(folder: DatasetFolder, plans: Balance, flags: BalanceFlags) -> list[s
     if flags.out is not None and _is_config(flags.out):
         out = Path(flags.out)
         text = config_text(folder, plans, out)
-        if out.exists() and not flags.force and not out.read_text("utf-8", "replace").startswith(text.split("\n")[0]):
-            raise FileError(f"{out} exists and was not written by this; name another file, or use `force=True`")
+        if out.exists() and not flags.force and not is_config_of_balance(out.read_text("utf-8", "replace")):
+            raise FileError(f"{out} holds more than this writes; name another file, or use `force=True`")
         write_text(out, text)
         return [f"{out}; loratools train {out} --base BASE trains on it"]
     if flags.out is not None:
         with shown_progress("copying", "picture") as bar:
             out = write_folders(folder, plans, Path(flags.out), force=flags.force, on_progress=bar)
-        return [f"{out}; loratools train --images {out} trains on it"]
+        return [f"{out}; loratools train --base BASE --images {out} trains on it"]
     if not flags.rename:
         return []
     moves = planned_names(plans)
     lines = [f"{before.name} -> {after.name}" for before, after in moves]
     if not moves or not (flags.yes or _agreed(lines, flags)):
         return [] if moves else ["every folder has its name already"]
-    rename_folders(plans)
+    with folder.writing():
+        rename_folders(plans)
     return lines
 
 

@@ -29,16 +29,28 @@ def detector_options(function: F) -> F:
     )(function)
 
 
+def encoding_option(function: F) -> F:
+    """``--encoding``: of every command that reads captions as others left them."""
+    return click.option(
+        "--encoding",
+        default="auto",
+        show_default=True,
+        help="Of captions that are not Unicode: gbk, shift-jis, cp1251 ...; auto finds it where it is sure.",
+    )(function)
+
+
 @click.command("look", cls=Command)
 @click.argument("folder", type=click.Path())
 @click.option("--html", "sheet", type=click.Path(), metavar="FILE", help="Write a contact sheet to open in a browser.")
 @click.option("--resolution", type=click.IntRange(64), default=512, show_default=True, help="At which you will train.")
+@encoding_option
 @detector_options
 @json_option
 def look(
     folder: str,
     sheet: str | None,
     resolution: int,
+    encoding: str,
     detectors: tuple[str, ...],
     boxes: str | None,
     device: str,
@@ -60,7 +72,7 @@ def look(
 
     known = open_detectors(detectors, Path(boxes) if boxes else None, device)
     with shown_progress("looking", "picture") as bar:
-        report = look_at(folder, known, resolution=resolution, on_progress=bar)
+        report = look_at(folder, known, resolution=resolution, encoding=encoding, on_progress=bar)
     if sheet:
         with shown_progress("drawing", "picture") as bar:
             write_sheet(Path(sheet), report, bar)

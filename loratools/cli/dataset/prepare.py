@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from loratools.cli.app import Command
-from loratools.cli.dataset.look import detector_options
+from loratools.cli.dataset.look import detector_options, encoding_option
 from loratools.cli.options import as_object, force_option, json_option, print_report
 
 
@@ -25,6 +25,7 @@ class _Options:
     most_ratio: float
     most_enlarged: float
     keep_copies: bool
+    encoding: str
     detectors: tuple[str, ...]
     boxes: str | None
     device: str
@@ -63,6 +64,7 @@ class _Options:
     help="Times a side; what would need more is left out.",
 )
 @click.option("--keep-copies", is_flag=True, help="Leave copies of a picture in.")
+@encoding_option
 @detector_options
 @force_option
 @json_option
@@ -95,5 +97,14 @@ def prepare(options: _Options) -> None:
     detectors = open_detectors(options.detectors, Path(options.boxes) if options.boxes else None, options.device)
     upscaler = open_upscaler(options.upscaler, options.device) if options.upscaler else None
     with shown_progress("preparing", "picture") as bar:
-        report = run(options.folder, options.out, settings, detectors, upscaler, force=options.force, on_progress=bar)
+        report = run(
+            options.folder,
+            options.out,
+            settings,
+            detectors,
+            upscaler,
+            encoding=options.encoding,
+            force=options.force,
+            on_progress=bar,
+        )
     print_report(report, options.as_json)

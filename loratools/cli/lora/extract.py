@@ -8,13 +8,14 @@ import click
 
 from loratools.cli.app import Command
 from loratools.cli.each import batch_of, each_option, run_each
+from loratools.cli.lora import sd_scripts
 from loratools.cli.options import json_option, key_options, print_report, store_options
 
 if TYPE_CHECKING:
     from loratools.dtypes import Dtype
 
 
-@click.command("extract", cls=Command)
+@click.command("extract", cls=Command, elsewhere=sd_scripts.EXTRACT)
 @click.option("--base", type=click.Path(), help="The model before tuning; leave it out for a full-difference adapter.")
 @click.option("--tuned", type=click.Path(), help="The model after tuning.")
 @each_option

@@ -10,6 +10,7 @@ import click
 
 from loratools.cli import recipe_output
 from loratools.cli.app import Command, DoraBase, fail_usage
+from loratools.cli.lora import sd_scripts
 from loratools.cli.options import (
     DTYPES,
     Report,
@@ -76,7 +77,7 @@ class MergeFlags:
         return {name: value for name, value in given.items() if value is not None}
 
 
-@click.command("merge", cls=Command)
+@click.command("merge", cls=Command, context_settings={"allow_extra_args": True}, elsewhere=sd_scripts.MERGE)
 @click.argument("source", metavar="RECIPE|TERMS")
 @click.option(
     "-o",
@@ -174,11 +175,19 @@ def command(flags: MergeFlags) -> None:
     With a RECIPE (.yaml), the merge steps run, and before them what they need and is not cached; results go to
     runs/NAME in the current folder.
     """
+    _check_one_text(flags.source)
     if flags.source.lower().endswith((".yaml", ".yml")):
         _recipe(flags)
     else:
         _check_terms(flags)
         _terms(flags)
+
+
+def _check_one_text(source: str) -> None:
+    """A usage error for LoRAs as words of their own, as other tools take them."""
+    if more := click.get_current_context().args:
+        text = ",".join(f"{name}:1" for name in (source, *more))
+        fail_usage(f'several LoRAs are one text: loratools merge "{text}" -o OUT, each NAME:weight; or name one RECIPE')
 
 
 def _recipe(flags: MergeFlags) -> None:

@@ -8,6 +8,7 @@ import click
 
 from loratools.cli.app import Command
 from loratools.cli.each import batch_of, each_option, run_each
+from loratools.cli.lora import sd_scripts
 from loratools.cli.options import (
     base_option,
     json_option,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from loratools.dtypes import Dtype
 
 
-@click.command("resize", cls=Command)
+@click.command("resize", cls=Command, elsewhere=sd_scripts.RESIZE)
 @click.argument("files", nargs=-1, metavar="IN...")
 @each_option
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write; of several, a folder.")

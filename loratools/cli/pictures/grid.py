@@ -121,7 +121,8 @@ def command(flags: GridFlags) -> None:
     """Render every row at every weight, or any two or three things against each other, beside the base alone.
 
     ROWS are LoRA files, stacks such as "A:1:GP1,B:-1:GP2", or a training run's folder, which gives a row for each
-    epoch. Pictures that an interrupted run left are used again.
+    epoch; a folder of several runs gives those of all of them, FOLDER/NAME those of one. Pictures that an interrupted
+    run left are used again.
 
     \b
       loratools grid runs/style --base model.safetensors --prompt "1girl, smile" --seed 1,2 -o grid

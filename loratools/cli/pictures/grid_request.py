@@ -91,7 +91,7 @@ def grid_request(flags: GridFlags, sheet: SheetOptions, scores: ScoreRequest | N
     _check_required(flags)
     size = parse_size(flags.size) if flags.size else None
     return GridRequest(
-        rows=[RowText.parse(row) for row in flags.rows],
+        rows=[RowText.typed(row) for row in flags.rows],
         axes=tuple(parse_axis(text, slot) for slot, text in flags.axes.items()),
         weights=flags.weights,
         prompts=flags.prompts,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from loratools.cli.app import Command
 
 
 @click.command("explain", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
-def command(file: Path) -> None:
+@click.argument("file")
+def command(file: str) -> None:
     """Tell in words how a LoRA file, or a checkpoint that LoRAs were merged into, was made.
 
     What was merged with which weights, what was subtracted, and what each part was trained on, from the header alone.
@@ -21,6 +19,6 @@ def command(file: Path) -> None:
       loratools explain my_style.safetensors
       loratools reproduce my_style.safetensors      make it again
     """
-    from loratools.recipe.publish.explain_file import explain_file
+    from loratools.library.recipes import explain
 
-    click.echo(explain_file(file))
+    click.echo(explain(file))

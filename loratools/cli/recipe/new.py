@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from loratools.cli.app import Command
 from loratools.cli.options import as_object, force_option
 
 
@@ -28,7 +29,7 @@ class NewFlags:
     force: bool
 
 
-@click.command("new")
+@click.command("new", cls=Command)
 @click.argument("file", default="recipe.yaml", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--kind", type=click.Choice(["style", "character", "merge", "grid"]), help="What the recipe makes.")
 @click.option("--base", help="Base model: a Diffusers folder, a file, a hub id, or pocket.")
@@ -72,7 +73,7 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("source")
 @click.argument("dataset", required=False, metavar="[DATASET]")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Recipe file.  [default: stdout]")

@@ -11,7 +11,7 @@ from loratools.cli.options import device_option, force_option, json_option, laun
 
 
 @click.command("reproduce", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Keep the new file here.")
 @click.option(
     "--folder",
@@ -30,7 +30,7 @@ from loratools.cli.options import device_option, force_option, json_option, laun
 @device_option
 @json_option
 def command(
-    file: Path,
+    file: str,
     out: Path | None,
     folder: Path | None,
     lora_dirs: tuple[Path, ...],
@@ -50,11 +50,12 @@ def command(
       loratools reproduce my_style.safetensors --folder ~/loras/ink -o again.safetensors
     """
     from loratools.launch.launcher import make_launcher
+    from loratools.library.options import lora_file
     from loratools.recipe.plan.context import RunContext
     from loratools.recipe.reproduce import reproduce
 
     result = reproduce(
-        file,
+        lora_file(file, lora_dirs),
         RunContext(device, progress=True),
         out=out,
         folder=folder,

@@ -59,9 +59,9 @@ def command(
     from loratools.studio.demo import FOLDER
     from loratools.studio.serve import Address, serve
 
-    if demo and not folders:
-        folders = (FOLDER,)
-        Path(FOLDER).mkdir(exist_ok=True)
+    if demo:
+        folders = folders or (FOLDER,)
+        _make(Path(folders[0]))
     serve(
         folders or (".",),
         Address(host, port, proxies),
@@ -70,3 +70,17 @@ def command(
         say=click.echo,
         warn=partial(click.echo, err=True),
     )
+
+
+def _make(folder: Path) -> None:
+    """Make the demo's folder, where it is not there.
+
+    Raises:
+        FileError: if it cannot be made.
+    """
+    from loratools.errors import FileError
+
+    try:
+        folder.expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make {folder}: {error.strerror or error}; choose another place") from error

@@ -387,4 +387,11 @@ def _train(config: TrainConfig, notes: Sequence[str], *, last: bool) -> Loratool
             f"{len(result.epochs)} epochs of {result.name} in {Path(config.out)}, {result.steps} steps; "
             f"log {result.log}"
         )
+        if len(result.epochs) > 1:
+            click.echo(f"which to take: loratools epochs {_word(result.log.parent)} --base {_word(config.base)}")
     return None
+
+
+def _word(text: object) -> str:
+    """A word for a shell of any system."""
+    return f'"{text}"' if " " in str(text) else str(text)

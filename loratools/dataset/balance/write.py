@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -16,9 +16,10 @@ from loratools.dataset.caption_files import FilesBeside
 from loratools.dataset.folder import CAPTION_EXTENSIONS
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import RECORD_FOLDER, DatasetFolder
-from loratools.dataset.walk import MASKS
+from loratools.dataset.walk import MASKS, pictures_below
 from loratools.errors import DatasetError, FileError
-from loratools.files import replacing_folder, write_text
+from loratools.file_names import spelled_on_disk
+from loratools.files import replacing_folder, sha256, write_text
 from loratools.progress import OnProgress
 
 MARKER: Final = "balance.json"  # in the record of a folder that was written here: whose it is, and its plan
@@ -37,10 +38,11 @@ def write_folders(
     filled up with copies. The folder appears whole or not at all.
 
     Args:
-        force: overwrite a folder that was not written here.
+        force: overwrite a folder that was not written here, or in which a person has changed something since.
         owner: who may overwrite it again without ``force``: a recipe's step, or empty for the command line.
     Raises:
-        FileError: if ``out`` holds something else, lies in the folder itself, or cannot be written.
+        FileError: if ``out`` holds something else, or what a person changed, if one lies in the other, or if it cannot
+            be written.
     """
     _check_out(folder, out, force, owner)
     beside = FilesBeside()
@@ -61,7 +63,8 @@ def write_folders(
                     on_progress(number, len(places))
             lines = (json.dumps(picture.json(), ensure_ascii=False) for picture in written)
             write_text(fresh / RECORD_FOLDER / "tags.jsonl", "".join(f"{line}\n" for line in lines))
-            write_text(fresh / RECORD_FOLDER / MARKER, json.dumps({"owner": owner, **balance.json()}, indent=1))
+            marker = {"owner": owner, **balance.json(), "files": _files(fresh)}
+            write_text(fresh / RECORD_FOLDER / MARKER, json.dumps(marker, indent=1))
     except OSError as error:
         raise FileError(
             f"{out} cannot be written ({error.strerror or error}); nothing was changed: make room, or name "
@@ -75,19 +78,23 @@ def rename_folders(balance: Balance) -> list[tuple[Path, Path]]:
 
     Raises:
         DatasetError: if a class has no folder of its own, or another folder has the new name; nothing is renamed then.
+        FileError: if one cannot be renamed; those before it get their old names again.
     """
     moves = planned_names(balance)
-    leaving = {before for before, _ in moves}
-    for before, after in moves:
-        if after.exists() and after not in leaving and not before.samefile(after):
+    for before, after in moves:  # no new name is another's old one, since each ends in its own class's word
+        if after.exists() and not before.samefile(after):
             raise DatasetError(f"{before} cannot become {after.name}, which is there already; move one of them away")
-    held = []
-    for before, after in moves:  # in two steps, because one's new name may be another's old one
-        part = before.with_name(f".{before.name}.renamed")
-        before.rename(part)
-        held.append((part, after))
-    for part, after in held:
-        part.rename(after)
+    done: list[tuple[Path, Path]] = []
+    for before, after in moves:
+        try:
+            before.rename(after)
+        except OSError as error:
+            for old, new in reversed(done):
+                new.rename(old)
+            raise FileError(
+                f"{before} cannot be renamed ({error.strerror or error}); nothing was: close what has it open"
+            ) from error
+        done.append((before, after))
     return moves
 
 
@@ -132,6 +139,12 @@ def config_text(folder: DatasetFolder, balance: Balance, out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_config_of_balance(text: str) -> bool:
+    """Whether a config holds nothing but what :func:`config_text` writes, so that another may take its place."""
+    ours = ("# repeats by", "images:", "  - {folder: ", "flip: true")
+    return text.startswith(ours[0]) and all(line.startswith(ours) for line in text.splitlines())
+
+
 def _places(balance: Balance, masks: Path) -> Iterator[tuple[Picture, str]]:
     """Each picture with its path in the new folder; copies, and pictures of one name, get a number. Where there are
     masks, which lie all in one folder, no two pictures share a name."""
@@ -150,23 +163,50 @@ def _places(balance: Balance, masks: Path) -> Iterator[tuple[Picture, str]]:
 
 
 def _copy_mask(masks: Path, picture: Picture, fresh: Path, place: str) -> None:
-    source = masks / f"{PurePosixPath(picture.file).stem}.png"
-    if source.is_file():
+    source = spelled_on_disk(masks / f"{PurePosixPath(picture.file).stem}.png")
+    if source is not None:
         target = fresh / MASKS / f"{PurePosixPath(place).stem}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
 
 
+def _files(root: Path) -> dict[str, str]:
+    """The pictures and captions of a folder: of captions a digest, of pictures the name alone, since only people who
+    add or remove some change them."""
+    pictures = [*pictures_below(root)]
+    beside = FilesBeside()
+    captions = [file for path in pictures if (file := beside.first(path, CAPTION_EXTENSIONS)) is not None]
+    names = {path.relative_to(root).as_posix(): "" for path in pictures}
+    return names | {path.relative_to(root).as_posix(): sha256(path)[:16] for path in captions}
+
+
 def _check_out(folder: DatasetFolder, out: Path, force: bool, owner: str) -> None:
-    if out.resolve() == folder.root or out.resolve().is_relative_to(folder.folder):
-        raise FileError(f"{out} lies in the folder that is balanced; name one beside it, or use `rename=True`")
+    place = out.resolve()
+    if place == folder.root or place.is_relative_to(folder.folder) or folder.root.is_relative_to(place):
+        raise FileError(
+            f"{out} and the folder that is balanced lie in one another; name one beside it, or use `rename=True`"
+        )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        ours = json.loads((out / RECORD_FOLDER / MARKER).read_text(encoding="utf-8")).get("owner") == owner
-    except (OSError, ValueError, AttributeError):
-        ours = False
+        marker = json.loads((out / RECORD_FOLDER / MARKER).read_text(encoding="utf-8"))
+        ours, files = marker.get("owner") == owner, dict(marker.get("files", {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        ours, files = False, {}
     if not ours and not force:
         raise FileError(f"{out} exists and was not written by this; name another folder, or use `force=True`")
     if out.is_file():
         raise FileError(f"{out} is a file; name a folder, or a config that ends in .yaml")
+    if files and not force:
+        _check_unchanged(out, files)
+
+
+def _check_unchanged(out: Path, files: Mapping[str, str]) -> None:
+    now = _files(out)
+    changed = sorted(name for name in files.keys() | now.keys() if files.get(name) != now.get(name))
+    if changed:
+        several = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
+        raise FileError(
+            f"{out / changed[0]}{several} changed since this folder was written; do that in the folder that is "
+            "balanced, where it stays, or use `force=True` to write over it"
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,10 @@ class Detector(Protocol):
     def name(self) -> str:
         """What it is called."""
 
+    @property
+    def identity(self) -> str:
+        """What determines its boxes, in words that change when it does."""
+
     def boxes(self, image: Image.Image) -> tuple[Box, ...]:
         """The boxes in an RGB picture, from the surest on."""
 
@@ -41,18 +46,21 @@ class Detectors:
 
     Attributes:
         names: ``kind=name`` of each, which says by what boxes were found.
-        given: a digest of the boxes that a person gave; empty if there are none.
     """
 
     def __init__(self, detectors: Sequence[Detector] = (), given: Mapping[str, Boxes] | None = None) -> None:
         self._detectors = tuple(detectors)
         self._given = given or {}
         self._lock = threading.Lock()  # detectors share no state, but use all cores themselves
-        self.given = sha256(repr(sorted(self._given.items())).encode()).hexdigest() if self._given else ""
         self.names = tuple(f"{detector.kind}={detector.name}" for detector in self._detectors)
 
     def __bool__(self) -> bool:
         return bool(self._detectors or self._given)
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """``kind=`` what determines the boxes of each."""
+        return tuple(f"{detector.kind}={detector.identity}" for detector in self._detectors)
 
     @property
     def finds_text(self) -> bool:
@@ -61,9 +69,41 @@ class Detectors:
             boxes.text for boxes in self._given.values()
         )
 
+    def given_digest(self, file: str) -> str:
+        """A digest of the boxes that a person gave for a picture; empty if there are none."""
+        given = self._given_of(file)
+        return sha256(repr(given).encode()).hexdigest()[:16] if given is not None else ""
+
+    def notes(self, files: Collection[str]) -> tuple[str, ...]:
+        """Sentences on the boxes by hand that none of the dataset folder's pictures has, and on those that several
+        have, since their name alone is given."""
+        used = Counter(name for file in files if (name := self._name_of(file)) is not None)
+        others, several = [name for name in self._given if not used[name]], [name for name in used if used[name] > 1]
+        notes = []
+        if others:
+            shown = f"{others[0]}{' and so on' if len(others) > 1 else ''}"
+            notes.append(f"boxes by hand of {len(others)} pictures that are not there ({shown}) are left out")
+        if several:
+            shown = f"{several[0]}{' and so on' if len(several) > 1 else ''}"
+            notes.append(
+                f"boxes by hand have a name that several pictures have ({shown}), and are used for each of these; "
+                "give them by their paths in the folder"
+            )
+        return tuple(notes)
+
+    def _name_of(self, file: str) -> str | None:
+        """What a picture is called in the boxes by hand: its path, or its name alone."""
+        return next((name for name in (file, Path(file).name) if name in self._given), None)
+
+    def _given_of(self, file: str) -> Boxes | None:
+        """The boxes that a person gave for a picture, by its path or by its name alone."""
+        name = self._name_of(file)
+        return None if name is None else self._given[name]
+
     def boxes(self, file: str, image: Image.Image) -> Boxes:
         """All boxes in a picture (RGB) of the dataset folder; ``file`` is its path there."""
-        given = self._given.get(file, self._given.get(Path(file).name, Boxes()))
+        by_hand = self._given_of(file)
+        given = Boxes() if by_hand is None else by_hand  # boxes of text alone are false
         found: dict[BoxKind, tuple[Box, ...]] = {
             kind: tuple(box.within(image.size) for box in getattr(given, kind)) for kind in BOX_KINDS
         }
@@ -133,7 +173,7 @@ def given_boxes(path: Path) -> dict[str, Boxes]:
         raise DatasetError(f"the boxes {path} cannot be read ({error}); write JSON, names to boxes") from error
     if not isinstance(data, dict):
         raise DatasetError(f"the boxes {path} are no JSON object; write {{'a.png': {{'face': [[0, 0, 9, 9]]}}}}")
-    return {name: _boxes(value, f"{path}: '{name}'") for name, value in data.items()}
+    return {name.replace("\\", "/"): _boxes(value, f"{path}: '{name}'") for name, value in data.items()}
 
 
 def _boxes(value: Any, place: str) -> Boxes:

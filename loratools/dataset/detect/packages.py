@@ -21,7 +21,7 @@ class AnimeFaceDetector:
     """Frontal faces of drawn people, by animeface."""
 
     kind: BoxKind = "face"
-    name = "animeface"
+    name = identity = "animeface"
 
     def __init__(self) -> None:
         """Load it.
@@ -63,7 +63,7 @@ class TextDetector:
     """Lines of text in any script, by rapidocr's detector."""
 
     kind: BoxKind = "text"
-    name = "rapidocr"
+    name = identity = "rapidocr"
 
     def __init__(self) -> None:
         """Load it.

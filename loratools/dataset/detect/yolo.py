@@ -49,6 +49,11 @@ class YoloDetector:
         """Its file's name."""
         return self.model.path.name
 
+    @property
+    def identity(self) -> str:
+        """Its file's name and digest, and the least score of a box."""
+        return f"{self.model.identity} {self.confidence:g}"
+
     def boxes(self, image: Image.Image) -> tuple[Box, ...]:
         """The boxes in an RGB picture, from the surest on."""
         size = self._input_size(image.size)
@@ -70,7 +75,7 @@ class YoloDetector:
         rows = output[0] if output.ndim == 3 else output
         if rows.ndim != 2:
             raise FormatError(f"{self.model.path} gives {output.shape}, which are no boxes; name a YOLO detector")
-        if rows.shape[1] == 6 and not 5 <= rows.shape[0] <= 6:  # (N, 6): corners, score, class
+        if rows.shape[1] == 6:  # (N, 6): corners, score, class, of however many boxes; the other way N is of thousands
             return [Box(*map(float, row[:5])) for row in rows if row[4] >= self.confidence]
         if rows.shape[0] < 5:
             raise FormatError(f"{self.model.path} gives {output.shape}, which are no boxes; name a YOLO detector")

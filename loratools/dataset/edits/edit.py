@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from loratools.dataset.caption_files import FilesBeside
+from loratools.dataset.caption_files import FilesBeside, one_line
 from loratools.dataset.edits.expression import Where, read_where
 from loratools.dataset.edits.log import Edit, Entry, OperationLog, Snapshot
 from loratools.dataset.edits.subject import TagCounts, TaggedPicture, normal
 from loratools.dataset.folder import CAPTION_EXTENSIONS, Size
 from loratools.dataset.images import read_header
-from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder, captioned
 from loratools.dataset.tags.tag import Tag, tag_from_json
 from loratools.errors import FileError, OptionError
-from loratools.files import locked, write_text
+from loratools.files import write_bytes
 
 _SHOWN = 12
 _EXAMPLES = 3
@@ -133,7 +132,7 @@ class CaptionEditor:
         counts = TagCounts.of(pictures)
         after = self._edited(edit, pictures, counts)
         changes = tuple(Change(one, two) for one, two in zip(pictures, after, strict=True) if one != two)
-        return EditPlan(changes, tuple(pictures), counts, tuple(read.unreadable.values()))
+        return EditPlan(changes, tuple(pictures), counts, read.notes)
 
     def apply(self, edit: Edit, plan: EditPlan) -> Entry | None:
         """Do what was planned, and log it; None where nothing changes.
@@ -146,20 +145,28 @@ class CaptionEditor:
         return self.write(plan, edit=edit)
 
     def undo(self) -> Undone:
-        """Take back the last edit or replay. Captions that were changed otherwise since then stay as they are.
+        """Take back the last edit or replay, in all folders that it changed. Captions that were changed otherwise since
+        then stay as they are.
 
         Raises:
             OptionError: if there is nothing to undo.
         """
-        with locked(self.log.path):
+        with self.folder.writing():
             entry = self.log.last()
             if entry is None:
                 raise OptionError(f"there is nothing to undo in {self.folder.root}")
-            snapshot = self.log.snapshot(entry.id)
-            restored, kept, files = [], [], dict[str, str | None]()
-            for picture in self.folder.read().readable():
-                name = stable_name(picture.file)
-                if name not in snapshot.after or picture.caption() == snapshot.before[name]:
+            restored, kept, files = [], [], dict[str, bytes | None]()
+            root = self.folder.root  # the log's, which may be above the folder that was named
+            read = DatasetFolder(root, root, self.folder.texts.encoding).read()
+            snapshot = self.log.snapshot_of(entry.id, [picture.file for picture in read.pictures])
+            self.notes += [note for file, note in read.unreadable.items() if file in snapshot.after]
+            pictures = read.readable()
+            for picture in pictures:
+                name = picture.file
+                if name not in snapshot.after:
+                    continue
+                if picture.caption() == snapshot.before[name]:  # of an undo that was interrupted, or never written
+                    files |= {picture.file: snapshot.raw[name]} if name in snapshot.raw else {}
                     continue
                 if picture.caption() != snapshot.after[name]:
                     kept.append(picture.file)
@@ -171,7 +178,7 @@ class CaptionEditor:
                     files[picture.file] = snapshot.raw[name]
             with _explaining_failure(self.folder):
                 self.notes += self.folder.write(restored)
-                self._write_raw(restored, files)
+                self._write_raw(pictures, files)
             self.log.append(None, undoes=entry.id, changed=len(restored))
         return Undone(entry, len(restored), tuple(kept))
 
@@ -183,7 +190,7 @@ class CaptionEditor:
         changes = tuple(Change(one, two) for one, two in zip(pictures, done.pictures, strict=True) if one != two)
         looked_at = tuple(picture for picture in pictures if picture.file in done.met)
         counts = TagCounts.of(pictures)
-        return EditPlan(changes, looked_at, counts, tuple(read.unreadable.values())), done.ids
+        return EditPlan(changes, looked_at, counts, read.notes), done.ids
 
     def redone(self, pictures: Sequence[Picture]) -> Redone:
         """Pictures whose tags were made anew, after those of the logged edits that had met them before."""
@@ -195,8 +202,8 @@ class CaptionEditor:
         ids = []
         counts = TagCounts.of(pictures)
         for entry in self.log.active():
-            seen = self.log.seen(entry.id)
-            due = [after[picture.file] for picture in pictures if is_due(seen, stable_name(picture.file))]
+            seen = self.log.seen(entry.id, after.keys())
+            due = [after[picture.file] for picture in pictures if is_due(seen, picture.file)]
             if not due or entry.edit is None:
                 continue
             ids.append(entry.id)
@@ -230,7 +237,7 @@ class CaptionEditor:
         subject = TaggedPicture(picture, counts, self._size, names=frozenset(normal(tag.name) for tag in picture.tags))
         if not where.of_tag:
             return edit.operation.apply(picture, lambda tag: True) if where(subject) else picture
-        return edit.operation.apply(picture, lambda tag: where(replace(subject, tag=tag)))
+        return edit.operation.apply(picture, lambda tag: where(subject.of(tag)))
 
     def _size(self, picture: Picture) -> Size:
         if picture.file not in self._sizes:
@@ -245,40 +252,66 @@ class CaptionEditor:
         Raises:
             FileError: as :meth:`apply`.
         """
-        with locked(self.log.path):
-            logged = self.log.append(self._snapshot(plan), changed=len(plan.changes), **entry)
+        with self.folder.writing():
+            texts = self._texts(plan)
+            changes = [change for change in plan.changes if change.before.file in texts]
+            missed = {change.before.file for change in plan.changes} - texts.keys()
+            met = [picture for picture in plan.looked_at if picture.file not in missed]
+            snapshot = _snapshot(replace(plan, changes=tuple(changes), looked_at=tuple(met)), texts)
+            logged = self.log.append(snapshot, changed=len(changes), **entry)
             with _explaining_failure(self.folder):
-                self.notes += self.folder.write([change.after for change in plan.changes])
+                self.notes += self.folder.write([change.after for change in changes])
         return logged
 
-    def _snapshot(self, plan: EditPlan) -> Snapshot:
-        """What has to be known to take a plan back."""
-        before, after, lost, raw = dict[str, str](), dict[str, str](), dict[str, list[Any]](), dict[str, str | None]()
+    def _texts(self, plan: EditPlan) -> dict[str, bytes | None]:
+        """What the caption files of a plan's pictures hold now, None where there is none; those that say something else
+        than when the plan was made are left out, and noted."""
         beside = FilesBeside()
+        texts: dict[str, bytes | None] = {}
         for change in plan.changes:
-            name = stable_name(change.before.file)
-            before[name], after[name] = change.before.caption(), change.after.caption()
-            if gone := change.gone:
-                lost[name] = [tag.json() for tag in gone]
-            file = beside.first(self.folder.path_of(change.before), CAPTION_EXTENSIONS)
-            text = None if file is None else file.read_bytes().decode("utf-8", "replace")
-            if text != f"{before[name]}\n":
-                raw[name] = text
-        seen = frozenset(stable_name(picture.file) for picture in plan.looked_at)
-        return Snapshot(seen, before, after, lost, raw, plan.counts)
+            before = change.before
+            file = beside.first(self.folder.path_of(before), CAPTION_EXTENSIONS)
+            data = None if file is None else file.read_bytes()
+            text = "" if file is None or data is None else one_line(self.folder.texts.decoded(file, data))
+            if text == before.caption() or captioned(before, text) == before:
+                texts[before.file] = data
+            else:
+                self.notes.append(f"the caption of {before.file} was changed in the meantime, and stays as it is")
+        return texts
 
-    def _write_raw(self, pictures: Sequence[Picture], files: Mapping[str, str | None]) -> None:
-        """Give caption files back the text that they had, letter for letter; one that was not there goes."""
+    def _write_raw(self, pictures: Sequence[Picture], files: Mapping[str, bytes | None]) -> None:
+        """Give caption files back what they held, byte for byte; one that was not there goes."""
         beside = FilesBeside()
         for picture in pictures:
             if picture.file not in files:
                 continue
             file = beside.first(self.folder.path_of(picture), CAPTION_EXTENSIONS)
-            text = files[picture.file]
-            if file is not None and text is None:
-                file.unlink()
-            elif file is not None and text is not None:
-                write_text(file, text, sync=False)
+            data = files[picture.file]
+            if file is None:
+                continue
+            if data is None:
+                file.unlink(missing_ok=True)  # two pictures may share it
+            elif file.read_bytes() != data:
+                write_bytes(file, data, sync=False)
+
+
+def _snapshot(plan: EditPlan, texts: Mapping[str, bytes | None]) -> Snapshot:
+    """What has to be known to take a plan back.
+
+    Args:
+        texts: what the caption files hold, by picture.
+    """
+    before, after, lost, raw = dict[str, str](), dict[str, str](), dict[str, list[Any]](), dict[str, bytes | None]()
+    for change in plan.changes:
+        name = change.before.file
+        before[name], after[name] = change.before.caption(), change.after.caption()
+        if gone := change.gone:
+            lost[name] = [tag.json() for tag in gone]
+        data = texts[change.before.file]
+        if data != f"{before[name]}\n".encode("utf-8", "replace"):
+            raw[name] = data
+    seen = frozenset(picture.file for picture in plan.looked_at)
+    return Snapshot(seen, before, after, lost, raw, plan.counts)
 
 
 @dataclass(frozen=True)

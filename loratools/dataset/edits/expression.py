@@ -20,7 +20,7 @@ from __future__ import annotations
 import fnmatch
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class Subject(Protocol):
     def file(self) -> str:
         """Path from the dataset folder, with ``/``."""
 
-    def has(self, pattern: re.Pattern[str]) -> bool:
+    def has(self, pattern: TagPattern) -> bool:
         """Whether one of its tags, in lower case with spaces, matches."""
 
     def value(self, field: str) -> float | str | None:
@@ -81,9 +81,31 @@ def normal(tag: str) -> str:
     return " ".join(tag.replace("\\(", "(").replace("\\)", ")").replace("_", " ").lower().split())
 
 
-def tag_pattern(tag: str) -> re.Pattern[str]:
+@dataclass(frozen=True)
+class TagPattern:
+    """A tag, or several by ``*`` and ``?``.
+
+    Attributes:
+        name: its :func:`normal` spelling.
+        compiled: what matches the spelling of the tags that are meant; None for one without ``*`` and ``?``.
+    """
+
+    name: str
+    compiled: re.Pattern[str] | None
+
+    def named_by(self, names: Collection[str]) -> bool:
+        """Whether one of some names is meant."""
+        if self.compiled is None:
+            return self.name in names
+        return any(map(self.compiled.match, names))
+
+
+def tag_pattern(tag: str) -> TagPattern:
     """What matches the :func:`normal` spelling of a tag that is written with ``*`` and ``?``."""
-    return re.compile(fnmatch.translate(normal(tag).replace("[", "[[]")))
+    name = normal(tag)
+    if not {"*", "?"} & set(name):
+        return TagPattern(name, None)
+    return TagPattern(name, re.compile(fnmatch.translate(name.replace("[", "[[]"))))
 
 
 def read_where(text: str, known: Callable[[str], str] = str) -> Where:
@@ -257,11 +279,13 @@ class _Reader:
 
 
 def _glob(pattern: str) -> Filter:
-    """Whether a file's path, or its name alone where the pattern has no folder, matches."""
-    compiled = re.compile(fnmatch.translate(pattern.replace("\\", "/").lower()))
+    """Whether a file's path, or its name alone where the pattern has no folder, is it or matches it."""
+    plain = pattern.replace("\\", "/").lower()
+    compiled = re.compile(fnmatch.translate(plain))
 
     def matches(subject: Subject) -> bool:
         path = subject.file.lower()
-        return compiled.match(path if "/" in pattern else path.rpartition("/")[2]) is not None
+        own = path if "/" in plain else path.rpartition("/")[2]
+        return own == plain or compiled.match(own) is not None  # brackets in a name are no pattern
 
     return matches

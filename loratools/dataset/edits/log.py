@@ -6,21 +6,23 @@ written before its captions are, so that even a half of it can be taken back.
 
 from __future__ import annotations
 
+import base64
 import datetime
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from loratools.dataset.edits.operations import AnyOperation, operation_from_json, operation_json
 from loratools.dataset.edits.subject import TagCounts
 from loratools.dataset.tags.names import stable_name
+from loratools.dataset.tags.store import OPERATIONS
 from loratools.errors import DatasetError, OptionError
-from loratools.files import write_bytes, write_text
+from loratools.files import json_lines, write_bytes, write_text
 
-LOG: Final = "operations.jsonl"
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ class Snapshot:
     """What an entry met and changed.
 
     Attributes:
-        seen: :func:`stable_name` of every picture that it looked at.
-        before, after: captions of those that it changed, by stable name.
+        seen: every picture that it looked at, by file.
+        before, after: captions of those that it changed, by file.
         lost: tags that left the caption, as JSON, so that their category, score and source come back too.
-        raw: the caption file's own text where it is spelled otherwise than ``before``; None where there was no file.
+        raw: what the caption file held, where it is spelled otherwise than ``before``; None where there was no file.
         counts: the tags' counts at the time, which a share in the filter was of.
     """
 
@@ -115,14 +117,36 @@ class Snapshot:
     before: Mapping[str, str] = field(default_factory=dict)
     after: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, list[Any]] = field(default_factory=dict)
-    raw: Mapping[str, str | None] = field(default_factory=dict)
+    raw: Mapping[str, bytes | None] = field(default_factory=dict)
     counts: TagCounts | None = None
+
+    def of_files(self, files: Collection[str], is_there: Callable[[str], bool]) -> Snapshot:
+        """The same with the names that its pictures have among ``files`` now; those that are not among them are left
+        out.
+
+        A picture is known by its path, or else by the :func:`stable_name` of a path where no picture is any more.
+
+        Args:
+            is_there: whether there is a picture at a path that is not among ``files``.
+        """
+        known = {*self.seen, *self.before}
+        if known <= set(files):
+            return self
+        renamed = {stable_name(name): name for name in known - set(files) if not is_there(name)}
+        names = {file: file if file in known else renamed.get(stable_name(file), "") for file in files}
+
+        def of(values: Mapping[str, _Value]) -> dict[str, _Value]:
+            return {file: values[name] for file, name in names.items() if name in values}
+
+        seen = frozenset(file for file, name in names.items() if name in self.seen)
+        return Snapshot(seen, of(self.before), of(self.after), of(self.lost), of(self.raw), self.counts)
 
     def json(self) -> dict[str, Any]:
         """As JSON values."""
         counts = None if self.counts is None else [self.counts.pictures, dict(self.counts.counts)]
-        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "lost", "raw")}
-        return {"seen": sorted(self.seen), **maps, "counts": counts}
+        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "lost")}
+        raw = {name: _raw_json(data) for name, data in self.raw.items()}
+        return {"seen": sorted(self.seen), **maps, "raw": raw, "counts": counts}
 
 
 class OperationLog:
@@ -133,7 +157,8 @@ class OperationLog:
     """
 
     def __init__(self, record_folder: Path) -> None:
-        self.path = record_folder / LOG
+        self.path = record_folder / OPERATIONS
+        self._root = record_folder.parent
         self._snapshots = record_folder / "operations"
 
     def entries(self) -> list[Entry]:
@@ -179,31 +204,38 @@ class OperationLog:
         try:
             value = json.loads(gzip.decompress(path.read_bytes()))
             counts = value["counts"] and TagCounts(*value["counts"])
-            return Snapshot(
-                frozenset(value["seen"]), value["before"], value["after"], value["lost"], value["raw"], counts
-            )
+            raw = {name: _raw_from_json(data) for name, data in value["raw"].items()}
+            return Snapshot(frozenset(value["seen"]), value["before"], value["after"], value["lost"], raw, counts)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"{path}, which holds the captions before edit {entry_id}, cannot be read ({error})"
             ) from error
 
-    def seen(self, entry_id: int) -> frozenset[str]:
-        """Every picture that an edit has met, in the first place or in a replay that was not undone."""
+    def snapshot_of(self, entry_id: int, files: Collection[str]) -> Snapshot:
+        """What an entry changed of ``files``, the pictures that are meant, by their paths of now.
+
+        Raises:
+            DatasetError: as :meth:`snapshot`.
+        """
+        return self.snapshot(entry_id).of_files(files, lambda name: (self._root / name).is_file())
+
+    def seen(self, entry_id: int, files: Collection[str]) -> frozenset[str]:
+        """Those of ``files`` that an edit has met, in the first place or in a replay that was not undone."""
         entries = self.entries()
         undone = {entry.undoes for entry in entries}
         replays = [entry.id for entry in entries if entry_id in entry.replays and entry.id not in undone]
-        return frozenset().union(*(self.snapshot(each).seen for each in (entry_id, *replays)))
+        return frozenset().union(*(self.snapshot_of(each, files).seen for each in (entry_id, *replays)))
 
-    def left_by_tagging(self) -> dict[str, str]:
-        """The caption that a tagger and the edits after it left of each picture, by stable name: whoever finds it there
-        knows that nobody else wrote it."""
+    def left_by_tagging(self, files: Collection[str]) -> dict[str, str]:
+        """The caption that a tagger and the edits after it left of each of ``files``: whoever finds it there knows that
+        nobody else wrote it."""
         entries = self.entries()
         undone = {entry.undoes for entry in entries}
         left: dict[str, str] = {}
         for entry in entries:
             if entry.undoes or entry.id in undone:
                 continue
-            snapshot = self.snapshot(entry.id)
+            snapshot = self.snapshot_of(entry.id, files)
             for name, after in snapshot.after.items():
                 if entry.tagged_by or left.get(name) == snapshot.before[name]:
                     left[name] = after
@@ -213,19 +245,15 @@ class OperationLog:
 
     def captions_after(self, captions: Mapping[str, str], since: int) -> dict[str, str]:
         """What the entries after the one called ``since`` made of captions, by file: edits, replays and undos."""
-        names = {stable_name(file): file for file in captions}
         current = dict(captions)
         for entry in self.entries():
             if entry.id <= since:
                 continue
-            snapshot = self.snapshot(entry.undoes or entry.id)
+            snapshot = self.snapshot_of(entry.undoes or entry.id, captions.keys())
             old, new = snapshot.before, snapshot.after
             if entry.undoes:
                 old, new = new, old
-            for name, text in new.items():
-                file = names.get(name)
-                if file is not None and current[file] == old[name]:
-                    current[file] = text
+            current |= {file: text for file, text in new.items() if current[file] == old[file]}
         return current
 
     def _snapshot(self, entry_id: int) -> Path:
@@ -239,7 +267,7 @@ def read_log(path: Path) -> list[Entry]:
         DatasetError: naming the line that cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = json_lines(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"the log of edits {path} cannot be read ({error})") from error
     entries = []
@@ -260,6 +288,23 @@ def edits_in(path: Path) -> list[Edit]:
     entries = read_log(path)
     undone = {entry.undoes for entry in entries}
     return [entry.edit for entry in entries if entry.edit is not None and entry.id not in undone]
+
+
+def _raw_json(data: bytes | None) -> str | dict[str, str] | None:
+    """A caption file's bytes: as text where they are UTF-8, else ``{"base64": ...}``."""
+    if data is None:
+        return None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode("ascii")}
+
+
+def _raw_from_json(value: Any) -> bytes | None:
+    """What :func:`_raw_json` wrote."""
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"])
+    return None if value is None else str(value).encode("utf-8")
 
 
 def _entry(value: Any) -> Entry:

@@ -5,10 +5,9 @@ Each is a function of the picture alone; which of its tags it may touch is asked
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Protocol, get_args
 
 from loratools.dataset.edits.expression import tag_pattern
@@ -226,7 +225,7 @@ def checked(operation: AnyOperation) -> AnyOperation:
     if isinstance(operation, Add):
         words += operation.tags
     for word in words:
-        if "," in word or "\n" in word or not word.strip():
+        if "," in word or len(word.splitlines()) != 1 or not word.strip():
             raise OptionError(f"'{word}' is no tag: a tag is on one line and has no comma")
     return operation
 
@@ -245,18 +244,15 @@ def tag_list(value: Any, name: str = "tags") -> tuple[str, ...]:
 
 def matcher(patterns: Sequence[str]) -> Callable[[Tag], bool]:
     """Whether a tag is one that ``patterns`` name."""
-    exact = {normal(pattern) for pattern in patterns if not _has_wildcard(pattern)}
-    compiled = [tag_pattern(pattern) for pattern in patterns if _has_wildcard(pattern)]
+    read = [tag_pattern(pattern) for pattern in patterns]
+    exact = {pattern.name for pattern in read if pattern.compiled is None}
+    several = [pattern.compiled.match for pattern in read if pattern.compiled is not None]
 
-    def matches(tag: Tag) -> bool:
-        name = normal(tag.name)
-        return name in exact or any(pattern.match(name) for pattern in compiled)
+    @cache
+    def named(name: str) -> bool:
+        return name in exact or any(match(name) for match in several)
 
-    return matches
-
-
-def _has_wildcard(pattern: str) -> bool:
-    return re.search(r"[*?]", pattern) is not None
+    return lambda tag: named(normal(tag.name))
 
 
 def _usual(tag: Tag) -> tuple[int, float]:

@@ -6,7 +6,6 @@ of implications that a person gives.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from loratools.dataset.edits.subject import TagCounts, normal
+from loratools.dataset.encodings import TextReader
+from loratools.dataset.tables import table_rows
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.tag import Tag
 from loratools.dataset.tags.vocabulary import COUNTS, FACE, FRAMING, LEGS, MONOCHROME, is_junk
@@ -205,14 +206,11 @@ def read_implications(path: Path) -> tuple[tuple[str, str], ...]:
     Raises:
         DatasetError: naming the file and the line that cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"the table of implications {path} cannot be read ({error})") from error
+    text = TextReader().read(path)
     if path.suffix.lower() == ".json":
         return _from_json(text, path)
     pairs = []
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
+    for number, row in enumerate(table_rows(text), 1):
         if not row or (number == 1 and "name" in row[0]):
             continue
         if len(row) < 2 or not row[0].strip() or not row[1].strip():

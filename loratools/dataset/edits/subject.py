@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from loratools.dataset.edits.expression import TagPattern
 from loratools.dataset.edits.expression import normal as spelled
 from loratools.dataset.folder import Size
 from loratools.dataset.tags.picture import Picture
@@ -60,15 +60,19 @@ class TaggedPicture:
     tag: Tag | None = None
     names: frozenset[str] = field(default=frozenset())
 
+    def of(self, tag: Tag) -> TaggedPicture:
+        """The same picture, asked about one of its tags."""
+        return TaggedPicture(self.picture, self.counts, self.size_of, tag, self.names)
+
     @property
     def file(self) -> str:
         """Path from the dataset folder."""
         return self.picture.file
 
-    def has(self, pattern: re.Pattern[str]) -> bool:
+    def has(self, pattern: TagPattern) -> bool:
         """Whether one of the picture's tags matches; of the operation's own tag nothing is asked."""
-        names = self.names or (normal(tag.name) for tag in self.picture.tags)
-        return any(pattern.match(name) for name in names)
+        names = self.names or {normal(tag.name) for tag in self.picture.tags}
+        return pattern.named_by(names)
 
     def value(self, field: str) -> float | str | None:
         """A field of the picture, or of the tag."""

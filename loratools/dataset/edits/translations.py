@@ -7,13 +7,13 @@ that is neither a number nor a list of English aliases its translation.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loratools.dataset.edits.subject import normal
+from loratools.dataset.tables import read_table
 from loratools.errors import DatasetError
 
 _OTHER_LETTERS = re.compile(r"[^\x00-\u024f\u2000-\u206f]")  # neither Latin nor punctuation
@@ -38,19 +38,13 @@ class Translations:
 
 
 def read_translations(path: Path) -> Translations:
-    """Read a CSV of translations, in UTF-8.
+    """Read a CSV of translations.
 
     Raises:
         DatasetError: naming the file if it cannot be read, or has not one translation.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"the translations {path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"the translations {path} are not UTF-8 (byte {error.start}); save them as UTF-8") from error
     of_tag, tag_of = dict[str, str](), dict[str, str]()
-    for row in csv.reader(text.splitlines()):
+    for row in read_table(path):
         words = [cell.strip() for cell in row[1:]]
         chosen = next((word for word in reversed(words) if _OTHER_LETTERS.search(word)), "")
         if not chosen and len(row) == 2 and not words[0].replace(".", "").isdigit():

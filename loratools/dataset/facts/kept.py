@@ -24,7 +24,7 @@ _EMPTY = np.zeros((0, PRINT_SIDE, PRINT_SIDE, 3), dtype=np.uint8)
 
 
 class KeptFacts:
-    """The facts of files by name, each as long as its size and time stay the same."""
+    """The facts of files by name, each as long as the file's size and times stay the same."""
 
     def __init__(self, path: Path) -> None:
         """Read what is kept in ``path``; a file that is missing, damaged or of another version is as an empty one,
@@ -40,10 +40,12 @@ class KeptFacts:
     def measure(self, paths: Mapping[str, Path], on_progress: OnProgress | None = None) -> Measured:
         """The facts of all ``paths`` (by name), of which only those are read that are not known."""
         known = {path: facts for name, path in paths.items() if (facts := self.of(name, path)) is not None}
-        fresh = measure([path for path in paths.values() if path not in known], on_progress)
+        new = [path for path in paths.values() if path not in known]
+        stamps = {path: _stamp(path) for path in new}  # before they are read: one may change while others are
+        fresh = measure(new, on_progress)
         names = {path: name for name, path in paths.items()}
         for path, facts in fresh.facts.items():
-            self._facts[names[path]] = (_stamp(path), facts)
+            self._facts[names[path]] = (stamps[path], facts)
         ordered = {path: found for path in paths.values() if (found := known.get(path) or fresh.facts.get(path))}
         return Measured(ordered, fresh.refused)
 
@@ -66,7 +68,8 @@ def _stamp(path: Path) -> list[int]:
         status = path.stat()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror or error})") from error
-    return [status.st_size, status.st_mtime_ns]
+    # the entry's own time too, which nothing sets back: programs that write into a picture may keep that of its content
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _values(facts: PictureFacts) -> dict[str, Any]:

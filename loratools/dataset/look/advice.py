@@ -1,16 +1,21 @@
 """What the guides would say of a folder of pictures, with the numbers that mend it.
 
 Guide 003: 50 to 300 pictures, clean, no junk tags, nothing beyond 3:1, transparent backgrounds on white. Guide 004: the
-main visual to faces as 4 to 1, the sum of pictures x repeats x 2 from 1000 to 2000, grey no more than colour, a group
-of variants as one picture.
+main visual to faces as 4 to 1, the sum of pictures x repeats x 4 from 1000 to 2000 (as `dataset balance` counts without
+mirrored copies), grey no more than colour, a group of variants as one picture.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
+from loratools.dataset.balance.plan import PLAIN
 from loratools.dataset.balance.repeats import RepeatClass, best_plans
+from loratools.dataset.caption_files import FilesBeside
+from loratools.dataset.folder import CAPTION_EXTENSIONS
 from loratools.dataset.look.report import class_counts, has_text, tag_counts
 from loratools.dataset.look.seen import SeenFolder, SeenPicture
 from loratools.dataset.tags.vocabulary import ASYMMETRIC, FACE, FULL, MAIN, OTHER
@@ -19,7 +24,6 @@ MOST_RATIO: Final = 3.0
 MOST_ENLARGED: Final = 4.0
 _FEWEST: Final = 15
 _POOR_JPEG: Final = 75
-_FACTOR: Final = 2  # of the guide's sum, with mirrored copies
 
 
 def advice(seen: SeenFolder, resolution: int) -> Iterator[str]:
@@ -39,6 +43,7 @@ def advice(seen: SeenFolder, resolution: int) -> Iterator[str]:
     yield from _shapes(pictures, resolution)
     yield from _surface(seen)
     yield from _tags(seen)
+    yield from _shared_captions(seen)
     yield from _classes(seen)
 
 
@@ -49,6 +54,20 @@ def _count(seen: SeenFolder) -> Iterator[str]:
         yield f"{scenes} different scenes are few: 15 to 20 are enough for a character, about 100 for a style"
     elif scenes > 300:
         yield f"{scenes} scenes: beyond 300 more pictures help little; keep the best"
+
+
+def _shared_captions(seen: SeenFolder) -> Iterator[str]:
+    beside, shared = FilesBeside(), defaultdict[Path, list[str]](list)
+    for one in seen.pictures:
+        if (caption := beside.first(one.path, CAPTION_EXTENSIONS)) is not None:
+            shared[caption].append(one.path.name)
+    several = {caption: names for caption, names in shared.items() if len(names) > 1}
+    if several:
+        caption, names = next(iter(several.items()))
+        yield (
+            f"{_pictures(sum(map(len, several.values())))} share a caption with another ({' and '.join(names)} have "
+            f"{caption.name}); rename one of each, or let `dataset prepare` do it"
+        )
 
 
 def _copies(seen: SeenFolder) -> Iterator[str]:
@@ -130,7 +149,7 @@ def _classes(seen: SeenFolder) -> Iterator[str]:
         return
     classes = [RepeatClass(MAIN, "main", counts[MAIN]), RepeatClass(FACE, "face", counts[FACE])]
     classes += [RepeatClass(name, "other", counts[name]) for name in (FULL, OTHER) if counts[name]]
-    plan = best_plans(classes, _FACTOR, 1)[0]
+    plan = best_plans(classes, PLAIN, 1)[0]
     listed = ", ".join(f"{one.name} {repeats}" for one, repeats in zip(classes, plan.repeats, strict=True))
     broken = f" (though {'; '.join(plan.broken)})" if plan.broken else ""
     yield (

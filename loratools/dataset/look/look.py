@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loratools.dataset.detect.detectors import Detectors
+from loratools.dataset.encodings import AUTO
 from loratools.dataset.look.advice import advice
 from loratools.dataset.look.report import LookReport
 from loratools.dataset.look.seen import see
@@ -17,6 +18,7 @@ def look(
     detectors: Detectors | None = None,
     *,
     resolution: int = 512,
+    encoding: str = AUTO,
     on_progress: OnProgress | None = None,
 ) -> LookReport:
     """Read all that lies in a folder, and say what the guides would.
@@ -24,8 +26,9 @@ def look(
     Args:
         detectors: what finds faces, bodies and text; without any, classes go by tags and ratio, and text by tags.
         resolution: at which will be trained, in pixels.
+        encoding: of captions and sidecars that are not Unicode.
     Raises:
         DatasetError: if the folder or its record cannot be read.
     """
-    seen = see(DatasetFolder.open(folder), detectors or Detectors(), on_progress)
+    seen = see(DatasetFolder.open(folder, encoding), detectors or Detectors(), on_progress)
     return LookReport(seen, tuple(advice(seen, resolution)))

@@ -47,7 +47,7 @@ class LookReport:
             "sidecars": dict(seen.tags.formats),
             "refused": dict(seen.refused),
             "unread": [path.name for path in seen.below.unread],
-            "problems": [*seen.tags.problems, *unlisted(seen)],
+            "problems": [*seen.tags.problems, *unlisted(seen), *seen.notes],
             "detectors": list(seen.detectors),
             "warnings": list(self.warnings),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loratools.dataset.detect.boxes import Boxes
 from loratools.dataset.detect.detectors import Detectors
-from loratools.dataset.detect.framing import FramingClass, framing_class
+from loratools.dataset.detect.framing import FramingClass, framing_class, usual_heads_tall
 from loratools.dataset.facts.facts import PictureFacts
 from loratools.dataset.facts.measure import measure, side_by_side
 from loratools.dataset.images import open_image
@@ -56,6 +56,7 @@ class SeenFolder:
         tags: what the sidecars say, and what is wrong with them.
         below: all files.
         detectors: what found the boxes, in words.
+        notes: what of the boxes by hand is not used, a sentence each.
     """
 
     folder: DatasetFolder
@@ -65,6 +66,7 @@ class SeenFolder:
     tags: FolderTags
     below: Below
     detectors: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def files(self, group: Sequence[int]) -> list[str]:
         """The files of a group."""
@@ -86,15 +88,17 @@ def see(folder: DatasetFolder, detectors: Detectors, on_progress: OnProgress | N
     found = find_boxes(folder, list(measured.facts), detectors, part_of(on_progress, 2, parts, count))
     refused = {folder.file_of(path): reason for path, reason in {**measured.refused, **found.refused}.items()}
     pictures = []
+    heads_tall = usual_heads_tall((measured.facts[path].size, boxes) for path, boxes in found.boxes.items())
     for path, facts in measured.facts.items():
         if path in found.refused:
             continue
         picture = by_file[folder.file_of(path)]
         boxes = found.boxes.get(path)
-        framing = _framing(picture, facts, boxes)
+        framing = _framing(picture, facts, boxes, heads_tall)
         pictures.append(SeenPicture(path, picture, facts, boxes, framing))
     groups = group_pictures([(one.picture, one.facts) for one in pictures])
-    return SeenFolder(folder, tuple(pictures), groups, refused, tags, below, detectors.names)
+    notes = detectors.notes(by_file)
+    return SeenFolder(folder, tuple(pictures), groups, refused, tags, below, detectors.names, notes)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def _sites(pictures: Sequence[tuple[Picture, PictureFacts]]) -> dict[int, str]:
     return groups
 
 
-def _framing(picture: Picture, facts: PictureFacts, boxes: Boxes | None) -> FramingClass:
+def _framing(picture: Picture, facts: PictureFacts, boxes: Boxes | None, heads_tall: float | None) -> FramingClass:
     if picture.framing_class:
         return FramingClass(picture.framing_class, "folder")
-    return framing_class(facts.size, picture.names(), boxes)
+    return framing_class(facts.size, picture.names(), boxes, heads_tall)

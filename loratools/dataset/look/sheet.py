@@ -39,7 +39,7 @@ def write_sheet(path: Path, report: LookReport, on_progress: OnProgress | None =
 def _sources(path: Path, pictures: Sequence[SeenPicture], on_progress: OnProgress | None) -> Mapping[str, str]:
     """What each picture's ``src`` is: a small copy of it, or the file itself."""
     if len(pictures) > _MOST_EMBEDDED:
-        return {one.file: quote(_relative(one.path, path)) for one in pictures}
+        return {one.file: _address(one.path, path) for one in pictures}
     paths = {one.path: one.file for one in pictures}
     sources = {}
     for picture, result in counted(side_by_side(_small, list(paths)), len(paths), on_progress):
@@ -47,9 +47,10 @@ def _sources(path: Path, pictures: Sequence[SeenPicture], on_progress: OnProgres
     return sources
 
 
-def _relative(picture: Path, sheet: Path) -> str:
+def _address(picture: Path, sheet: Path) -> str:
+    """Where a picture lies, from the sheet or as a whole address, with percent signs for what addresses cannot have."""
     try:
-        return picture.relative_to(sheet.resolve().parent).as_posix()
+        return quote(picture.relative_to(sheet.resolve().parent).as_posix())
     except ValueError:
         return picture.as_uri()
 

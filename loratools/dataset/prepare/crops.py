@@ -45,15 +45,16 @@ class Crops:
     refused: tuple[str, ...] = ()
 
 
-def crops_of(size: Size, kind: str, boxes: Boxes, options: PrepareOptions) -> Crops:
+def crops_of(size: Size, kind: str, boxes: Boxes, options: PrepareOptions, heads_tall: float | None = None) -> Crops:
     """The crops of a picture.
 
     Args:
         kind: the class of the whole picture, which it gives no crop of.
+        heads_tall: how many heads tall the folder's figures are, if that is known.
     """
     made: list[Crop] = []
     refused: list[str] = []
-    for wanted, box in _boxes(size, boxes):
+    for wanted, box in _boxes(size, boxes, heads_tall):
         if wanted not in _WANTED[kind] or box.area > _LARGEST_SHARE * size[0] * size[1]:
             continue
         left, top, right, bottom = box.json()
@@ -74,13 +75,13 @@ def needed_factor(size: Size, resolution: int) -> float:
     return factor if factor > 1.02 else 1.0
 
 
-def _boxes(size: Size, boxes: Boxes) -> Iterator[tuple[str, Box]]:
+def _boxes(size: Size, boxes: Boxes, heads_tall: float | None) -> Iterator[tuple[str, Box]]:
     """(class, box) of every figure, the largest figure first."""
     heads = sorted(boxes.heads(), key=lambda box: -box.area)[:_MOST_FIGURES]
     persons = sorted(boxes.person, key=lambda box: -box.area)[:_MOST_FIGURES]
     for person in persons:
         alone = Boxes(person=(person,), head=tuple(head for head in heads if person.holds(head)))
-        if framing_class(size, (), alone).name == FULL:
+        if framing_class(size, (), alone, heads_tall).name == FULL:
             yield FULL, _grown(person, person.width * _MARGIN, person.height * _MARGIN).within(size)
     halves = sorted(boxes.halfbody, key=lambda box: -box.area)[:_MOST_FIGURES]
     for half in halves:

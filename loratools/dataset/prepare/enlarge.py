@@ -13,6 +13,7 @@ from PIL import Image
 
 from loratools.dataset.folder import Size
 from loratools.dataset.onnx_model import OnnxModel
+from loratools.digests import file_digest
 from loratools.errors import FileError, FormatError, UnavailableError
 
 _Values = npt.NDArray[Any]
@@ -28,6 +29,10 @@ class Upscaler(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
+
+    @property
+    def identity(self) -> str:
+        """What determines its pictures, in words that change when it does."""
 
     def enlarge(self, image: Image.Image) -> Image.Image:
         """An RGB picture, larger."""
@@ -54,6 +59,11 @@ class OnnxUpscaler:
     def name(self) -> str:
         """Its file's name."""
         return self._model.path.name
+
+    @property
+    def identity(self) -> str:
+        """Its file's name and digest."""
+        return self._model.identity
 
     def enlarge(self, image: Image.Image) -> Image.Image:
         """An RGB picture, larger.
@@ -100,6 +110,11 @@ class SpandrelUpscaler:
     def name(self) -> str:
         """Its file's name."""
         return self._path.name
+
+    @property
+    def identity(self) -> str:
+        """Its file's name and digest."""
+        return f"{self._path.name} {file_digest(self._path)[:12]}"
 
     def enlarge(self, image: Image.Image) -> Image.Image:
         """An RGB picture, larger."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
 from loratools.dataset.detect.boxes import Box, Boxes
-from loratools.dataset.detect.detectors import Detectors
 from loratools.dataset.detect.framing import framing_class
 from loratools.dataset.facts.facts import PictureFacts
 from loratools.dataset.images import has_alpha, open_image
@@ -19,6 +18,7 @@ from loratools.dataset.prepare.crops import Crop, crops_of, needed_factor
 from loratools.dataset.prepare.enlarge import Upscaler, enlarged
 from loratools.dataset.prepare.manifest import Entry, Piece
 from loratools.dataset.prepare.options import PrepareOptions
+from loratools.dataset.prepare.sort import caption_digest
 from loratools.dataset.prepare.tags import of_crop, on_white, without_text
 from loratools.dataset.prepare.text import mask_of, remove_text
 from loratools.dataset.tags.picture import Picture
@@ -34,12 +34,14 @@ _ORIENTATION: Final = 0x0112
 
 @dataclass(frozen=True)
 class Original:
-    """A picture that is to be prepared: where it lies, its tags, its facts, and the name of what is made of it."""
+    """A picture that is to be prepared: where it lies, its tags, its facts, the name of what is made of it, and what
+    detectors found in it."""
 
     path: Path
     picture: Picture
     facts: PictureFacts
     name: str
+    boxes: Boxes = field(default_factory=Boxes)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Maker:
     out: Path
     folders: Mapping[str, str]
     options: PrepareOptions
-    detectors: Detectors
+    heads_tall: float | None
     upscaler: Upscaler | None
 
     def make(self, original: Original) -> Made:
@@ -71,7 +73,7 @@ class Maker:
         Raises:
             DatasetError: if it cannot be read.
             FileError: if a piece cannot be written.
-            FormatError: if a detector or the upscaler fails on it.
+            FormatError: if the upscaler fails on it.
         """
         try:
             return self._make(original)
@@ -83,12 +85,11 @@ class Maker:
 
     def _make(self, original: Original) -> Made:
         image = open_image(original.path)
-        boxes = self.detectors.boxes(original.picture.file, image) if self.detectors else Boxes()
-        picture = original.picture
-        kind = picture.framing_class or framing_class(image.size, picture.names(), boxes).name
+        picture, boxes = original.picture, original.boxes
+        kind = picture.framing_class or framing_class(image.size, picture.names(), boxes, self.heads_tall).name
         tags = on_white(picture.tags) if original.facts.transparent else picture.tags
         whole = self._piece(original, image, Crop(kind, (0, 0, *image.size), 1.0), boxes.text, tags)
-        crops = crops_of(image.size, kind, boxes, self.options) if self.options.crops else None
+        crops = crops_of(image.size, kind, boxes, self.options, self.heads_tall) if self.options.crops else None
         made = [] if whole is None else [whole]
         counts: dict[str, int] = {}
         for crop in crops.made if crops is not None else ():
@@ -96,9 +97,12 @@ class Maker:
             part = replace(original, name=f"{original.name}_{crop.kind}{counts[crop.kind]}")
             inside = tuple(box.moved(-crop.box[0], -crop.box[1]).within(crop.size) for box in boxes.text)
             inside = tuple(box for box in inside if box.area > 0)
-            piece = self._piece(part, image.crop(crop.box), crop, inside, of_crop(tags, crop.kind))
+            seen = of_crop(tags if inside or not boxes.text else without_text(tags), crop.kind)
+            piece = self._piece(part, image.crop(crop.box), crop, inside, seen)
             made += [] if piece is None else [piece]
-        entry = Entry(picture.file, original.facts.digest, "used", size=original.facts.size)
+        entry = Entry(
+            picture.file, original.facts.digest, "used", size=original.facts.size, caption=caption_digest(picture)
+        )
         notes = crops.refused if crops is not None else ()
         if not made:
             factor = needed_factor(image.size, self.options.resolution)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from loratools.errors import DatasetError
-from loratools.files import write_text
+from loratools.files import json_lines, write_text
 
 NAME: Final = "manifest.jsonl"
 _VERSION: Final = 1
+MASKED: Final = "masked"  # begins what was done to text that is masked
 Outcome = Literal["used", "unused", "refused"]
 
 
@@ -41,10 +42,17 @@ class Piece:
     caption: str = ""
     unused: str = ""
 
+    @property
+    def masked(self) -> bool:
+        """Whether some of it is masked out of the loss."""
+        return any(action.startswith(MASKED) for action in self.text)
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One original: its path in the folder, its digest, what came of it and why, and the pieces made of it."""
+    """One original: its path in the folder, its digest, what came of it and why, the pieces made of it, digests of the
+    boxes that a person gave for it and of its caption (empty in manifests of before), and whether it is of an earlier
+    run, and still to be made anew or taken out."""
 
     file: str
     digest: str
@@ -53,6 +61,9 @@ class Entry:
     pieces: tuple[Piece, ...] = ()
     notes: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
+    boxes: str = ""
+    caption: str = ""
+    stale: bool = False
 
     def json(self) -> dict[str, Any]:
         """As JSON values, without what is empty."""
@@ -62,11 +73,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``entries`` by original; ``settings`` that they were made by; ``source``: the folder of the originals."""
+    """``entries`` by original; ``settings`` that they were made by; ``source``: the folder of the originals;
+    ``heads_tall``: how many heads tall its figures are, as the first run saw it, so that later pictures are judged
+    alike; ``finished``: whether the run that wrote it came to its end."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     entries: Mapping[str, Entry] = field(default_factory=dict)
+    heads_tall: float | None = None
+    finished: bool = False
 
     def pieces(self) -> Iterable[tuple[Entry, Piece]]:
         """Every piece that is used, with its original."""
@@ -79,6 +94,8 @@ class Manifest:
             FileError, OSError: if it cannot be written.
         """
         first = {"version": _VERSION, "source": self.source, "settings": dict(self.settings)}
+        first |= {} if self.heads_tall is None else {"heads_tall": round(self.heads_tall, 3)}
+        first |= {"finished": True} if self.finished else {}
         lines = [first, *(entry.json() for _, entry in sorted(self.entries.items()))]
         write_text(folder / NAME, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
 
@@ -91,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / NAME
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = json_lines(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -103,6 +120,8 @@ def read_manifest(folder: Path) -> Manifest | None:
             value = json.loads(line)
             if number == 1:
                 head = {"settings": dict(value["settings"]), "source": str(value["source"])}
+                head |= {"heads_tall": float(value["heads_tall"])} if "heads_tall" in value else {}
+                head["finished"] = bool(value.get("finished"))
                 continue
             entry = _entry(value)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:

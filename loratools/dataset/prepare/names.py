@@ -7,8 +7,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+from loratools.file_names import SIGNS, is_reserved
+
+_UNSAFE = re.compile(rf"[{re.escape(SIGNS)}\x00-\x1f\x7f]")
 _LIKE_A_CROP = re.compile(r"_(?:face|main|full)\d+$", re.IGNORECASE)  # which another original's crop may be called
 _CHARACTERS, _BYTES = 80, 160  # most of a name, so that endings still fit into 255 bytes
 
@@ -17,7 +18,7 @@ def safe_name(stem: str) -> str:
     """A file's name without its ending, as Windows, macOS and Linux can have it; a long one keeps its beginning, with
     a few letters of its digest."""
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", stem)).strip(" .") or "picture"
-    if _RESERVED.fullmatch(name) or name.startswith("."):
+    if is_reserved(name) or name.startswith("."):
         name = f"_{name}"
     if len(name) <= _CHARACTERS and len(name.encode("utf-8", "replace")) <= _BYTES:
         return name

@@ -13,19 +13,22 @@ from loratools.dataset.prepare.manifest import Manifest, Piece
 from loratools.dataset.similar.pairs import find_pairs
 from loratools.dataset.tags.vocabulary import VARIANTS
 from loratools.dataset.walk import MASKS, UNUSED, pictures_below
+from loratools.file_names import spelled_on_disk
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where pictures stand below a folder now: path by file name."""
+    """Where pictures stand below a folder now: path by file name; and ``every`` path, where names repeat too."""
 
     out: Path
     paths: Mapping[str, Path]
+    every: tuple[Path, ...] = ()
 
     @classmethod
     def below(cls, out: Path) -> Places:
         """Look for them."""
-        return cls(out, {path.name: path for path in pictures_below(out)} if out.is_dir() else {})
+        every = pictures_below(out) if out.is_dir() else ()
+        return cls(out, {path.name: path for path in every}, every)
 
 
 def class_folders(out: Path, words: tuple[str, ...]) -> dict[str, str]:
@@ -89,12 +92,14 @@ def wanted_folder(piece: Piece, folders: Mapping[str, str]) -> str:
 def move(path: Path, folder: Path) -> Path:
     """Move a picture with its caption into ``folder``; returns where it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    for caption in (path.with_suffix(extension) for extension in CAPTION_EXTENSIONS):
-        if caption.is_file():
+    for extension in CAPTION_EXTENSIONS:
+        if (caption := spelled_on_disk(path.with_suffix(extension))) is not None:
             caption.replace(folder / caption.name)
     return path.replace(folder / path.name)
 
 
 def drop_mask(out: Path, name: str) -> None:
     """Delete the mask of a piece that is not used."""
-    (out / MASKS / f"{Path(name).stem}.png").unlink(missing_ok=True)
+    mask = spelled_on_disk(out / MASKS / f"{Path(name).stem}.png")
+    if mask is not None:
+        mask.unlink()

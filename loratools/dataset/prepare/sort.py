@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loratools.dataset.facts.facts import PictureFacts
@@ -31,6 +32,20 @@ class Sorted:
     entries: Mapping[str, Entry]
     groups: Mapping[str, str]
     tags_of: Mapping[str, Picture]
+
+    def tagged(self, picture: Picture) -> Picture:
+        """An original with the tags that its pieces get: its own, or a copy's."""
+        other = self.tags_of.get(picture.file, picture)
+        return replace(picture, tags=other.tags, set_aside=other.set_aside, sentence=other.sentence)
+
+    def caption_digest(self, picture: Picture) -> str:
+        """:func:`caption_digest` of these tags."""
+        return caption_digest(self.tagged(picture))
+
+
+def caption_digest(picture: Picture) -> str:
+    """What an entry keeps of an original's caption, to see whether it is another one now."""
+    return hashlib.sha256(picture.caption().encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def sort_originals(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,10 +12,13 @@ from PIL import Image, ImageDraw
 
 from loratools.dataset.detect.boxes import Box
 from loratools.dataset.folder import Size
+from loratools.dataset.images import open_image
+from loratools.dataset.prepare.manifest import MASKED
 from loratools.dataset.prepare.options import TextAction
 
 _BAND: Final = 0.12  # of a side: text that reaches into it may be cut off
 _MOST_CUT: Final = 0.25  # of the picture
+_WHITE: Final = 255
 _RING: Final = 6  # pixels around a box that say what it is filled with
 _FLAT: Final = 6.0  # standard deviation of these below which they are flat
 
@@ -51,18 +55,23 @@ def remove_text(image: Image.Image, boxes: Sequence[Box], action: TextAction) ->
         image = _filled(image, filled)
         left_over = tuple(box for box in left_over if box not in filled)
         done += [f"filled {len(filled)}"] if filled else []
-    done += [f"masked {len(left_over)}"] if left_over else []
+    done += [f"{MASKED} {len(left_over)}"] if left_over else []
     return WithoutText(image, cut, left_over, tuple(done))
 
 
 def mask_of(size: Size, masked: Sequence[Box]) -> Image.Image:
     """The mask of a picture: white where it is learnt, black in the boxes."""
-    mask = Image.new("L", size, 255)
+    mask = Image.new("L", size, _WHITE)
     pen = ImageDraw.Draw(mask)
     for box in masked:
         left, top, right, bottom = np.floor(box.left), np.floor(box.top), np.ceil(box.right), np.ceil(box.bottom)
         pen.rectangle((float(left), float(top), float(right) - 1, float(bottom) - 1), fill=0)
     return mask
+
+
+def is_white(mask: Path) -> bool:
+    """Whether all of a mask's file is learnt."""
+    return open_image(mask).convert("L").getextrema()[0] == _WHITE
 
 
 def _cut(size: Size, boxes: Sequence[Box]) -> tuple[tuple[int, int, int, int], tuple[Box, ...]]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from loratools.dataset.caption_files import FilesBeside
+from loratools.dataset.encodings import TextReader
 from loratools.dataset.sidecars.booru import read_booru
 from loratools.dataset.sidecars.sidecar import Sidecar, escaped_count, tag_of, tags_of_words
 from loratools.dataset.tags.names import split_tags
 from loratools.dataset.tags.tag import CAPTION
 from loratools.errors import DatasetError
+from loratools.file_names import spelled_on_disk
 
 TEXT_EXTENSIONS: Final = (".txt", ".caption", ".tags", ".tag", ".cap", ".captions")
 _JSON: Final = (".json",)
@@ -22,31 +24,32 @@ _LONGEST_TAG = 60  # a part between commas that is longer, or has a full stop, i
 class Beside:
     """Finds and reads what lies beside pictures; every folder is listed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: TextReader) -> None:
         self._files = FilesBeside()
+        self._texts = texts
 
     def files(self, image: Path) -> list[Path]:
         """The files of a picture: first those that know categories."""
         hidden = image.with_name(f".{image.stem}_meta.json")  # waifuc's
-        meta = [hidden] if hidden.is_file() else []
-        return [*meta, *self._files.find(image, _JSON), *self._files.find(image, TEXT_EXTENSIONS)]
+        meta = spelled_on_disk(hidden)
+        return [*([meta] if meta else []), *self._files.find(image, _JSON), *self._files.find(image, TEXT_EXTENSIONS)]
 
     def read(self, image: Path) -> Iterator[tuple[Path, Sidecar | DatasetError]]:
         """What each file of a picture says, or why it cannot be read."""
         for file in self.files(image):
             try:
-                yield file, read_sidecar(file)
+                yield file, read_sidecar(file, self._texts)
             except DatasetError as error:
                 yield file, error
 
 
-def read_sidecar(file: Path) -> Sidecar:
+def read_sidecar(file: Path, texts: TextReader) -> Sidecar:
     """Read one file.
 
     Raises:
         DatasetError: if it cannot be read, or is JSON that says nothing of a picture.
     """
-    text = read_text(file)
+    text = texts.read(file)
     if file.suffix.lower() != ".json":
         return read_text_tags(text)
     try:
@@ -87,23 +90,6 @@ def read_caption_json(data: Any) -> Sidecar | None:
     sentence = " ".join(part.sentence for part in parts if part.sentence)
     found = tuple(tag for part in parts for tag in part.tags)
     return Sidecar("json", found, sentence, unescaped=sum(part.unescaped for part in parts))
-
-
-def read_text(file: Path) -> str:
-    """The text of a file: UTF-8 with or without a mark, or UTF-16 with one.
-
-    Raises:
-        DatasetError: if it is neither, or cannot be read.
-    """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read ({error.strerror or error}); it is left out") from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def _language_begins(words: list[str]) -> int:

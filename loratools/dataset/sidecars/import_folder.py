@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loratools.dataset.caption_files import FilesBeside
+from loratools.dataset.encodings import AUTO
 from loratools.dataset.folder import CAPTION_EXTENSIONS
 from loratools.dataset.sidecars.read import FolderTags, read_folder
 from loratools.dataset.tags.picture import Picture
@@ -94,42 +97,53 @@ def import_folder(
     *,
     again: bool = False,
     dry_run: bool = False,
+    encoding: str = AUTO,
     on_progress: OnProgress | None = None,
 ) -> ImportReport:
     """Read every sidecar of a folder, and write captions and the record.
 
-    A caption that is written over is copied to ``.dataset/before_import`` first.
+    A caption that is written over is copied to ``.dataset/before_import`` first (``before_import-2`` and so on, where
+    an earlier import kept another one there).
+
+    Nobody else edits or tags the folder meanwhile; ``dry_run`` looks without waiting for them.
 
     Args:
         keep: categories that stay in captions: ``artist``, ``meta``, ``rating``, ``model``, ``quality``.
         again: read the sidecars of pictures anew that the record has.
         dry_run: write nothing.
+        encoding: of sidecars that are not Unicode; captions are written in UTF-8.
     Raises:
         DatasetError: if the folder or its record cannot be read.
+        HeldError: if an edit, another import or the like is writing there.
         FileError: if something cannot be written; what was written until then is whole.
     """
-    dataset = DatasetFolder.open(folder)
-    known = set() if again else set(dataset.recorded())
-    read = read_folder(dataset, keep, again=again, on_progress=on_progress)
-    fresh = [picture for picture in read.pictures if picture.file not in known]
-    notes: tuple[str, ...] = ()
-    if not dry_run and fresh:
-        _keep_captions(dataset, fresh)
-        notes = dataset.write(fresh)
+    dataset = DatasetFolder.open(folder, encoding)
+    with nullcontext() if dry_run else dataset.writing():
+        known = set() if again else set(dataset.recorded())
+        read = read_folder(dataset, keep, again=again, on_progress=on_progress)
+        fresh = [picture for picture in read.pictures if picture.file not in known]
+        notes: tuple[str, ...] = ()
+        if not dry_run and fresh:
+            _keep_captions(dataset, fresh)
+            notes = dataset.write(fresh)
     return _report(dataset.folder, read, len(read.pictures) - len(fresh), notes, written=not dry_run)
 
 
 def _keep_captions(dataset: DatasetFolder, pictures: Sequence[Picture]) -> None:
-    """Copy captions that will be written over and have no copy yet."""
+    """Copy captions that will be written over, as they are now: where an earlier import kept another one, beside it."""
     beside = FilesBeside()
     for picture in pictures:
         caption = next(iter(beside.find(dataset.path_of(picture), CAPTION_EXTENSIONS)), None)
         if caption is None:
             continue
-        copy = dataset.record_folder / _BEFORE / dataset.file_of(caption)
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(caption, copy)
+        for number in itertools.count(1):
+            folder = _BEFORE if number == 1 else f"{_BEFORE}-{number}"
+            copy = dataset.record_folder / folder / dataset.file_of(caption)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(caption, copy)
+            if copy.read_bytes() == caption.read_bytes():
+                break
 
 
 def _report(folder: Path, read: FolderTags, kept: int, notes: Sequence[str], *, written: bool) -> ImportReport:

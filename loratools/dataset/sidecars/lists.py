@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from loratools.dataset.sidecars.beside import read_caption_json, read_text
+from loratools.dataset.encodings import TextReader
+from loratools.dataset.sidecars.beside import read_caption_json
 from loratools.dataset.sidecars.booru import read_booru
 from loratools.dataset.sidecars.sidecar import Sidecar
 from loratools.errors import DatasetError
+from loratools.file_names import composed
+from loratools.files import json_lines
 
 _NAMES = ("file_name", "image_path", "image", "file", "filename", "path")
 
@@ -25,7 +28,7 @@ class Listed:
     problems: tuple[str, ...]
 
 
-def read_lists(files: Sequence[Path], pictures: Sequence[Path]) -> Listed:
+def read_lists(files: Sequence[Path], pictures: Sequence[Path], texts: TextReader) -> Listed:
     """Read those of ``files`` that list pictures; a file that lists none is passed over in silence if it is no JSON of
     that kind, as other programs' JSON lies about too."""
     names = _Names(pictures)
@@ -35,7 +38,7 @@ def read_lists(files: Sequence[Path], pictures: Sequence[Path]) -> Listed:
         if file.suffix.lower() not in (".json", ".jsonl"):
             continue
         try:
-            entries = _entries(file)
+            entries = _entries(file, texts)
         except DatasetError as error:
             problems.append(str(error))
             continue
@@ -59,9 +62,10 @@ class _Names:
 
     def __init__(self, pictures: Sequence[Path]) -> None:
         self._paths = set(pictures)
+        self._composed = {composed(str(path)): path for path in pictures}
         self._by_name: dict[str, list[Path]] = {}
         for path in pictures:
-            for name in {path.name, path.stem}:
+            for name in {composed(path.name), composed(path.stem)}:
                 self._by_name.setdefault(name, []).append(path)
 
     def find(self, file: Path, name: str) -> Path | None:
@@ -69,16 +73,18 @@ class _Names:
         beside = file.parent / name
         if beside in self._paths:
             return beside
-        same = self._by_name.get(PurePath(name.replace("\\", "/")).name, [])
+        if (spelled := self._composed.get(composed(str(beside)))) is not None:
+            return spelled
+        same = self._by_name.get(composed(PurePath(name.replace("\\", "/")).name), [])
         here = [path for path in same if path.is_relative_to(file.parent)]
         return here[0] if len(here) == 1 else None
 
 
-def _entries(file: Path) -> list[tuple[str, Any]]:
+def _entries(file: Path, texts: TextReader) -> list[tuple[str, Any]]:
     """(name, entry) of every picture that a file lists; none if it is of another kind."""
-    text = read_text(file)
+    text = texts.read(file)
     if file.suffix.lower() == ".jsonl":
-        return [entry for number, line in enumerate(text.splitlines(), 1) if (entry := _line(line, file, number))]
+        return [entry for number, line in enumerate(json_lines(text), 1) if (entry := _line(line, file, number))]
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
+from loratools.dataset.folder import CAPTION_EXTENSIONS
 from loratools.dataset.images import read_header
 from loratools.dataset.sidecars.beside import Beside
 from loratools.dataset.sidecars.lists import read_lists
@@ -18,9 +20,11 @@ from loratools.dataset.tags.store import DatasetFolder
 from loratools.dataset.tags.tag import NOT_TRAINED, Tag, unique
 from loratools.dataset.walk import Below, files_below
 from loratools.errors import LoratoolsError
+from loratools.file_names import composed
 from loratools.progress import OnProgress, counted
 
 _PIXIV_PAGE = re.compile(r"(?:^|\D)(\d{5,})_p\d+(?:\D|$)")
+_SHOWN = 3
 _ALIKE = 0.02  # most that the ratio of a picture differs from its sidecar's
 
 
@@ -31,7 +35,7 @@ class FolderTags:
     Attributes:
         pictures: all of them, those without sidecars too.
         formats: how many sidecars of each kind were read.
-        problems: a sentence for each sidecar that was left out, and why.
+        problems: a sentence for each sidecar that was left out, and why, and for each folder read as no UTF-8.
         unescaped: how many tags lost the backslashes of prompts.
         read_from: the files that each picture's tags are from.
     """
@@ -63,8 +67,8 @@ def read_folder(
     below = below or files_below(folder.folder)
     recorded = frozenset() if again else folder.recorded().keys()
     known = {picture.file: picture for picture in folder.pictures()} if recorded else {}
-    listed = read_lists(_lists_among(below), below.pictures)
-    beside = Beside()
+    listed = read_lists(_lists_among(below), below.pictures, folder.texts)
+    beside = Beside(folder.texts)
     formats: Counter[str] = Counter()
     pictures, problems, unescaped = [], list(listed.problems), 0
     read_from: dict[str, tuple[Path, ...]] = {}
@@ -86,6 +90,7 @@ def read_folder(
         unescaped += sum(sidecar.unescaped for sidecar in sidecars)
         pictures.append(_picture(name, sidecars, keep))
         read_from[name] = tuple(files)
+    problems += [*_named_after_none(below), *folder.texts.notes()]
     return FolderTags(tuple(pictures), dict(formats), tuple(problems), unescaped, read_from)
 
 
@@ -129,7 +134,23 @@ def _of_another(path: Path, file: Path, sidecar: Sidecar) -> str | None:
     )
 
 
+def _named_after_none(below: Below) -> Iterator[str]:
+    """A sentence for each folder on the captions in it whose pictures are not there, such as those of a picture that
+    was renamed."""
+    named = {path.parent / composed(name.lower()) for path in below.pictures for name in (path.name, path.stem)}
+    for folder, files in groupby(below.others, lambda file: file.parent):
+        lost = [
+            file.name
+            for file in files
+            if file.suffix.lower() in CAPTION_EXTENSIONS and folder / composed(file.stem.lower()) not in named
+        ]
+        if lost:
+            shown, more = ", ".join(lost[:_SHOWN]), f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+            are = "is" if len(lost) == 1 else "are"
+            yield f"{shown}{more} in {folder} {are} named after no picture there, and not read"
+
+
 def _lists_among(below: Below) -> list[Path]:
     """The files that may list pictures: JSON that is named after none."""
-    named = {path.parent / name for path in below.pictures for name in (path.name, path.stem)}
-    return [file for file in below.others if file.with_suffix("") not in named]
+    named = {path.parent / composed(name) for path in below.pictures for name in (path.name, path.stem)}
+    return [file for file in below.others if file.with_name(composed(file.stem)) not in named]

@@ -6,13 +6,13 @@ with ``real_name``, or the original's ``tags.txt``).
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from loratools.dataset.tables import table_rows
 from loratools.dataset.tags.names import written_name
 from loratools.dataset.tags.tag import CATEGORIES, Category
 from loratools.errors import FormatError
@@ -65,7 +65,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def _from_csv(text: str, path: Path) -> Labels:
-    header, *rows = [row for row in csv.reader(text.splitlines()) if row] or [[]]
+    header, *rows = [row for row in table_rows(text) if row] or [[]]
     if "name" not in header or "category" not in header:
         raise FormatError(
             f"{path} has the columns {', '.join(header) or '(none)'} and no name and category, so it is no tagger's "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def look_at(
         return LookedAt(scores, 0, tuple(notes))
     shown = 0
     if files is not None and kept.path.exists():
-        kept.path.touch()  # it is the last one used
+        with contextlib.suppress(OSError):  # of a folder that is only read
+            kept.path.touch()  # it is the last one used
     if new and files is not None:
         tagger = Tagger(files, device)
         size = tagger.batch or batch_size or (_BATCH_GPU if tagger.on_gpu else _BATCH_CPU)

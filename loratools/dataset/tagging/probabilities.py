@@ -6,6 +6,7 @@ its bytes. Every batch is added as it is done: an interruption loses one at most
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,11 +21,12 @@ from loratools.dataset.tagging.labels import Family, Labels
 from loratools.dataset.tags.names import stable_name
 from loratools.digests import file_digest
 from loratools.errors import DatasetError, FileError, FormatError
-from loratools.files import write_text
+from loratools.files import json_lines, write_text
 
 FOLDER: Final = "probabilities"
 FLOOR: Final = 0.05  # what is less probable is not kept, but for the highest of each category
 _DIGITS = 4
+_KEPT = ("family", "digest", "labels")  # of a tagger's facts, beside its name
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class TaggerFacts:
-    """Which tagger probabilities are of: its name, its family, and the digest of its file."""
+    """Which tagger probabilities are of: its name, its family, and the digests of its file and of its list of tags
+    (empty in what was kept before that was written down)."""
 
     name: str
     family: Family
     digest: str
+    labels: str = ""
 
     @property
     def file_name(self) -> str:
@@ -84,14 +88,18 @@ class KeptProbabilities:
         self.facts = facts
         self._scores = dict[str, Scores]()
         self._root = path.parents[2]  # ROOT/.dataset/probabilities/NAME.jsonl
-        self._files = dict[tuple[str, int, int], str]()  # (stable name, size, time) -> digest
+        self._files = dict[tuple[str, int, int, int], str]()  # (stable name, size, times) -> digest
         if path.exists():
             self._read()
 
     @classmethod
     def open(cls, record_folder: Path, facts: TaggerFacts) -> KeptProbabilities:
-        """Those of a tagger, read if there are some."""
-        return cls(record_folder / FOLDER / facts.file_name, facts)
+        """Those of a tagger, read if there are some; by another list of tags it is another tagger."""
+        path = record_folder / FOLDER / facts.file_name
+        with contextlib.suppress(DatasetError):  # there is none yet
+            if _facts(path).labels not in ("", facts.labels):
+                path = path.with_name(f"{path.stem}-{facts.labels[:8]}.jsonl")
+        return cls(path, facts)
 
     @classmethod
     def last(cls, record_folder: Path) -> KeptProbabilities:
@@ -128,10 +136,11 @@ class KeptProbabilities:
             stat = path.stat()
             self._scores[digest] = each
             entry = {"picture": digest, "name": self._name(path), "size": stat.st_size, "time": stat.st_mtime_ns}
+            entry["changed"] = stat.st_ctime_ns
             lines.append(json.dumps({**entry, "tags": each.tags, "below": each.below}, ensure_ascii=False))
         try:
             if not self.path.exists():
-                facts = {"tagger": self.facts.name, "family": self.facts.family, "digest": self.facts.digest}
+                facts = {"tagger": self.facts.name, **{key: getattr(self.facts, key) for key in _KEPT}}
                 write_text(self.path, f"{json.dumps(facts, ensure_ascii=False)}\n")
             with self.path.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write("".join(f"{line}\n" for line in lines))
@@ -147,7 +156,7 @@ class KeptProbabilities:
     def _digest(self, path: Path) -> str:
         try:
             stat = path.stat()
-            key = self._name(path), stat.st_size, stat.st_mtime_ns
+            key = self._name(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
             if key not in self._files:
                 self._files[key] = file_digest(path)
         except OSError as error:
@@ -159,12 +168,12 @@ class KeptProbabilities:
         whole, _, torn = text.rpartition("\n")  # the last line of a write that was cut short has no end
         if torn:
             write_text(self.path, f"{whole}\n" if whole else "")
-        for line in whole.splitlines()[1:]:
+        for line in json_lines(whole)[1:]:
             try:
                 value = json.loads(line)
                 scores = Scores(value["tags"], value["below"])
                 self._scores[value["picture"]] = scores
-                self._files[value["name"], value["size"], value["time"]] = value["picture"]
+                self._files[value["name"], value["size"], value["time"], value.get("changed", 0)] = value["picture"]
             except (ValueError, KeyError, TypeError):  # a damaged line costs one more look at its picture
                 continue
 
@@ -173,7 +182,7 @@ def _facts(path: Path) -> TaggerFacts:
     try:
         with path.open(encoding="utf-8") as stream:
             value = json.loads(stream.readline())
-        facts = TaggerFacts(str(value["tagger"]), value["family"], str(value["digest"]))
+        facts = TaggerFacts(str(value["tagger"]), value["family"], str(value["digest"]), str(value.get("labels", "")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); delete it, and name the tagger again") from error
     if facts.family not in get_args(Family):

@@ -14,6 +14,8 @@ from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.digests import file_digest
 from loratools.errors import DatasetError, FileError
+from loratools.files import json_lines
+from loratools.line_program import command_files
 from loratools.progress import OnProgress, counted
 
 
@@ -41,8 +43,8 @@ def add_sentences(
 ) -> tuple[list[Picture], int, list[str]]:
     """Pictures with their sentences, how many these are, and a note for each picture that has none.
 
-    A picture that has one keeps it, unless ``existing`` is ``replace``. What the same command said of the same bytes
-    before is taken again.
+    A picture that has one keeps it, unless ``existing`` is ``replace``. What the same command, of the same files, said
+    of the same bytes before is taken again.
 
     Raises:
         DatasetError, OptionError: if the program cannot be started or does not answer; what it said so far is kept.
@@ -80,14 +82,16 @@ def _with_sentence(picture: Picture, text: str, request: SentenceRequest) -> Pic
 
 
 class _KeptSentences:
-    """What one command said, by the bytes of pictures: ``.dataset/sentences/HASH.jsonl``."""
+    """What one command said, by the bytes of pictures: ``.dataset/sentences/HASH.jsonl``. Another one begins when the
+    command changes, or a file that it names, such as its script."""
 
     def __init__(self, record_folder: Path, command: str) -> None:
-        name = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        made_of = "".join(f"\n{file_digest(file)}" for file in command_files(command))
+        name = hashlib.sha256(f"{command}{made_of}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
         self._path = record_folder / "sentences" / f"{name}.jsonl"
         self._texts = dict[str, str]()
         if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in json_lines(self._path.read_text(encoding="utf-8", errors="replace")):
                 try:
                     value = json.loads(line)
                     self._texts[value["picture"]] = str(value["text"])

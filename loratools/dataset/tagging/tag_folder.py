@@ -21,7 +21,6 @@ from loratools.dataset.tagging.probabilities import KeptProbabilities, Scores
 from loratools.dataset.tagging.sentences import SentenceRequest, add_sentences
 from loratools.dataset.tagging.tagger import find_tagger
 from loratools.dataset.tagging.thresholds import Threshold, character_threshold, read_threshold
-from loratools.dataset.tags.names import stable_name
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.errors import OptionError
@@ -146,11 +145,11 @@ def tag_folder(
     editor = CaptionEditor(folder)
     read = folder.read()
     pictures = read.readable()
-    left = editor.log.left_by_tagging()
-    ours = {picture.file for picture in pictures if left.get(stable_name(picture.file)) == picture.caption()}
+    left = editor.log.left_by_tagging([picture.file for picture in pictures])
+    ours = {picture.file for picture in pictures if left.get(picture.file) == picture.caption()}
     chosen = [picture for picture in pictures if _is_chosen(picture, request, ours)]
     tagged, report = chosen, TagReport(len(chosen), 0)
-    notes = list(read.unreadable.values())
+    notes = list(read.notes)
     if request.wants_tags:
         tagged, report = _tagged(folder, chosen, ours, request, on_progress)
     redone = editor.redone(tagged if request.wants_tags else ())

@@ -40,7 +40,8 @@ class TaggerFiles:
         Raises:
             FormatError: if its tags cannot be read.
         """
-        return TaggerFacts(self.name, read_labels(self.labels).family, file_digest(self.model))
+        family = read_labels(self.labels).family
+        return TaggerFacts(self.name, family, file_digest(self.model), file_digest(self.labels))
 
 
 def find_tagger(name: str, labels: str | None = None, *, offline: bool = False) -> TaggerFiles:

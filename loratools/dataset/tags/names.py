@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from loratools.dataset.tags.tag import CATEGORIES, Category
+from loratools.file_names import composed
 
 # faces made of characters, whose underscores are no spaces (the list that taggers share)
 KAOMOJI: Final = frozenset(
@@ -46,8 +47,9 @@ def booru_name(name: str) -> str:
 
 def stable_name(file: str) -> str:
     """A picture's path without the numbers of numbered folders, which a balance changes: ``10_main/a.png`` is
-    ``main/a.png``."""
-    return _NUMBER.sub("", file)
+    ``main/a.png``; and with letters and their marks as one character, which copying from one system to another
+    changes."""
+    return _NUMBER.sub("", composed(file))
 
 
 def with_category(raw: str) -> Named:

@@ -6,6 +6,7 @@ All names are as captions have them, in lower case with spaces.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 FACE, MAIN, FULL, OTHER = "face", "main", "full", "other"
@@ -82,6 +83,7 @@ _JUNK_PATTERN = re.compile(r"(?:.* commentary|bad .+ id|.* request|.* username|.
 _NOT_JUNK = frozenset({"free sample", "blood sample"})
 
 
+@lru_cache(1 << 16)  # a folder has the same tags over and over
 def is_junk(name: str) -> bool:
     """Whether a tag says nothing of what is to be seen: a site's bookkeeping, or marks that are to be taken out."""
     name = name.strip().lower()

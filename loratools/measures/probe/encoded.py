@@ -1,4 +1,8 @@
-"""Pictures as a base's latents, in batches of one size: what every reading by its UNet starts from."""
+"""Pictures as a base's latents, in batches of one size: what every reading by its UNet starts from.
+
+A picture that carries gradients goes the same way without being saved in between: what it lacks is the rounding to 8
+bits, and where it has to be resized, the rounding of Pillow's result.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from loratools.base.model import Base
 from loratools.base.vae import encode
+from loratools.dtypes import widened
 from loratools.measures.last_batch import LastBatch
 from loratools.measures.measure import Shown
+from loratools.measures.smooth import SmoothBatch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,16 +46,23 @@ class EncodedBatch:
     size: tuple[int, int]
 
 
-def picture_encoder(base: Base) -> LastBatch[tuple[EncodedBatch, ...]]:
-    """A function from pictures to their batches, which keeps the last pictures' for the next reader of them."""
+class PictureEncoder:
+    """Pictures -> their batches; what the last pictures became is kept for the next reader of them."""
 
-    def read(pictures: Sequence[Shown]) -> tuple[EncodedBatch, ...]:
-        return encoded(base, pictures)
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._kept = LastBatch(lambda pictures: encoded(base, pictures))
 
-    return LastBatch(read)
+    def __call__(self, pictures: Sequence[Shown]) -> tuple[EncodedBatch, ...]:
+        return self._kept(pictures)
+
+    def smooth(self, drawn: SmoothBatch) -> EncodedBatch:
+        """Pictures that carry gradients, which are of one size."""
+        pixels = fit_pixels(drawn.images, self._base) * 2 - 1
+        latents: Tensor = checkpoint(lambda own: _latents(self._base, own, gradients=True), pixels, use_reentrant=False)
+        return EncodedBatch(tuple(range(len(latents))), latents, (pixels.shape[-2], pixels.shape[-1]))
 
 
-@torch.no_grad()
 def encoded(base: Base, pictures: Sequence[Shown]) -> tuple[EncodedBatch, ...]:
     """Pictures of any sizes; see :func:`fit`."""
     fitted = [fit(picture.image, base) for picture in pictures]
@@ -59,9 +74,14 @@ def encoded(base: Base, pictures: Sequence[Shown]) -> tuple[EncodedBatch, ...]:
             part = own[start : start + at_once]
             pixels = np.stack([np.asarray(fitted[n], dtype=np.float32) for n in part])
             tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
-            latents = encode(base.vae, tensor).mean.float() * base.vae.config.scaling_factor
-            batches.append(EncodedBatch(tuple(part), latents, (height, width)))
+            batches.append(EncodedBatch(tuple(part), _latents(base, tensor), (height, width)))
     return tuple(batches)
+
+
+def _latents(base: Base, pixels: Tensor, *, gradients: bool = False) -> Tensor:
+    """(b, c, h, w) of pixels (b, 3, height, width) in -1..1."""
+    latents: Tensor = widened(encode(base.vae, pixels, gradients=gradients).mean) * base.vae.config.scaling_factor
+    return latents
 
 
 def fit(image: Image, base: Base) -> Image:
@@ -72,11 +92,41 @@ def fit(image: Image, base: Base) -> Image:
     from PIL import ImageOps
     from PIL.Image import Resampling
 
+    own = image.convert("RGB")
+    size = _fitting(own.size, base)
+    return own if size == own.size else ImageOps.fit(own, size, Resampling.LANCZOS)
+
+
+def fit_pixels(images: Tensor, base: Base) -> Tensor:
+    """The same of pictures (n, 3, height, width) in [0, 1], which can be differentiated."""
+    height, width = images.shape[-2:]
+    size = _fitting((width, height), base)
+    if size == (width, height):
+        return images
+    cut = min(width, height * size[0] / size[1]), min(height, width * size[1] / size[0])  # what of it has the shape
+    across, down = (
+        torch.from_numpy(_resampling(own, kept, new)).to(images)
+        for own, kept, new in zip((width, height), cut, size, strict=True)
+    )
+    return (down.T @ images @ across).clamp(0, 1)
+
+
+def _fitting(size: tuple[int, int], base: Base) -> tuple[int, int]:
+    """(width, height) that a picture of ``size`` gets."""
     step = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
     height, width = base.resolution
-    own = image.convert("RGB")
-    if own.width % step == 0 and own.height % step == 0 and own.width * own.height <= 2 * height * width:
-        return own
-    scale = math.sqrt(height * width / (own.width * own.height))
-    fitted = tuple(max(step, round(side * scale / step) * step) for side in own.size)
-    return ImageOps.fit(own, (fitted[0], fitted[1]), Resampling.LANCZOS)
+    if all(side % step == 0 for side in size) and size[0] * size[1] <= 2 * height * width:
+        return size
+    scale = math.sqrt(height * width / (size[0] * size[1]))
+    across, down = (max(step, round(side * scale / step) * step) for side in size)
+    return across, down
+
+
+def _resampling(length: int, kept: float, new: int) -> npt.NDArray[np.float32]:
+    """Pillow's own resampling of one side as a matrix (length, new), of the middle ``kept`` of ``length`` pixels."""
+    from PIL import Image
+    from PIL.Image import Resampling
+
+    left = (length - kept) / 2
+    each = Image.fromarray(np.eye(length, dtype=np.float32))
+    return np.array(each.resize((new, length), Resampling.LANCZOS, box=(left, 0, left + kept, length)))

@@ -7,26 +7,26 @@ the defect over vectors with r = 0.28, with them with 0.90 (benchmarks/results/m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from torch import Tensor
 
 from loratools.errors import UnsureError
 from loratools.measures.measure import Better, Measure, Shown
+from loratools.measures.probe.feature_measure import Describe, FeatureMeasure, Values, constant, probed, scaled
 from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 
-Values = npt.NDArray[np.float64]
-Describe = Callable[[Sequence[Shown]], Values]  # pictures -> features (n, d)
 SECOND = "second_probe"  # the measure that only checks
 _USUAL = 0.95  # of known pictures are no further than this quantile from those of other prompts
+_NO_DISTANCE = 1e-12  # below which the slope of a root is no number
 _GOOD = -1.0  # the figure of pictures marked good; what is lower is nothing that the probe has ever seen
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeMeasure:
+class ProbeMeasure(FeatureMeasure):
     """A probe's figure of each picture: around 1 as bad as the pictures marked bad, -1 as good as the good ones.
 
     It ends at -1: a search that could get lower figures would find what fools the probe, not better pictures.
@@ -37,12 +37,13 @@ class ProbeMeasure:
     describe: Describe
     probe: Probe
 
-    def __call__(self, pictures: Sequence[Shown]) -> Values:
-        return np.maximum(self.probe(self.describe(pictures)), _GOOD)
+    def figures(self, features: Tensor) -> Tensor:
+        """(n,) for features (n, d)."""
+        return probed(self.probe, features).clamp(min=_GOOD)
 
 
 @dataclass(frozen=True, eq=False)
-class Unfamiliar:
+class Unfamiliar(FeatureMeasure):
     """How much further a picture is from all known ones than these are from those of other prompts; 0 is no further.
 
     A probe knows nothing of pictures unlike those that it learnt from. The distance is the one to the nearest known
@@ -56,9 +57,12 @@ class Unfamiliar:
     name: str = "unfamiliar"
     better: Better = "lower"
 
-    def __call__(self, pictures: Sequence[Shown]) -> Values:
-        distances = _nearest(self.scaling(self.describe(pictures)), self.known)
-        return np.maximum(distances / self.usual - 1, 0.0)
+    def figures(self, features: Tensor) -> Tensor:
+        """(n,) for features (n, d)."""
+        own, known = scaled(self.scaling, features), constant(self.known, features)
+        squares = (own**2).sum(1)[:, None] + (known**2).sum(1) - 2 * own @ known.T
+        nearest = (squares.amin(1) / own.shape[1]).clamp(min=_NO_DISTANCE).sqrt()
+        return (nearest / self.usual - 1).clamp(min=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +156,6 @@ def usual_distance(scaled: Values, prompts: Sequence[Hashable]) -> float:
     squares = np.where(same, np.inf, _squares(scaled, scaled))
     nearest = np.sqrt(np.maximum(squares.min(1), 0) / scaled.shape[1])
     return max(float(np.quantile(nearest, _USUAL)), 1e-12)
-
-
-def _nearest(one: Values, others: Values) -> Values:
-    """(n,) root mean square difference to the nearest of ``others``."""
-    nearest: Values = np.sqrt(np.maximum(_squares(one, others).min(1), 0) / one.shape[1])
-    return nearest
 
 
 def _squares(one: Values, others: Values) -> Values:

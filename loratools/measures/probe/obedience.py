@@ -8,21 +8,24 @@ not LoRAs. Losses with another picture's prompt in place of none, and nearer ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import Conditioning, condition
 from loratools.base.sampling.noise import initial_latents
 from loratools.base.sampling.noise_kinds import OWN
 from loratools.base.sampling.sample import plain_unet, unet_conditions
+from loratools.dtypes import widened
 from loratools.measures.measure import Better, Shown
-from loratools.measures.probe.encoded import EncodedBatch
+from loratools.measures.probe.encoded import PictureEncoder
+from loratools.measures.smooth import SmoothBatch
 from loratools.train.step.objective import noise_schedule, noised, target
 
 Values = npt.NDArray[np.float64]
@@ -35,43 +38,56 @@ class Obedience:
 
     Attributes:
         encode: pictures -> latents.
+        exact: whether it is differentiated as it is.
     """
 
     base: Base
-    encode: Callable[[Sequence[Shown]], tuple[EncodedBatch, ...]]
+    encode: PictureEncoder
     name: str = field(default="obedience", init=False)
     better: Better = field(default="higher", init=False)
+    exact: bool = field(default=True, init=False)
 
     def __call__(self, pictures: Sequence[Shown]) -> Values:
         values = np.full(len(pictures), np.nan)
         for batch in self.encode(pictures):
-            prompts = [pictures[n].prompt for n in batch.places]
-            asked = np.array([bool(prompt.strip()) for prompt in prompts])
-            if asked.any():
-                values[list(batch.places)] = np.where(asked, self._gains(batch, prompts), np.nan)
+            with torch.no_grad():
+                gains = self._gains(batch.latents, batch.size, [pictures[n].prompt for n in batch.places])
+            values[list(batch.places)] = gains.cpu().double().numpy()
         return values
 
-    @torch.no_grad()
-    def _gains(self, batch: EncodedBatch, prompts: Sequence[str]) -> Values:
-        """(b,)"""
+    def smooth(self, drawn: SmoothBatch) -> Tensor:
+        """As :meth:`loratools.measures.smooth.SmoothMeasure.smooth`."""
+        batch = drawn.read(self.encode.smooth)
+        return self._gains(batch.latents, batch.size, drawn.prompts)
+
+    def _gains(self, latents: Tensor, size: tuple[int, int], prompts: Sequence[str]) -> Tensor:
+        """(b,) for latents (b, c, h, w)."""
+        asked = torch.tensor([bool(prompt.strip()) for prompt in prompts], device=self.base.device)
+        if not asked.any():
+            return torch.full((len(prompts),), torch.nan, device=self.base.device)
         own, none = self._conditioned(prompts), condition(self.base, [""] * len(prompts))
-        gains = [1 - self._loss(batch, t, own) / self._loss(batch, t, none) for t in TIMESTEPS]
-        values: Values = torch.stack(gains).mean(0).double().cpu().numpy()
-        return values
+        latents = latents.to(self.base.device)
+        gains = [1 - self._loss(latents, size, t, own) / self._loss(latents, size, t, none) for t in TIMESTEPS]
+        return torch.where(asked, torch.stack(gains).mean(0), torch.nan)
 
     def _conditioned(self, prompts: Sequence[str]) -> Conditioning:
         """Each different prompt is encoded once."""
         different = list(dict.fromkeys(prompts))
         return condition(self.base, different)[[different.index(prompt) for prompt in prompts]]
 
-    def _loss(self, batch: EncodedBatch, timestep: int, conditioning: Conditioning) -> Tensor:
-        """(b,)"""
+    def _loss(self, latents: Tensor, size: tuple[int, int], timestep: int, conditioning: Conditioning) -> Tensor:
+        """(b,), whose activations are computed again in a backward pass."""
         base = self.base
         schedule = noise_schedule(base.scheduler_config).to(base.device)
-        latents = batch.latents.to(base.device)
-        noise = initial_latents(OWN, timestep, batch.size, base.vae_scale_factor).to(base.device, torch.float32)
-        noise = noise.expand(latents.shape)
+        noise = initial_latents(OWN, timestep, size, base.vae_scale_factor).to(latents).expand(latents.shape)
         times = torch.full((len(latents),), timestep, device=base.device)
-        hidden, added = unet_conditions(base, conditioning, batch.size)
-        predicted = plain_unet(base)(noised(schedule, latents, noise, times).to(base.dtype), times, hidden, added)
-        return (predicted.float() - target(schedule, latents, noise, times)).square().mean((1, 2, 3))
+        hidden, added = unet_conditions(base, conditioning, size)
+
+        def loss(own: Tensor) -> Tensor:
+            predicted = plain_unet(base)(noised(schedule, own, noise, times).to(base.dtype), times, hidden, added)
+            return (widened(predicted) - target(schedule, own, noise, times)).square().mean((1, 2, 3))
+
+        if not latents.requires_grad:
+            return loss(latents)
+        result: Tensor = checkpoint(loss, latents, use_reentrant=False)
+        return result

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from loratools.errors import MeasureError, UnsureError
 from loratools.measures.measure import Better, Shown
-from loratools.measures.probe.marks import SECOND, Describe, SecondProbe, Unfamiliar, Values, usual_distance
+from loratools.measures.probe.feature_measure import Describe, FeatureMeasure, Values, constant, scaled
+from loratools.measures.probe.marks import SECOND, SecondProbe, Unfamiliar, usual_distance
 from loratools.measures.probe.ridge import Scaling
 from loratools.measures.votes.preference import FEATURE_KERNELS, Choice, Preference, fit_preference
 
@@ -75,32 +77,28 @@ class Foretold:
 
 
 @dataclass(frozen=True, eq=False)
-class PairProbe:
+class PairProbe(FeatureMeasure):
     """How much worse a picture is than would be chosen: 0 as the whole LoRA's are, lower is better.
 
     Attributes:
-        preference: of sides, by scaled features.
+        weights: (d,) of scaled features, whose sum is the utility.
         whole: the mean utility of the whole LoRA's pictures, and ``unit`` the deviation among those that were compared.
         lowest: where figures end: a search gains nothing by what goes beyond all that was seen.
     """
 
     describe: Describe
     scaling: Scaling
-    preference: Preference
+    weights: Values
     whole: float
     unit: float
     lowest: float
     name: str = "votes"
     better: Better = "lower"
 
-    def __call__(self, pictures: Sequence[Shown]) -> Values:
-        return np.maximum(
-            self._figures(self.preference.mean(bounded(self.scaling, self.describe(pictures)))), self.lowest
-        )
-
-    def _figures(self, utilities: Values) -> Values:
-        figures: Values = (self.whole - utilities) / self.unit
-        return figures
+    def figures(self, features: Tensor) -> Tensor:
+        """(n,) for features (n, d)."""
+        utilities = scaled(self.scaling, features).clamp(-_FAR, _FAR) @ constant(self.weights, features)
+        return ((self.whole - utilities) / self.unit).clamp(min=self.lowest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +199,7 @@ def _probe(
     compared = preference.mean(sides.features)
     unit = max(float(compared.std()), 1e-9)
     lowest = min(float(np.quantile((other - compared) / unit, _BEST)), (other - mine) / unit)
-    return PairProbe(describe, sides.scaling, preference, other, unit, lowest, name)
+    return PairProbe(describe, sides.scaling, preference.weights, other, unit, lowest, name)
 
 
 def _fitted(sides: Sides) -> tuple[Preference, Foretold]:

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from loratools.measures.measure import Better, Shown
 from loratools.measures.probe.auc import Auc, auc
-from loratools.measures.probe.marks import Describe, Values
+from loratools.measures.probe.feature_measure import Describe, FeatureMeasure, Values, constant, probed, scaled
 from loratools.measures.probe.ridge import Probe, Scaling, fit_probe
 
 FEWEST = 3  # pictures of either side
@@ -33,7 +34,7 @@ _LEAST_WAY = 0.2  # of the way to the training pictures: a LoRA that goes less f
 
 
 @dataclass(frozen=True, eq=False)
-class StyleMeasure:
+class StyleMeasure(FeatureMeasure):
     """The share of the style that each picture shows, between 0 and 1.
 
     Attributes:
@@ -49,18 +50,15 @@ class StyleMeasure:
     name: str = "style"
     better: Better = "higher"
 
-    def __call__(self, pictures: Sequence[Shown]) -> Values:
-        return self.shares(self.describe(pictures))
-
-    def shares(self, features: Values) -> Values:
+    def figures(self, features: Tensor) -> Tensor:
         """(n,) for features (n, d)."""
-        way = (_bounded(self.scaling(features)) - self.origin) @ self.direction / self.end
-        shares: Values = 1 / (1 + np.exp(-_STEEPNESS * np.clip(way - 0.5, -2.0, 2.0)))
-        return shares
+        own = scaled(self.scaling, features).clamp(-_FAR, _FAR) - constant(self.origin, features)
+        way = own @ constant(self.direction, features) / self.end
+        return (_STEEPNESS * (way - 0.5)).sigmoid()
 
 
 @dataclass(frozen=True, eq=False)
-class MarkedStyle:
+class MarkedStyle(FeatureMeasure):
     """The style by marks: 1 as in pictures marked good, 0 as in sound ones that were marked to have lost it."""
 
     describe: Describe
@@ -68,9 +66,9 @@ class MarkedStyle:
     name: str = "style"
     better: Better = "higher"
 
-    def __call__(self, pictures: Sequence[Shown]) -> Values:
-        shares: Values = np.clip((self.probe(self.describe(pictures)) + 1) / 2, 0.0, 1.0)
-        return shares
+    def figures(self, features: Tensor) -> Tensor:
+        """(n,) for features (n, d)."""
+        return ((probed(self.probe, features) + 1) / 2).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

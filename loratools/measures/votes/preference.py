@@ -83,6 +83,11 @@ class FeatureKernel:
         values: Values = self.linear * (one @ two.T) / one.shape[1]
         return values
 
+    def weights(self, vectors: Values, slope: Values) -> Values:
+        """(d,) by which features are weighed in what ``slope`` (n,) makes of vectors (n, d)."""
+        weights: Values = self.linear * (slope @ vectors) / vectors.shape[1]
+        return weights
+
 
 FEATURE_KERNELS = tuple(FeatureKernel(linear) for linear in (1.0, 4.0, 16.0, 64.0))
 KERNELS = tuple(
@@ -113,6 +118,17 @@ class Preference:
         """(m,) expected utility of any vectors (m, d)."""
         expected: Values = self.kernel.between(vectors, self.vectors) @ self._slope
         return expected
+
+    @property
+    def weights(self) -> Values:
+        """(d,) by which features are weighed: expected utility is their weighed sum.
+
+        Raises:
+            TypeError: for another prior than a :class:`FeatureKernel`.
+        """
+        if not isinstance(self.kernel, FeatureKernel):
+            raise TypeError("only what is linear in features has a weight for each")
+        return self.kernel.weights(self.vectors, self._slope)
 
     def covariance(self, vectors: Values) -> Values:
         """(m, m) of the utilities of vectors (m, d)."""

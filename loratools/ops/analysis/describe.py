@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loratools.adapter.architectures.family import UNKNOWN
-from loratools.adapter.architectures.header_words import UNCERTAIN
+from loratools.adapter.architectures.header_words import COMPONENTS, UNCERTAIN
 from loratools.adapter.files.base_facts import DISAGREEMENT
-from loratools.adapter.files.decode import NEED_BASE, Piece, decode
-from loratools.adapter.files.lora_file import open_lora_file
+from loratools.adapter.files.decode import NEED_BASE, Decoded, Piece, decode
+from loratools.adapter.files.lora_file import LoraFile, open_lora_file
 from loratools.adapter.files.metadata import KEY, Provenance
 from loratools.blocks.scheme import NO_BLOCK, Scheme, shortest_scheme, sorted_blocks
 from loratools.files import sha256
@@ -189,7 +189,7 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop:
         blocks=_blocks(adapter, scheme),
         size=adapter.path.stat().st_size,
         sha256=sha256(adapter.path),
-        model_hash=adapter.digest,
+        model_hash=adapter.tensors_digest,
         metadata=adapter.metadata,
         unknown=tuple(adapter.carried),
         needs_base=len(adapter.needs_base),
@@ -197,17 +197,25 @@ def describe(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop:
     )
 
 
+def _decoded(source: LoraFile, allow_unknown: bool) -> Decoded:
+    header = source.header
+    if COMPONENTS in header.metadata:
+        from loratools.adapter.files.tuned_model import decode_tuned  # torch
+
+        return decode_tuned(source.path, header)
+    return decode(source.path, header.tensors, header.metadata, component=source.component, allow_unknown=allow_unknown)
+
+
 def brief(path: str | os.PathLike[str], *, allow_unknown: bool = False, drop: Sequence[str] = ()) -> Description:
-    """Describe a LoRA file by its header alone: no norms, alphas or hashes. Torch is not imported.
+    """Describe a LoRA file by its header alone: no norms, alphas or hashes. Torch is not imported, but for a whole
+    model of a full training.
 
     Raises:
         FileError, FormatError: as :func:`describe`.
     """
     source = open_lora_file(path, drop)
     tensors = source.header.tensors
-    decoded = decode(
-        source.path, tensors, source.header.metadata, component=source.component, allow_unknown=allow_unknown
-    )
+    decoded = _decoded(source, allow_unknown)
     pieces = decoded.pieces
     kinds = {name: piece.kind for name, piece in pieces.items()}
     ranks = _ranks(kinds, {name: piece.rank for name, piece in pieces.items()})

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from loratools import files
+from loratools.imaging.figure import new_figure, save_figure
 from loratools.ops.analysis.analyze import Analysis
 
 
 def plot(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
-    """Draw norm and effective rank by block (and the cosine of two files) as a PNG, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw norm and effective rank by block (and the cosine of two files) as a picture, whole or not at all.
 
+    Raises:
+        FileError: if it cannot be written.
+    """
     count = 2 if analysis.total is None else 3
-    figure = Figure(figsize=(9, 2.6 * count), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 2.6 * count)
     axes = figure.subplots(count, 1)
     blocks = list(dict.fromkeys(name for own in analysis.blocks for name in own))
     width = 0.8 / len(analysis.paths)
@@ -33,7 +33,4 @@ def plot(analysis: Analysis, path: str | os.PathLike[str]) -> Path:
     for axis, title in zip(axes, titles, strict=False):
         axis.set_ylabel(title)
         axis.set_xticks(range(len(blocks)), blocks, fontsize=7)
-    target = Path(path)
-    with files.replacing(target) as part:
-        figure.savefig(part, format="png", dpi=110)
-    return target
+    return save_figure(figure, path)

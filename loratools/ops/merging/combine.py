@@ -11,6 +11,7 @@ from functools import cached_property
 
 import torch
 
+from loratools.adapter.algebra.factor_sum import FactorSum, Summand
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, concatenate, finite, limit, same_matrix, zero
 from loratools.adapter.algebra.rank import RankRule, spectrum
 from loratools.adapter.architectures.names import family_of
@@ -65,6 +66,15 @@ class Combined(LazyResult):
     def parts(self, name: str) -> tuple[tuple[Term, float], ...]:
         """The terms that change a module, each with its strength."""
         return self._strengths[name]
+
+    def factor_sum(self, name: str) -> FactorSum | None:
+        """The terms' own factors and strengths; None where a full difference is among them, or nothing at all."""
+        summands = self.summands(name)
+        return FactorSum(summands) if summands and name not in self.dense else None
+
+    def summands(self, name: str) -> tuple[Summand, ...]:
+        """:attr:`parts` without what only a merge has to know."""
+        return tuple(Summand(term.adapter.digest, strength, term.adapter) for term, strength in self.parts(name))
 
     def changes(self, name: str) -> bool:
         """Whether a term's strength is not 0 there."""

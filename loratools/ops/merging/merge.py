@@ -156,6 +156,8 @@ def into_provenance(
 
 def _resolved(terms: Sequence[Term], rule: RankRule, dtype: torch.dtype, method: MergeMethod) -> dict[str, Any]:
     facts = [term_facts(term) for term in terms]
+    if method.compat in ("supermerger", "supermerger-strength"):  # which ignores the ratio of a vector in numbers
+        facts = [{**own, "written": True} if term.inline else own for own, term in zip(facts, terms, strict=True)]
     return {"merge": facts, "rank": rule.text(), "dtype": dtype_name(dtype), **method.facts()}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +22,8 @@ from loratools.adapter.architectures.family import UNKNOWN
 from loratools.adapter.files.checkpoint import Checkpoint, open_checkpoint, view_of
 from loratools.adapter.files.encode import CastError
 from loratools.adapter.files.metadata import KEY, Provenance, guard_overwrite
-from loratools.adapter.files.write_model import write_checkpoint
+from loratools.adapter.files.rewrite_header import MODEL_HASH, SPEC_HASH
+from loratools.adapter.files.write_model import model_marks, write_checkpoint
 from loratools.adapter.header import Header, TensorInfo, encode_header, read_header
 from loratools.adapter.parallel import in_order
 from loratools.dtypes import torch_dtype_of
@@ -31,6 +34,7 @@ from loratools.ops.report import grouped
 from loratools.ops.text_table import table
 
 _CHUNK = 1 << 22
+_HASHES = {SPEC_HASH: "0x", MODEL_HASH: ""}  # header entry -> what stands before the digest
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ def merge_into(
 ) -> IntoReport:
     """Write the checkpoint ``base`` with ``source`` added to its weights, whole or not at all.
 
-    A Diffusers folder becomes one file with the original keys, as A1111 and ComfyUI read it. Dtypes stay; tensors that
-    no module changes, and every header entry, stay byte for byte; the header gains how the file was made.
+    A Diffusers folder becomes one file with the original keys, as A1111 and ComfyUI read it, which says what its
+    scheduler's config does of v-prediction and zero terminal SNR. Dtypes stay; tensors that
+    no module changes, and every header entry, stay byte for byte; the header gains how the file was made, and a hash of
+    the tensors in it is made true.
 
     Raises:
         BaseModelError: if ``base`` is no safetensors checkpoint or whole Diffusers folder, or lacks a module that
@@ -96,7 +102,21 @@ def merge_into(
     if model.is_dir():
         summed = _Summed(checkpoint, source)
         title = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": target.stem}
-        write_checkpoint(checkpoint, target, summed, dtype=None, metadata=title, provenance=provenance, force=force)
+        schedule = _scheduler(model)
+        velocity = schedule.get("prediction_type") == "v_prediction"
+        zero_snr = velocity and bool(schedule.get("rescale_betas_zero_snr"))
+        title |= {"modelspec.prediction_type": "v"} if velocity else {}
+        title |= {"ss_zero_terminal_snr": "True"} if zero_snr else {}
+        write_checkpoint(
+            checkpoint,
+            target,
+            summed,
+            dtype=None,
+            metadata=title,
+            provenance=provenance,
+            marks=model_marks(str(checkpoint.family), velocity=velocity, zero_snr=zero_snr),
+            force=force,
+        )
         written = summed.written
     else:
         stream = _Stream(checkpoint, source, read_header(model))
@@ -106,6 +126,16 @@ def merge_into(
     groups = grouped(written, source.family)
     blocks = {block: sum((written[name] for name in names), CastError()) for block, names in groups.items()}
     return IntoReport(target, len(written), target.stat().st_size, sum(written.values(), CastError()), blocks)
+
+
+def _scheduler(folder: Path) -> Mapping[str, Any]:
+    """What a Diffusers folder says of its noise; nothing where it has no such file."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise BaseModelError(f"{path} is no JSON ({error}); download the folder again") from error
+    return said if isinstance(said, dict) else {}
 
 
 def _check(checkpoint: Checkpoint, source: LazyResult) -> None:
@@ -190,14 +220,25 @@ class _Stream:
 
     def write(self, to: BinaryIO, provenance: Provenance) -> None:
         texts = {**self._header.metadata, KEY: provenance.to_json()}
-        to.write(encode_header(texts, self._header.tensors))
+        hashed = [key for key in _HASHES if key in texts]  # which are of other tensors now
+        digest = hashlib.sha256()
+
+        def put(data: bytes) -> None:
+            digest.update(data)
+            to.write(data)
+
+        to.write(encode_header({**texts, **{key: _HASHES[key] + "0" * 64 for key in hashed}}, self._header.tensors))
         with open(self._path, "rb") as stream:
             stream.seek(self._header.data_start)
             for runs, info, data in self._pieces():
-                _copy(stream, to, runs)
+                _copy(stream, put, runs)
                 if info is not None:
                     stream.seek(info.end - info.start, 1)
-                    to.write(data)
+                    put(data)
+        if hashed:
+            to.seek(0)
+            true = {key: _HASHES[key] + digest.hexdigest() for key in hashed}
+            to.write(encode_header({**texts, **true}, self._header.tensors))
 
     def _pieces(self) -> Iterator[tuple[int, TensorInfo | None, bytes]]:
         """(bytes to copy as they are, then a tensor to replace, its new bytes), in the file's order."""
@@ -252,10 +293,10 @@ def add_to(weight: Tensor, delta: Delta, module: str, path: Path) -> CastError:
     return CastError(float(torch.linalg.vector_norm(change.double())) ** 2, float(missed) ** 2)
 
 
-def _copy(stream: BinaryIO, to: BinaryIO, count: int) -> None:
+def _copy(stream: BinaryIO, put: Callable[[bytes], None], count: int) -> None:
     while count:
         piece = stream.read(min(count, _CHUNK))
         if not piece:
             raise FileError("the checkpoint changed while it was being copied; run the command again")
-        to.write(piece)
+        put(piece)
         count -= len(piece)

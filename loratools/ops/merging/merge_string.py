@@ -8,6 +8,7 @@ preset. A prompt's tag, ``<lora:NAME:0.8:lbw=GP1>``, is a term too, and tags nee
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from loratools.blocks.placeholders import is_placeholder
 from loratools.blocks.tokens import is_number, split_items, stripped_span
 from loratools.blocks.webui_tag import TAG, is_tag, read_tag
 from loratools.errors import BlockError, MergeStringError
+from loratools.ops.merging.punctuation import decimal_comma_remedy, has_full_width_colon, semicolon_remedy
 
 _OPTIONS = ("te", "unet", "lbwe")
 _CALL = re.compile(rf"(?<![\w.])(?:{'|'.join(FUNCTIONS)}|inspire-\d+)\s*\(", re.IGNORECASE)
@@ -87,6 +89,17 @@ def parse_merge_string(text: str) -> list[TermSpec]:
     return [term.spec for term in locate_terms(text)]
 
 
+def typed_merge_string(text: str) -> list[TermSpec]:
+    """As :func:`parse_merge_string`, of what a person types or a program hands over: a text that as a whole is a file
+    or folder here, such as ``photos, 2026/ink.safetensors``, is its name and needs no quotes.
+
+    Raises:
+        MergeStringError: as for :func:`parse_merge_string`.
+    """
+    there = not _is_plain(text) and os.path.exists(text)  # noqa: PTH110  (no error for a text too long for a path)
+    return [TermSpec(text)] if there else parse_merge_string(text)
+
+
 def locate_terms(text: str) -> list[ParsedTerm]:
     """Read a merge string, keeping where in ``text`` each piece stands.
 
@@ -103,7 +116,7 @@ def quoted(name: str) -> str:
 
 def _is_plain(ref: str) -> bool:
     """Whether ``ref`` means the same without quotes."""
-    if ref == "" or ref != ref.strip() or is_number(ref):
+    if ref == "" or ref != ref.strip() or is_number(ref) or has_full_width_colon(ref):
         return False
     return not set(ref) & set('",:= \t\n') and _CALL.search(ref) is None
 
@@ -233,7 +246,12 @@ class _Reader:
     def _term(self, fields: Sequence[Span]) -> ParsedTerm:
         if is_tag(self._at(fields[0])):
             return self._tag(fields)
-        ref = self._unquoted(self._at(fields[0]))
+        written = self._at(fields[0])
+        ref = self._unquoted(written)
+        if ref == written and has_full_width_colon(ref):
+            raise MergeStringError(
+                f"'{ref}' has a full-width colon; write ':' and ',' in its place, and a file of that name in quotes"
+            )
         if not ref:
             raise MergeStringError(
                 f"'{self.text}' has an empty term; write NAME:weight[:vector], terms parted by one comma"
@@ -245,7 +263,7 @@ class _Reader:
         if len(fields) == 1 and is_number(self._at(fields[0])):
             raise MergeStringError(
                 f"'{self._at(fields[0])}' in '{self.text}' is a number, not a LoRA; a vector follows "
-                "a weight, as in A:1:1,0.5,..., and a file of that name needs quotes"
+                f"a weight, as in A:1:1,0.5,..., and a file of that name needs quotes{decimal_comma_remedy(self.text)}"
             )
         name = parse_reference(ref)
         term = ParsedTerm(TermSpec(name.name, epoch=name.selector), TermSpans(fields[0], fields[0]))
@@ -275,7 +293,7 @@ class _Reader:
             if option is None or option[0] in seen:
                 raise MergeStringError(
                     f"'{self._at(span)}' in '{self.text}' is one field too many; a term is "
-                    "NAME:weight[:vector][:te=x][:unet=y]"
+                    f"NAME:weight[:vector][:te=x][:unet=y]{semicolon_remedy(self.text)}"
                 )
             key, value = option
             seen.add(key)
@@ -294,7 +312,8 @@ class _Reader:
             # 1/3, as an average needs
             return self._finite(repr(float(above) / float(below)), f"the weight of {ref}")
         if not is_number(weight) and weight.lower().lstrip("+-") not in ("nan", "inf", "infinity"):
-            hint = f"; write {ref}:1:{weight}" if weight else ""
+            hint = decimal_comma_remedy(self.text) if is_number(ref) else ""
+            hint = hint or (f"; write {ref}:1:{weight}" if weight else "")
             raise MergeStringError(f"'{weight}' stands where the weight of {ref} should be in '{self.text}'{hint}")
         return self._finite(weight, f"the weight of {ref}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,14 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from loratools.adapter.architectures.names import UNKNOWN, is_text
-from loratools.adapter.files.epoch_files import epochs, find_lora, is_run, select
+from loratools.adapter.files.epoch_files import Reference, find_lora, reference_to, selected
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.lora_file import STRICT, KeyRules
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import NO_BLOCK, TEXT_BLOCK, full_scheme, numbered_scheme, sorted_blocks
 from loratools.blocks.tokens import is_number
 from loratools.blocks.vector import BlockVector, Presets
-from loratools.errors import BlockError, FileError, UnlistedBlocksError, did_you_mean
+from loratools.errors import BlockError, UnlistedBlocksError, did_you_mean
 from loratools.ops.merging.merge_string import TermSpec
 from loratools.ops.merging.one_model import read_alike, warnings_of
 
@@ -190,22 +189,12 @@ def as_file(spec: TermSpec, find: Callable[[str], Path]) -> TermSpec:
     """
     if spec.epoch is None:
         return spec
-    whole = f"{spec.ref}@{spec.epoch}"
-    with contextlib.suppress(FileError):
-        path, name = find(whole), Path(whole).name
-        if path.is_file() and name in (path.name, path.stem, path.parent.name):  # the last is a PEFT folder's
-            return replace(spec, ref=whole, epoch=None)
-    return spec
+    reference = reference_to(f"{spec.ref}@{spec.epoch}", find)
+    return replace(spec, ref=reference.name, epoch=reference.selector)
 
 
 def _files(spec: TermSpec, find: Callable[[str], Path], best: Callable[[Path], int] | None) -> list[tuple[Path, str]]:
     """The files that one term means, each with the label it goes by: several for an average over epochs."""
     path = find(spec.ref)
-    if path.is_file() and spec.epoch is None:
-        return [(path, spec.ref)]
-    if not is_run(path):
-        if spec.epoch is None:
-            epochs(path)  # raises with the reason
-        raise FileError(f"{spec.ref}@{spec.epoch}: {path} is no training run, so it has no epochs; drop the @")
-    chosen = select(epochs(path), spec.epoch, run=spec.ref, best=(lambda: best(path)) if best else None)
-    return [(epoch.path, f"{spec.ref}@{epoch.number}") for epoch in chosen]
+    chosen = selected(path, Reference(spec.ref, spec.epoch), best)
+    return [(epoch.path, f"{spec.ref}@{epoch.number}") for epoch in chosen] or [(path, spec.ref)]

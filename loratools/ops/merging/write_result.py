@@ -24,7 +24,7 @@ from loratools.ops.merging.spool import Spool
 from loratools.ops.report import LeftOut, MergeReport, ModuleError, report_blocks
 from loratools.progress import OnProgress, counted, part_of
 
-_CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
+CANCELS = 0.25  # of the sum of squares: |asked| is under half of its root
 _NOISE = 1e-12  # of that root: what float64 leaves of terms that cancel to nothing
 
 
@@ -144,7 +144,7 @@ class Prepared(Mapping[str, Delta]):
     def _exact(self, name: str, delta: Delta) -> Delta:
         """The sum as it is; factors of terms that cancel are re-balanced by SVD, or the cast would drown the rest."""
         norm2, root2 = self.source.norms2(name, delta)
-        if not isinstance(delta, LowRank) or norm2 >= _CANCELS * root2:
+        if not isinstance(delta, LowRank) or norm2 >= CANCELS * root2:
             self.asked[name] = ModuleError(norm2, root2, 0.0, 0.0)
             return delta
         whole = _without_noise(spectrum(delta), root2)

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.adapter.algebra.lowrank import Delta
 from loratools.adapter.architectures.names import is_text
 from loratools.adapter.files.file import Adapter
-from loratools.base.patching.summands import AdapterSum, Summand
+from loratools.base.patching.summands import AdapterSum
 from loratools.ops.merging.combine import Combined
 from loratools.preview.record.cells import SamplingSettings
 
@@ -75,12 +76,10 @@ class _SomeModules(Mapping[str, Delta]):
 
 def _summands(deltas: Mapping[str, Delta], digest: str) -> Iterator[tuple[str, tuple[Summand, ...]]]:
     """Every module's summands: those of a sum of files, else the delta itself."""
-    by_module = getattr(deltas, "summands", None)  # of a mapping that stands for another one
-    if by_module is not None:
+    if isinstance(deltas, Combined):
+        yield from ((name, deltas.summands(name)) for name in deltas)
+    elif (by_module := getattr(deltas, "summands", None)) is not None:  # of a mapping that stands for another one
         yield from by_module.items()
-    elif isinstance(deltas, Combined):
-        for name in deltas:
-            yield name, tuple(Summand(term.adapter.digest, own, term.adapter) for term, own in deltas.parts(name))
     else:
         whole = (Summand(deltas.digest if isinstance(deltas, Adapter) else digest, 1.0, deltas),)
         yield from ((name, whole) for name in deltas)

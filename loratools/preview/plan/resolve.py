@@ -195,4 +195,4 @@ def _with_block(term: Term, name: str, word: str, value: float) -> BlockVector:
             f"{name} has no module in block {word}{did_you_mean(word, present)}; its blocks are "
             f"{' '.join(present) or 'none'}"
         )
-    return replace(vector, weights={**vector.weights, **dict.fromkeys(blocks, value)})
+    return vector.with_blocks(blocks, value)

@@ -7,14 +7,17 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from loratools.blocks.elements import is_rule
 from loratools.blocks.scheme import full_scheme
-from loratools.blocks.vector import BlockVector
+from loratools.blocks.vector import vector_of
 from loratools.errors import BlockError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, content_keys_of
 
-BlockWeights = Mapping[str, float]  # block name -> weight; BASE is the text encoder's; blocks that are absent take 1
+BlockWeights = Mapping[str, float]
+"""Block name, or a rule for parts of blocks such as ``OUT05/attn1`` -> weight; ``BASE`` is the text encoder's, and
+blocks that are absent take 1."""
 
 
 def vector_stacks(
@@ -30,12 +33,17 @@ def vector_stacks(
         vectors: of each stack, the factors by block that all terms get on top of their own weight and vector; or one
             such mapping for every term, where terms get different ones. An empty mapping leaves a term as it is.
     Raises:
-        BlockError: for a block that a term's family lacks, a factor that is not finite, or mappings that are not one
-            for each term.
+        BlockError: for a block that a term's family lacks, a factor that is not finite, mappings that are not one for
+            each term, or rules for a term that has a vector already.
         MergeStringError, FormatError, ShapeError: as :func:`~loratools.ops.merging.combine.combine`.
     """
     whole = terms if isinstance(terms, Combined) else combine(terms)
     return [_stack(whole, vector, number) for number, vector in enumerate(vectors, start=1)]
+
+
+def reweighed(whole: Combined, weights: Sequence[BlockWeights]) -> Combined:
+    """The sum ``whole`` with one more factor for each block of each of its terms, as :func:`vector_stacks` has it."""
+    return whole.reweighted([_weighed(term, own) for term, own in zip(whole.terms, weights, strict=True)])
 
 
 def _stack(whole: Combined, vector: BlockWeights | Sequence[BlockWeights], number: int) -> Stack:
@@ -45,7 +53,7 @@ def _stack(whole: Combined, vector: BlockWeights | Sequence[BlockWeights], numbe
             f"vector {number} of the stacks has block weights for {len(own)} LoRAs, but there are "
             f"{len(whole.terms)}; give one mapping for all of them, or one for each"
         )
-    deltas = whole.reweighted([_weighed(term, weights) for term, weights in zip(whole.terms, own, strict=True)])
+    deltas = reweighed(whole, own)
     content_keys = content_keys_of(deltas) or {}
     return Stack(deltas, 1.0, _digest(content_keys), content_keys)
 
@@ -54,11 +62,16 @@ def _weighed(term: Term, weights: BlockWeights) -> Term:
     """``term`` with its blocks' weights multiplied by ``weights``: as its vector where it has none, so that the numbers
     are those of a merge string with that vector; else as factors beside its own vector, which may hold rules."""
     scheme = full_scheme(term.adapter.family)
-    named = {scheme.block_name(block): float(weight) for block, weight in weights.items()}
+    named = {block if is_rule(block) else scheme.block_name(block): float(weight) for block, weight in weights.items()}
     if unfit := [block for block, weight in named.items() if not math.isfinite(weight)]:
         raise BlockError(f"the weight of block {unfit[0]} is {named[unfit[0]]}; block weights are finite numbers")
     if term.vector is None and not term.scales:
-        return replace(term, vector=BlockVector(scheme, named), missing=1.0) if named else term
+        return replace(term, vector=vector_of(scheme, named), missing=1.0) if named else term
+    if rules := [name for name in named if is_rule(name)]:
+        name = term.label or term.adapter.path.name
+        raise BlockError(
+            f"{name} has a vector already, beside which a rule for parts of blocks ({rules[0]}) says nothing"
+        )
     scales = {block: term.scales.get(block, 1.0) * named.get(block, 1.0) for block in {**term.scales, **named}}
     return replace(term, scales=scales)
 

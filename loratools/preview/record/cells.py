@@ -122,7 +122,7 @@ def folder_names(labels: Sequence[str]) -> list[str]:
     taken = {"base"}
     for label in labels:
         stem = re.sub(r"[^\w.+@=-]+", "_", label).strip("._ ")[:80] or "row"
-        stem = f"{stem}_" if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", stem.split(".")[0]) else stem
+        stem = f"_{stem}" if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", stem.split(".")[0]) else stem
         name, copy = stem, 2
         while name.casefold() in taken:
             name, copy = f"{stem}-{copy}", copy + 1

@@ -45,7 +45,7 @@ def plan_stack_batches(jobs: Sequence[Job], batch: int, *, keep_order: bool = Fa
     for job in jobs:
         by_stack.setdefault(job.stack.key, []).append(job)
     groups = [StackBatch(own[0].stack, tuple(_batches(own, batch))) for own in by_stack.values()]
-    return groups if keep_order else nearest_first(groups)
+    return groups if keep_order or len(groups) == 1 else nearest_first(groups)
 
 
 def mixed_batches(groups: Sequence[StackBatch], batch: int, *, first_alone: bool = False) -> list[StackBatch]:

@@ -20,6 +20,7 @@ from loratools.base.fused.onednn import OneDnnModules
 from loratools.base.model import Base
 from loratools.base.patching.patch import Patcher
 from loratools.base.prompt.prompt_encoding import encode_prompts
+from loratools.base.to_device import release_cache
 from loratools.errors import GridError
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batch_denoiser import BatchDenoiser
@@ -145,6 +146,8 @@ class Engine:
         if lacking:
             self._memory.announce(partial(self._need, lacking), _widest(groups))
         try:
+            if self._mixed.active:  # rows have their stacks beside W0: one that was held does not stay under them
+                self.patcher.restore()
             self._onednn.install()
             with (
                 _on_device(self.base.device),
@@ -212,7 +215,7 @@ class Engine:
             self._prompts.read(stack, jobs)
             return
         for own in by_stack(jobs):
-            self._prompts.read_alone(own)
+            self._prompts.read_alone(own, len(jobs))
 
     @contextlib.contextmanager
     def _decoding(self, *models: object) -> Iterator[None]:
@@ -230,8 +233,7 @@ class Engine:
         self._unet.drop_graphs()
         self._mixed.shrink()
         self.patcher.clear_cache()
-        if self.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cache(self.base.device)
 
     def _need(self, jobs: Sequence[Job], batch: int, savings: Savings) -> Need:
         """What drawing ``jobs`` takes, ``batch`` pictures at once."""

@@ -14,7 +14,7 @@ from loratools.base.model import Base
 _ROW = 40  # a UNet row's peak, in planes of its first level's width (latent height x latent width x channels)
 _PICTURE = 5  # a decoded picture's peak, in planes of the VAE's second level's width at full size
 TILE = 512  # pixels, the side of a tile that is decoded at once
-_RUNTIME = 500 << 20  # CUDA's own context and its libraries' workspaces
+RUNTIME = 500 << 20  # CUDA's own context and its libraries' workspaces
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Need:
     @property
     def total(self) -> int:
         """The peak: sampling and decoding never run at once, but the allocator keeps what graphs hold."""
-        return self.weights + self.sampling + self.decoding + _RUNTIME
+        return self.weights + self.sampling + self.decoding + RUNTIME
 
     @property
     def more(self) -> int:

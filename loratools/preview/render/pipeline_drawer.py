@@ -15,6 +15,7 @@ from loratools.base.patching.patch import Patcher
 from loratools.base.pipelines.draw import draw
 from loratools.base.pipelines.model import PipelineBase
 from loratools.base.pipelines.prompts import KeptPrompts
+from loratools.base.to_device import release_cache
 from loratools.errors import GridError, MemoryShortError
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch, plan_stack_batches
@@ -138,8 +139,7 @@ class PipelineDrawer:
             self._say("memory is short: pictures are decoded in tiles from now on")
         else:
             return False
-        if self.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cache(self.base.device)
         return True
 
 

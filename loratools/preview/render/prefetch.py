@@ -9,9 +9,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.adapter.algebra.lowrank import Delta, LowRank
 from loratools.adapter.architectures.names import is_text
-from loratools.base.patching.summands import AdapterSum, Summand
+from loratools.base.patching.summands import AdapterSum
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.render.batches import StackBatch
 

@@ -38,14 +38,15 @@ def build_arrangement(request: GridRequest, names: NameLookup) -> Arrangement:
             "an axis such as `x=adapter: a.safetensors; b.safetensors`"
         )
     columns = request.columns()
-    texts = list(request.rows)
+    texts = [row for text in request.rows for row in names.by_run(text)]
     axes: list[Axis] = []
     for axis in request.axes:
         if axis.kind == "epoch":
             axes.append(_epochs(axis, texts, names))
             texts = []
         elif axis.kind == "adapter":
-            axes.append(replace(axis, values=tuple(names.rows([RowText.parse(str(value)) for value in axis.values]))))
+            values = [row for value in axis.values for row in names.by_run(RowText.parse(str(value)))]
+            axes.append(replace(axis, values=tuple(names.rows(values))))
         else:
             axes.append(axis if axis.kind != "prompt" else _prompts(axis, names))
     written = [*prompts, *([request.sampling.negative] if request.sampling.negative else [])]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loratools.errors import LoratoolsError
+from loratools.errors import LoratoolsError, SeveralRunsError
 from loratools.preview.request.row_text import RowText, TermNames, names_of, names_of_spec
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class NameLookup:
         return [
             replace(row, label=label) for row, label in zip((row for own in rows for row in own), labels, strict=True)
         ]
+
+    def by_run(self, text: RowText) -> list[RowText]:
+        """A row that is a folder of several training runs as one row for each of them; any other as it is."""
+        return one_row_a_run(self.of_files(text), self.lookup)
 
     def of_files(self, text: RowText) -> RowText:
         """``text`` with each name such as ``style@8`` that is a file's taken for the file."""
@@ -148,6 +152,25 @@ def planned_labels(text: RowText, numbers: Callable[[str], Sequence[int] | None]
         return [(f"{name}@{number}", [TermNames(name, names_of(spec.ref, number))]) for number in known]
     epoch = known[-1] if spec.epoch == "last" else spec.epoch if spec.epoch == "best" else int(spec.epoch)
     return [(f"{name}@{epoch}", names_of_spec(spec, known))]
+
+
+def one_row_a_run(text: RowText, lookup: Callable[[str], Path]) -> list[RowText]:
+    """``text`` as one row for each run, where it is the bare name of a folder that holds several training runs.
+
+    Args:
+        lookup: name -> a LoRA file or a training run; SeveralRunsError for such a folder.
+    Raises:
+        FileError: for a name that is nothing.
+    """
+    spec = text.bare
+    if spec is None:
+        return [text]
+    try:
+        lookup(spec.ref)
+    except SeveralRunsError as error:
+        refs = [f"{spec.ref.rstrip('/')}/{name}" for name in error.names]
+        return [RowText.of_specs([replace(spec, ref=ref)]) for ref in refs]
+    return [text]
 
 
 def plain_name(spec: TermSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,12 @@ class SamplingRequest:
     clip_skip: int | None = None
     noise: str = OWN
     frames: int | None = None
+
+    def over(self, other: SamplingRequest) -> SamplingRequest:
+        """What is asked for here, and by ``other`` where nothing is."""
+        plain = SamplingRequest()
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{name: value for name, value in own.items() if value != getattr(plain, name)})
 
     def facts(self) -> dict[str, Any]:
         """By name, without the number of frames where none is asked for: keys of searches are made of it."""

@@ -32,6 +32,17 @@ class RowText:
         return RowText(text, tuple(parse_merge_string(text)))
 
     @staticmethod
+    def typed(text: str) -> RowText:
+        """Read a row that a person types or a program hands over: what is here by its whole name needs no quotes.
+
+        Raises:
+            MergeStringError: as for :meth:`parse`.
+        """
+        from loratools.ops.merging.merge_string import typed_merge_string
+
+        return RowText(text, tuple(typed_merge_string(text)))
+
+    @staticmethod
     def of_specs(specs: Sequence[TermSpec]) -> RowText:
         """The row that means ``specs``."""
         return RowText(",".join(spec.text() for spec in specs), tuple(specs))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.errors import RecipeError
+from loratools.file_names import check_writable_name
 from loratools.files import write_text
 from loratools.launch.launcher import Launcher
 from loratools.recipe.demo.next_commands import NextCommand, next_commands
@@ -27,6 +28,7 @@ from loratools.recipe.shipped import RECIPES
 from loratools.yamlio import read_yaml
 
 _STORY = Path(__file__).with_name("demo.yaml")
+_LEARNT = 0.5  # the judge's probability of the style, from which on nobody asks whether something went wrong
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,15 @@ def run_demo(
     result = _result(out, own_recipe, planner, ran, time.perf_counter() - begun)
     write_text(out / "demo.json", json.dumps(_facts(result), indent=1, ensure_ascii=False) + "\n")
     _print_scores(result, story["scores"], echo)
+    if quick and not is_learnt(result.scores):
+        echo(f"\n{story['unfinished']}")
     _print_end(result, echo)
     return result
+
+
+def is_learnt(scores: Mapping[str, Any]) -> bool:
+    """Whether the judge sees the style in the last row, which is the merged file; True where nothing was scored."""
+    return not scores or scores["rows"][-1]["style"] >= _LEARNT
 
 
 @dataclass
@@ -129,6 +138,7 @@ def _copied(shipped: Path, out: Path, echo: Print) -> Path:
     if out.is_file():
         raise RecipeError(f"{out} is a file; the demo needs a folder, so give another")
     if not own_recipe.exists():
+        check_writable_name(out)
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shipped, own_recipe)
     elif own_recipe.read_bytes() != shipped.read_bytes():

@@ -68,7 +68,7 @@ def apply_edit(recipe: Path, plan: Plan, *, dry_run: bool) -> EditResult:
         RecipeError: if the recipe cannot be read, and as ``plan``.
     """
     recipe = behind_link(recipe)
-    with locked(sidecar(recipe)):
+    with locked(sidecar(recipe), wait=dry_run):  # which changes nothing, and so may come while another one writes
         file = RecipeFile.read(recipe)
         log = load_log(recipe, file.digest)
         edit, outcome = plan(file, log)

@@ -144,10 +144,12 @@ def _vector_changes(
                 f"the rules speak of SD1's blocks, and {target.label} is of {target.scheme.title}, which "
                 f"has no {block}; edit it by hand, `loratools blocks suggest` has numbers"
             )
-        span = target.spans[block]
-        after = _moved(_decimal(document, span), by * size)
-        if after is not None:
-            yield Change(role, target.label, block, document.text[slice(*span)], after), Replacement(*span, after)
+        rules = [rule for rule in target.rules if rule.partition("/")[0] == block]
+        spans = {block: target.spans[block], **{rule: target.number(rule, document.text) for rule in rules}}
+        for name, span in spans.items():  # kinds of its layers keep their distance to the block's number
+            after = _moved(_decimal(document, span), by * size)
+            if after is not None:
+                yield Change(role, target.label, name, document.text[slice(*span)], after), Replacement(*span, after)
 
 
 def _weight_changes(plan: CombinedSteps, document: Document, merged: MergeText) -> Iterator[tuple[Change, Replacement]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 
+from loratools.blocks.elements import is_rule
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.scheme import Scheme
 from loratools.blocks.symptoms import ROLES
@@ -31,11 +33,50 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Located:
-    """A vector whose numbers can be edited: ``spans`` of each block's number in the text."""
+    """A vector whose numbers can be edited.
+
+    Attributes:
+        spans: of each block's number in the text.
+        rules: the left side of each rule, ``OUT05/attn1`` -> where the whole rule stands, in the order of the text.
+        between: what parts two items of it: a comma, or the beginning of the next line of a list.
+        line: what begins a line of rules for another block; empty where the text is a single line.
+    """
 
     label: str
     scheme: Scheme
     spans: Mapping[str, Span]
+    rules: Mapping[str, Span] = field(default_factory=dict)
+    between: str = ","
+    line: str = ""
+
+    @property
+    def end(self) -> int:
+        """Where its last item ends, after which a rule can be added."""
+        return max(span.end for span in self.items)
+
+    @property
+    def items(self) -> tuple[Span, ...]:
+        """Where its items stand: the blocks' numbers, and after them the rules."""
+        return (*self.spans.values(), *self.rules.values())
+
+    def without(self, rule: str) -> Replacement:
+        """What takes a rule out of the text."""
+        place = len(self.spans) + list(self.rules).index(rule)
+        return Replacement(self.items[place - 1].end, self.items[place].end, "")
+
+    def added(self, last: str, rule: str, number: str) -> Replacement:
+        """What adds a rule after the others, of which ``last`` (empty for none) is the last one by then."""
+        other = last.partition("/")[0] != rule.partition("/")[0]
+        item = _yaml_text(f"{rule}={number}") if self.line else f"{rule}={number}"
+        return Replacement(self.end, self.end, f"{self.line if other and self.line else self.between}{item}")
+
+    def number(self, rule: str, text: str) -> Span:
+        """Where the number of a rule stands in ``text``."""
+        start, end = self.rules[rule]
+        written = re.search(r"=\s*([^'\"\s]+)\s*['\"]?\Z", text[start:end])
+        if written is None:
+            raise RecipeError(f"{self.label}: the rule {rule} is written over several lines; write it in one")
+        return Span(start + written.start(1), start + written.end(1))
 
 
 @dataclass(frozen=True)
@@ -140,21 +181,44 @@ def locate(document: Document, recipe: Recipe, merge: MergeText, term: int) -> L
     """
     text = _vector_text(document, merge, term)
     if _is_list(text):
-        scheme = _scheme([float(item) for item in split_items(text)], text, document)
         spec, items = merge.terms[term].spec, merge.terms[term].items
-        return Located(f"the vector of {spec.ref}", scheme, dict(zip(scheme.names, items, strict=True)))
+        return _located(f"the vector of {spec.ref}", text, items, document)
     name = _own_name(recipe, text)
     if name is None:
         raise RecipeError(f"{document.source}: '{text}' is no vector of this recipe")
     value = recipe.blocks[name]
     if isinstance(value, list):
-        scheme = _scheme(value, name, document)
         values = [_own_span(document, ("blocks", name, index)) for index in range(len(value))]
-        return Located(name, scheme, {b: Span(s.start, s.end) for b, s in zip(scheme.names, values, strict=True)})
+        spans = [Span(one.start, one.end) for one in values]
+        between, line = _parting(document, name)
+        return replace(_located(name, ",".join(map(str, value)), spans, document), between=between, line=line)
     start = _begin(document, ("blocks", name), value)
-    spans = [Span(start + begin, start + end) for begin, end in _item_spans(value)]
-    scheme = _scheme([float(value[begin:end]) for begin, end in _item_spans(value)], name, document)
-    return Located(name, scheme, dict(zip(scheme.names, spans, strict=True)))
+    return _located(name, value, [Span(start + begin, start + end) for begin, end in _item_spans(value)], document)
+
+
+def _located(label: str, text: str, items: Sequence[Span], document: Document) -> Located:
+    """The vector ``text``, numbers and after them rules, whose items stand at ``items``."""
+    texts = split_items(text)
+    count = sum(map(is_number, texts))
+    scheme = _scheme([float(item) for item in texts[:count]], label, document)
+    names = [item.partition("=")[0].strip() for item in texts[count:]]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RecipeError(
+            f"{document.source}: {label} has the rule {twice[0]} twice; leave the one that counts, the last"
+        )
+    rules = dict(zip(names, items[count:], strict=True))
+    return Located(label, scheme, dict(zip(scheme.names, items[:count], strict=True)), rules)
+
+
+def _parting(document: Document, name: str) -> tuple[str, str]:
+    """What parts two items of a list, and what begins a new line of it."""
+    span = _own_span(document, ("blocks", name))
+    end = "\r\n" if "\r\n" in document.text else "\n"
+    if document.text[span.start] == "[":
+        return ", ", f",{end}{' ' * (document.keys['blocks', name].column + 1)}"
+    first = _own_span(document, ("blocks", name, 0))
+    dash = end + document.text[document.text.rfind("\n", 0, first.start) + 1 : first.start]
+    return dash, dash
 
 
 def _item_spans(numbers: str) -> Iterator[Span]:
@@ -191,7 +255,9 @@ def _own_name(recipe: Recipe, text: str) -> str | None:
 
 
 def _is_list(text: str) -> bool:
-    return all(is_number(item) for item in split_items(text))
+    """Whether a vector is bare numbers, and after them at most rules for kinds of layers."""
+    rules = dropwhile(is_number, split_items(text))
+    return is_number(split_items(text)[0]) and all(is_rule(item.partition("=")[0]) for item in rules)
 
 
 def _scheme(numbers: Sequence[float], what: str, document: Document) -> Scheme:
@@ -203,12 +269,18 @@ def _scheme(numbers: Sequence[float], what: str, document: Document) -> Scheme:
 
 def _listed(vector: BlockVector, text: str, document: Document) -> str:
     names = vector.scheme.names
-    if vector.rules or tuple(vector.weights) != names:
+    if tuple(vector.weights) != names:
         raise RecipeError(
             f"{document.source}: the vector '{text}' does not list exactly the blocks of "
             f"{vector.scheme.title}; write its numbers under `blocks:`"
         )
-    return "[" + ", ".join(repr(vector.weights[name]) for name in names) + "]"
+    rules = (_yaml_text(rule.text()) for rule in vector.rules)
+    return "[" + ", ".join([*(repr(vector.weights[name]) for name in names), *rules]) + "]"
+
+
+def _yaml_text(rule: str) -> str:
+    """A rule as an item of a YAML list, in quotes where it would be something else without them."""
+    return rule if re.fullmatch(r"\w[\w ./+-]*=[\w.+-]+", rule) else f"'{rule}'"
 
 
 def _insertion(document: Document, name: str, numbers: str) -> Replacement:

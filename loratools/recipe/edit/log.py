@@ -21,13 +21,27 @@ _BOM = "\ufeff"
 @dataclass(frozen=True)
 class Change:
     """One number: in the vector ``role`` (``GP1``, ``GP2``), which the recipe calls ``vector``, or a term's weight
-    (role ``strength``, ``block`` the term's place). ``before`` and ``after`` as they are written."""
+    (role ``strength``, ``block`` the term's place).
+
+    Attributes:
+        block: a block, or the left side of a rule for kinds of its layers, ``OUT05/attn1``.
+        before, after: as they are written; empty where the rule was not there, or is no longer.
+    """
 
     role: str
     vector: str
     block: str
     before: str
     after: str
+
+    def json(self) -> dict[str, Any]:
+        """As JSON values: numbers, null for a rule that is not there."""
+        before, after = (float(number) if number else None for number in (self.before, self.after))
+        return {**asdict(self), "before": before, "after": after}
+
+    def text(self) -> str:
+        """For a person: ``OUT05  0.6 -> 0.5``."""
+        return f"{self.block:<6}  {self.before or 'no rule'} -> {self.after or 'no rule'}"
 
 
 @dataclass(frozen=True)
@@ -172,9 +186,7 @@ class EditResult:
             "recipe": str(self.recipe),
             "written": self.written,
             "symptoms": [asdict(one) for one in self.made],
-            "changes": [
-                {**asdict(one), "before": float(one.before), "after": float(one.after)} for one in self.changes
-            ],
+            "changes": [one.json() for one in self.changes],
             "conflicts": list(self.conflicts),
             "notes": list(self.notes),
         }
@@ -183,8 +195,5 @@ class EditResult:
         """For a person: what was tried, every number before and after, and what to know."""
         lines = [f"{one.symptom}, step {one.step}: {one.say}" for one in self.made]
         width = max((len(change.vector) for change in self.changes), default=0)
-        lines += [
-            f"  {change.vector:<{width}}  {change.block:<6}  {change.before} -> {change.after}"
-            for change in self.changes
-        ]
+        lines += [f"  {change.vector:<{width}}  {change.text()}" for change in self.changes]
         return [*lines, *(f"conflict: {text}" for text in self.conflicts), *(f"note: {text}" for text in self.notes)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from loratools.blocks.elements import is_rule
 from loratools.blocks.symptoms import ROLES
 from loratools.errors import RecipeError
 from loratools.recipe.edit.apply_edit import Prepared, apply_edit
@@ -25,6 +26,8 @@ class NewNumbers:
 
     Attributes:
         vector: block -> weight, of the term of ``role``.
+        rules: left side of a rule for kinds of a block's layers, ``OUT05/attn1`` -> weight; the vector has these and no
+            others afterwards. None leaves the vector's rules as they are.
         amount: what the weight of the first negative term is multiplied by; 1 leaves it.
         say: what the log says of it.
         role: ``GP1`` for the vector of the first positive term, ``GP2`` for that of the first negative one.
@@ -34,6 +37,14 @@ class NewNumbers:
     amount: float = 1.0
     say: str = ""
     role: str = _TUNED
+    rules: Mapping[str, float] | None = None
+
+    @staticmethod
+    def of_weights(weights: Mapping[str, float], amount: float = 1.0, say: str = "", role: str = _TUNED) -> NewNumbers:
+        """Of weights by block and by rule, all that the vector is to hold."""
+        rules = {name: weight for name, weight in weights.items() if is_rule(name)}
+        blocks = {name: weight for name, weight in weights.items() if not is_rule(name)}
+        return NewNumbers(blocks, amount, say, role, rules)
 
 
 def role_of(recipe: Path, vector: str, merge: str | None = None) -> str:
@@ -75,12 +86,12 @@ def _planned(file: RecipeFile, log: list[Edit], new: NewNumbers, merge: str | No
         raise RecipeError(f"{document.source}: the merge has no term with a {sign} weight whose vector could change")
     located = locate(document, recipe, merged, terms[new.role])
     _check_apart(merged, terms[new.role], document)
-    numbers = [*_vector_changes(new, located, document)]
+    numbers = [*_vector_changes(new, located, document), *_rule_changes(new, located, document)]
     if new.amount != 1 and _SUBTRACTED in terms:
         numbers.append(_weight_change(new.amount, merged, terms[_SUBTRACTED], document))
     made = (AppliedStep(NAME, 1 + sum(one.symptom == NAME for edit in log for one in edit.made), new.say),)
     edit, after = Prepared(file, text, passes, merged).edited(numbers, made)
-    after = after if edit.changes else file.text
+    after, notes = (after, notes) if edit.changes else (file.text, [])  # what was prepared for nothing is not written
     return edit, EditResult(file.path, made, edit.changes, (), tuple(notes), file.text, after)
 
 
@@ -107,8 +118,28 @@ def _vector_changes(new: NewNumbers, located: Located, document: Document) -> It
     for block, weight in new.vector.items():
         span = located.spans[block]
         before, after = document.text[slice(*span)], _written(weight)
-        if float(before) != weight:
+        if not _is_written(before, weight):
             yield Change(new.role, located.label, block, before, after), Replacement(*span, after)
+
+
+def _rule_changes(new: NewNumbers, located: Located, document: Document) -> Iterator[tuple[Change, Replacement]]:
+    """The rules that are to be there: those that stand there get their number, others go, new ones come last."""
+    if new.rules is None:
+        return
+    for rule in located.rules:
+        number = located.number(rule, document.text)
+        old = document.text[slice(*number)]
+        if rule not in new.rules:
+            yield Change(new.role, located.label, rule, old, ""), located.without(rule)
+        elif not _is_written(old, new.rules[rule]):
+            after = _written(new.rules[rule])
+            yield Change(new.role, located.label, rule, old, after), Replacement(*number, after)
+    last = next(reversed(tuple(located.rules)), "")
+    for rule, weight in new.rules.items():
+        if rule not in located.rules:
+            after = _written(weight)
+            yield Change(new.role, located.label, rule, "", after), located.added(last, rule, after)
+            last = rule
 
 
 def _weight_change(amount: float, merged: MergeText, number: int, document: Document) -> tuple[Change, Replacement]:
@@ -121,6 +152,11 @@ def _weight_change(amount: float, merged: MergeText, number: int, document: Docu
     after = _written(float(Decimal(str(round(term.spec.weight * amount, 4)))))
     change = Change("strength", f"weight of {term.spec.ref}", str(number + 1), before, after)
     return change, Replacement(*term.weight, after)
+
+
+def _is_written(text: str, weight: float) -> bool:
+    """Whether a number of the recipe is that weight already, as far as it would be written."""
+    return float(text) in (weight, float(_written(weight)))
 
 
 def _written(weight: float) -> str:

@@ -60,9 +60,10 @@ def _by_number(file: RecipeFile, edit: Edit) -> EditResult:
     vectors = {role: locate(document, recipe, merged, term) for role, term in terms.items()}
     back, done, left = list[Replacement](), list[Change](), list[Change]()
     for change in edit.changes:
-        span = _span(change, vectors, merged)
+        span = _span(change, vectors, merged, file.text)
         if span is not None and file.text[slice(*span)] == change.after:
-            back.append(Replacement(*span, change.before))
+            rule = vectors[change.role].without(change.block) if not change.before else None
+            back.append(rule or Replacement(*span, change.before))
             done.append(change)
         else:
             left.append(change)
@@ -81,12 +82,15 @@ def _used_roles(edit: Edit) -> list[str]:
     return [role for role in ROLES if any(change.role == role for change in edit.changes)]
 
 
-def _span(change: Change, vectors: Mapping[str, Located], merged: MergeText) -> Span | None:
+def _span(change: Change, vectors: Mapping[str, Located], merged: MergeText, text: str) -> Span | None:
     """Where the number of ``change`` stands now; None if it is gone."""
     if change.role == "strength":
         index = int(change.block) - 1
         return merged.terms[index].weight if index < len(merged.terms) else None
-    return vectors[change.role].spans.get(change.block) if change.role in vectors else None
+    located = vectors.get(change.role)
+    if located is not None and change.block in located.rules:
+        return located.number(change.block, text)
+    return None if located is None else located.spans.get(change.block)
 
 
 def _undone(file: RecipeFile, edit: Edit, changes: Sequence[Change], notes: Sequence[str], text: str) -> EditResult:

@@ -23,7 +23,8 @@ from loratools.recipe.importers.model import (
     unknown_presets,
 )
 from loratools.recipe.importers.picture import PICTURES, picture_text
-from loratools.recipe.importers.sd_scripts import from_config, from_metadata
+from loratools.recipe.importers.sd_scripts import from_config
+from loratools.recipe.importers.sd_scripts_metadata import from_metadata
 from loratools.recipe.importers.webui import from_infotext, is_infotext
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import lineage_of

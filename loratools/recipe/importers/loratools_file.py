@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loratools.adapter.files.metadata import Provenance
+from loratools.ops.merging.methods.declared import PARAMETERS
 from loratools.recipe.importers.model import Imported, base_notes, imported_recipe, term_name
 from loratools.recipe.importers.write import step_name
 from loratools.recipe.plan.lineage import Lineage
@@ -62,15 +63,20 @@ def _settings(provenance: Provenance) -> StepSettings | None:
     files = {str(item.get("role", "")): str(item.get("name")) for item in provenance.inputs}
     match step:
         case {"merge": [*terms], "into": {"name": name}}:
-            return StepSettings("merge_into", {"terms": _terms(terms), "into": str(name)})
+            left_out = tuple(key for key in step if key not in ("merge", "into", "rank", "dtype"))
+            options = {"terms": _terms(terms), "into": str(name), **_of_terms(terms)}
+            return StepSettings("merge_into", options, left_out)
         case {"merge": [*terms]}:
-            method = {key: step[key] for key in ("method", "density", "compat") if key in step}
+            method = {key: step[key] for key in ("method", "compat", *PARAMETERS) if key in step}
             understood = {"rank", "dtype", "merge", *method}
             left_out = tuple(key for key in step if key not in understood)
-            return StepSettings("merge", {"terms": _terms(terms), **method}, left_out)
+            return StepSettings("merge", {"terms": _terms(terms), **method, **_of_terms(terms)}, left_out)
         case {"subtract": {"style": [*style], "base": [*base_style]}}:
             options = {key: step["subtract"][key] for key in _SUBTRACT if key in step["subtract"]}
+            if isinstance(blocks := step["subtract"].get("blocks"), dict):
+                options["blocks"] = _vector(blocks)
             negative = [{**term, "weight": -float(term.get("weight", 1))} for term in base_style]
+            options |= _of_terms([*style, *base_style, step["subtract"]])
             return StepSettings("subtract", {"style": _terms(style), "base_style": _terms(negative), **options})
         case {"resize": {"name": name}}:
             return StepSettings("resize", {"lora": str(name)})
@@ -84,6 +90,24 @@ def _settings(provenance: Provenance) -> StepSettings | None:
     return None
 
 
+def _of_terms(terms: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The options of a step that stand with its terms in the header: what blocks that a vector does not list get, and
+    that norms were matched."""
+    missing = next((term["missing"] for term in terms if term.get("missing") is not None), None)
+    matched = {"match_norm": True} if any(term.get("scales") for term in terms) else {}
+    return matched | ({} if missing is None else {"missing": missing})
+
+
+def _vector(weights: Mapping[str, Any]) -> str:
+    """Weights by block, and by rule, as text."""
+    return ",".join(f"{where}={_number(value)}" for where, value in weights.items())
+
+
+def _number(value: Any) -> str:
+    """A weight with all its digits, so that a third stays one: the same bits follow from it."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def _terms(terms: Iterable[Mapping[str, Any]]) -> str:
     """Terms as the header lists them, as a merge string."""
     return ", ".join(_term(term) for term in terms)
@@ -91,7 +115,10 @@ def _terms(terms: Iterable[Mapping[str, Any]]) -> str:
 
 def _term(term: Mapping[str, Any]) -> str:
     text = term_name(re.sub(r"\.safetensors\Z", "", str(term.get("name"))))
-    text += f":{float(term.get('weight', 1)):.10g}"
+    text += f":{_number(term.get('weight', 1))}"
     if isinstance(term.get("vector"), dict):
-        text += ":" + ",".join(f"{block}={float(value):.10g}" for block, value in term["vector"].items())
-    return text + "".join(f":{key}={float(term[key]):.10g}" for key in ("te", "unet") if key in term)
+        rules = term.get("rules")
+        if term.get("written"):
+            return f"{text}:{','.join(_number(value) for value in term['vector'].values())}"
+        text += ":" + _vector({**term["vector"], **(rules if isinstance(rules, dict) else {})})
+    return text + "".join(f":{key}={_number(term[key])}" for key in ("te", "unet") if key in term)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loratools.blocks.tokens import clip
@@ -32,6 +33,7 @@ _LAST = re.compile(r"^Steps: \d+", re.MULTILINE)
 _LAST_INSIDE = re.compile(r"[ \t]+(?=Steps: \d+, \w[\w /]*: )")
 _NEGATIVE_INSIDE = re.compile(r"[ \t]+(?=Negative prompt: )")
 _JSON_VALUE = re.compile(r"(?:^|, )[A-Z][\w /-]*: (?=[\[{])")
+_HYPERNETWORK = re.compile(r"<hypernet(?:work)?:[^<>]*>", re.IGNORECASE)
 _WINDOW = re.compile(r":(?:start|stop|step|dyn)=[^:<>]*", re.IGNORECASE)
 _QUIET = (
     "Model",
@@ -65,7 +67,7 @@ def from_infotext(text: str, base: str | None, source: str = "the text") -> Impo
         BlockError: for a LoRA tag that cannot be read.
         FormatError: without a LoRA tag and a plot's axes, since nothing would differ from the base.
     """
-    read = split(text)
+    read, others = _without_hypernetworks(split(text))
     plot = read_plot(read.pairs, lambda sampler, schedule: _sampler(sampler, schedule, read.pairs))
     if not has_tag(read.prompt) and not plot.axes:
         raise FormatError(f"{source} holds generation parameters without a LoRA tag such as <lora:NAME:1>")
@@ -73,6 +75,7 @@ def from_infotext(text: str, base: str | None, source: str = "the text") -> Impo
         f"{tag} stands in the negative prompt, where it changes nothing; it is left out"
         for tag in take_tags(read.negative)[1]
     ]
+    notes += [f"{tag} is a hypernetwork, which a recipe has no place for; it is left out" for tag in others]
     prompt, steps = _prompt_and_merge(read.prompt, plot, notes)
     grid: dict[str, Any] = {"rows": ["final"]} if steps else {}
     grid |= plot.axes
@@ -86,6 +89,14 @@ def from_infotext(text: str, base: str | None, source: str = "the text") -> Impo
     notes = [*preset_notes(unknown), *notes, *_file_notes(read, base)]
     model = base or _model(read) or unknown_base(read.pairs.get("Model hash"))
     return imported_recipe("generation parameters", steps, model, notes, unknown=unknown)
+
+
+def _without_hypernetworks(read: Parameters) -> tuple[Parameters, list[str]]:
+    """The parameters without the tags of hypernetworks, which would be drawn as words, and these tags."""
+    prompts = [_HYPERNETWORK.sub("", prompt) for prompt in (read.prompt, read.negative)]
+    return replace(read, prompt=prompts[0], negative=prompts[1]), _HYPERNETWORK.findall(
+        f"{read.prompt}\n{read.negative}"
+    )
 
 
 def split(text: str) -> Parameters:

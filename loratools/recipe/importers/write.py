@@ -25,7 +25,8 @@ def flow(value: Any) -> str:
         case bool() | None:
             return json.dumps(value)
         case float():
-            return f"{value:.10g}"
+            short = f"{value:.10g}"
+            return short if float(short) == value else repr(value)  # a third keeps all its digits
         case int():
             return str(value)
     text = str(value)

@@ -296,25 +296,45 @@ def _check_epoch(spec: TermSpec, path: Path) -> None:
         select(epochs(path), spec.epoch, run=spec.ref)
 
 
-def _file(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> Path:
+def find_on_disk(ref: str, request: StepRequest) -> Path:
+    """The LoRA file or training run that ``ref`` names, which is no step.
+
+    Raises:
+        FileError: if there is none; SeveralRunsError for a folder that holds several runs.
+    """
     from loratools.adapter.files.epoch_files import find_lora
 
-    for text in (spec.ref, f"{spec.ref}.safetensors"):
+    return find_lora(str(_on_disk(ref, request)))
+
+
+def _on_disk(ref: str, request: StepRequest) -> Path:
+    """What ``ref`` names: what lies beside the recipe first, then in a folder of LoRAs."""
+    from loratools.adapter.files.epoch_files import find_lora
+    from loratools.adapter.files.lora_file import is_peft, weights_of
+
+    for text in (ref, f"{ref}.safetensors"):
         path = request.paths.find(text)
         if path is not None:
-            return path
+            return weights_of(path) if is_peft(path) else path
+    return find_lora(ref, [*filter(Path.is_dir, request.paths.folders), *request.paths.lora_dirs])
+
+
+def _file(spec: TermSpec, request: StepRequest, place: Sequence[str | int]) -> Path:
     try:
-        return find_lora(spec.ref, request.paths.lora_dirs)
+        return _on_disk(spec.ref, request)
     except FileError:
         return request.input(spec.ref, *place).path  # its error names what there is
 
 
 def _digest(path: Path) -> str:
     from loratools.adapter.files.epoch_files import epochs, is_run
+    from loratools.adapter.files.lora_file import config_beside
 
     if path.is_dir() or not path.exists():
         if not is_run(path):
             epochs(path)  # says why
         lines = [f"{epoch.number} {digest_of(epoch.path)}" for epoch in epochs(path)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    if (config := config_beside(path)) is not None:
+        return hashlib.sha256(f"{digest_of(path)} {digest_of(config)}".encode()).hexdigest()
     return digest_of(path)

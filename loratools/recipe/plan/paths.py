@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from loratools.errors import FileError, LoratoolsError
@@ -16,6 +16,10 @@ from loratools.yamlio import Document, Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
+
+
+_RECORD = (".dataset", "tags.jsonl")
+_SIDECAR = "_meta.json"  # of ``.NAME_meta.json``
 
 
 class RecipePaths:
@@ -138,8 +142,21 @@ def model_family(path: Path) -> str | None:
     return None
 
 
+def _counts(file: PurePath) -> bool:
+    """Whether a file of a folder is part of its content."""
+    hidden = [part for part in file.parts if part.startswith(".")]
+    return (
+        not hidden
+        or (hidden == [".dataset"] and file.parts[-2:] == _RECORD)
+        or (hidden == [file.name] and file.name.endswith(_SIDECAR))
+    )
+
+
 def digest_of(path: Path) -> str:
-    """sha256 of a file, or over the names and digests of all the files in a folder; hidden ones do not count.
+    """sha256 of a file, or over the names and digests of all the files in a folder.
+
+    Hidden ones, and those in hidden folders, do not count: they are the system's, version control's, or what loratools
+    itself keeps there; but for a data set's record and waifuc's sidecars, which say what the pictures' tags are.
 
     Raises:
         FileError: if one cannot be read.
@@ -147,7 +164,7 @@ def digest_of(path: Path) -> str:
     try:
         if path.is_file():
             return sha256(path)
-        items = sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))
+        items = sorted(item for item in path.rglob("*") if _counts(item.relative_to(path)) and item.is_file())
         lines = [f"{item.relative_to(path).as_posix()} {sha256(item)}" for item in items]
     except OSError as error:
         raise FileError(f"cannot read {error.filename or path}: {error.strerror or error}") from error

@@ -129,7 +129,9 @@ def _subtracted(how: Mapping[str, Any]) -> str:
     words = {"direct": "all of it", "matched": "what lies along it", "project": "its directions", "soft": "in part"}
     mode = str(how.get("mode"))
     rest = {key: value for key, value in how.items() if key not in ("mode", "style", "base")}
-    settings = "".join(f", {key} {_short(value)}" for key, value in rest.items())
+    settings = "".join(
+        f", {key} {_runs(value) if isinstance(value, dict) else _short(value)}" for key, value in rest.items()
+    )
     return f"{mode} ({words.get(mode, 'in its own way')}{settings})"
 
 
@@ -154,6 +156,8 @@ def _term(term: Mapping[str, Any]) -> str:
     parts += [f"{key} x {_short(term[key])}" for key in ("te", "unet") if key in term]
     if isinstance(term.get("vector"), dict):
         parts.append(f"blocks {_runs(term['vector'])}")
+    if isinstance(term.get("rules"), dict):
+        parts.append("layers " + ", ".join(f"{where} {_short(value)}" for where, value in term["rules"].items()))
     weight = term.get("weight", 1)
     taken = "subtracted: " if isinstance(weight, int | float) and weight < 0 else ""
     return taken + ", ".join(parts)

@@ -168,6 +168,9 @@ def _terms(step: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(term.get("vector"), dict):
             shown = {block: weight * float(value) for block, value in term["vector"].items()}
             yield f'<div class="chart">{vector_bars(shown, f"weight by block of {name}")}</div>'
+        if isinstance(term.get("rules"), dict):
+            rules = ", ".join(f"{where} {weight * float(value):g}" for where, value in term["rules"].items())
+            yield f"<p>of these blocks, kinds of layers with a weight of their own: {_text(rules)}</p>"
 
 
 def _errors(step: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from loratools.errors import LaunchError
 from loratools.launch.jobs import Jobs, running
 from loratools.launch.launcher import Launcher, check_launch, make_launcher
 from loratools.launch.rank import Rank
-from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.context import KeptModel, RunContext
 from loratools.recipe.plan.planner import Planner
 from loratools.recipe.plan.step import Outcome, Planned
 from loratools.recipe.run.estimate import Peak
@@ -31,6 +31,7 @@ _MODULES = {
     "diffusers": ("AutoencoderKL", "UNet2DConditionModel"),
     "transformers": ("CLIPTextModel", "CLIPTokenizer"),
 }
+_KEPT = KeptModel()  # of a launched process, whose next step may draw on the same base
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ class LaunchedSteps:
             return 0
         return 1 if kind.shared == "no" else max(1, planned.draft.most_processes)
 
-    def prepare(self, slots: Sequence[int]) -> None:
-        """Start processes in ``slots`` for a step to come: they read their modules while others compute."""
-        self._jobs.prepare(f"{__name__}:warm_up", slots)
+    def prepare(self, groups: Sequence[Sequence[int]]) -> None:
+        """Have processes in each of ``groups`` of places for the steps to come: those of a step that has run there, or
+        others that read their modules meanwhile."""
+        self._jobs.prepare(f"{__name__}:warm_up", groups)
 
     def make(self, planned: Planned, context: RunContext, slots: Sequence[int]) -> Made:
         """Make a step in a process for each of ``slots``.
@@ -189,7 +191,8 @@ def make_launched(
             f"the step '{name}' reads other things here than in the process that started this one; all need the same "
             "recipe and the same files"
         )
-    own = RunContext(**{**context, "progress": context["progress"] and Rank.here().main}, lineage=planned.lineage)
+    progress = context["progress"] and Rank.here().main
+    own = RunContext(**{**context, "progress": progress}, lineage=planned.lineage, kept=_KEPT)
     if planned.draft.check is not None:
         planned.draft.check(own)
     made = make_here(planned, own)

@@ -21,13 +21,13 @@ T = TypeVar("T")
 class Places:
     """Where launched processes run: ``slots``, by number.
 
-    ``processes`` is how many of them a step gains from, 0 for one that is not launched. ``prepare`` starts processes in
-    some of them for a step to come.
+    ``processes`` is how many of them a step gains from, 0 for one that is not launched. ``prepare`` is told in which
+    groups of them the next steps will run.
     """
 
     slots: Sequence[int]
     processes: Callable[[Planned], int]
-    prepare: Callable[[Sequence[int]], object] = lambda slots: None
+    prepare: Callable[[Sequence[Sequence[int]]], object] = lambda groups: None
 
 
 def run_in_order(
@@ -78,7 +78,7 @@ class _Scheduler(Generic[T]):
         self._running: dict[str, StepKind] = {}
         self._done: dict[str, T] = {}
         self._failures: list[StepFailure] = []
-        self._finished: queue.Queue[tuple[Planned, T | Exception]] = queue.Queue()  # by threads
+        self._finished: queue.Queue[tuple[Planned, T | BaseException]] = queue.Queue()  # by threads
 
     def run(self) -> tuple[list[T], list[StepFailure]]:
         """Run everything."""
@@ -118,10 +118,9 @@ class _Scheduler(Generic[T]):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Have processes ready where the next steps will run, once those that run now have ended."""
+        """Have processes ready where the next steps will run, once what runs now has ended."""
         waiting = [most for step in self._waiting if (most := self._places.processes(step))]
-        for slots in assign(waiting, self._places.slots) if self._taken else []:
-            self._places.prepare(slots)
+        self._places.prepare(assign(waiting, self._places.slots))
 
     def _soon(self) -> int:
         """How many steps to be launched wait only for what this process makes now, such as drawings."""
@@ -134,7 +133,15 @@ class _Scheduler(Generic[T]):
         return [step for step in self._waiting if all(need in self._done for need in step.needs)]
 
     def _in_thread(self, step: Planned, slots: Sequence[int]) -> None:
-        threading.Thread(target=lambda: self._finished.put((step, self._result(step, slots))), daemon=True).start()
+        def work() -> None:
+            result: T | BaseException
+            try:
+                result = self._result(step, slots)
+            except BaseException as error:  # ends the run, in the calling thread
+                result = error
+            self._finished.put((step, result))
+
+        threading.Thread(target=work, daemon=True).start()
 
     def _result(self, step: Planned, slots: Sequence[int]) -> T | Exception:
         try:
@@ -142,17 +149,19 @@ class _Scheduler(Generic[T]):
         except Exception as error:
             return error
 
-    def _next_finished(self) -> tuple[Planned, T | Exception]:
+    def _next_finished(self) -> tuple[Planned, T | BaseException]:
         while True:
             with contextlib.suppress(queue.Empty):  # Windows hands on Ctrl-C only between two waits
                 return self._finished.get(timeout=1)
 
-    def _finish(self, step: Planned, result: T | Exception) -> None:
+    def _finish(self, step: Planned, result: T | BaseException) -> None:
         del self._running[step.name]
         self._taken.pop(step.name, None)
-        if not isinstance(result, Exception):
+        if not isinstance(result, BaseException):
             self._done[step.name] = result
             return
+        if not isinstance(result, Exception):
+            raise result
         skipped = _needing(step.name, self._waiting)
         self._waiting = [other for other in self._waiting if other.name not in skipped]
         self._failures.append(StepFailure(step, result, tuple(skipped)))

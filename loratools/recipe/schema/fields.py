@@ -54,6 +54,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]
 _NUMBERS = {"anyOf": [{"type": ["string", "number"]}, {"type": "array", "items": {"type": "number"}}]}
 NumberText = Annotated[str, BeforeValidator(_joined), WithJsonSchema(_NUMBERS)]
+RuleText = Annotated[str, Field(pattern="/[^=]*=")]  # of kinds of layers in a block, OUT05/attn1=0.3
 Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
 _AXIS = {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
 AxisText = Annotated[str, BeforeValidator(axis_text), WithJsonSchema(_AXIS)]

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from loratools.errors import RecipeError
-from loratools.recipe.schema.fields import Number, Seed, Strict, listed
+from loratools.recipe.schema.fields import Number, RuleText, Seed, Strict, listed
 from loratools.recipe.schema.include import combined
 from loratools.recipe.schema.kinds import STEP_KINDS, BorrowedOptions, step_kinds
 from loratools.recipe.schema.variables import check_used, filled
@@ -102,8 +102,9 @@ class Recipe(Strict):
         None, description="what grids decode with instead of the base's own: a Diffusers folder, a file or a hub id"
     )
     seed: Seed = Field(1, description="of every step that does not name its own")
-    blocks: dict[str, list[Number] | str] = Field(
-        default_factory=dict, description="named block vectors, over the built-in ones: numbers, or text"
+    blocks: dict[str, list[Number | RuleText] | str] = Field(
+        default_factory=dict,
+        description="named block vectors, over the built-in ones: numbers and rules for parts of blocks, or text",
     )
     lora_dirs: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         (), description="folders in which LoRA names are looked for, besides the recipe's own"

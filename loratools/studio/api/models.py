@@ -80,12 +80,14 @@ class Lora(Wire):
 
 class Block(Wire):
     """A block of a family's scheme; ``group`` is ``BASE``, ``IN``, ``MID``, ``OUT`` or a container's name;
-    ``norm_share`` is the block's share of the squared norm, None while it is not known."""
+    ``norm_share`` is the block's share of the squared norm, None while it is not known. ``kinds`` are the left sides of
+    rules for the kinds of its layers in this file, ``OUT05/attn1``; empty where it has one kind, or none is known."""
 
     name: str
     group: str
     norm_share: float | None = None
-    help: str = ""
+    help: Words | None = None
+    kinds: tuple[str, ...] = ()
 
 
 class Scheme(Wire):
@@ -283,7 +285,7 @@ class RecipeDetail(Wire):
     steps: list[RecipeStep]
     base: str | None
     undo: bool
-    problem: str | None = None
+    problem: Words | None = None
 
 
 class VoteRequest(Wire):

@@ -12,7 +12,7 @@ from loratools.studio.api.words import Words
 
 
 class VectorRequest(Wire):
-    """``POST /api/vector``: a vector as text (``GP1``, numbers, names), or its weights by block."""
+    """``POST /api/vector``: a vector as text (``GP1``, numbers, names), or its weights by block and by rule."""
 
     text: Annotated[str, Field(max_length=20_000)] | None = None
     weights: dict[str, Finite] | None = None
@@ -28,7 +28,7 @@ class VectorTexts(Wire):
 
 
 class VectorAnswer(Wire):
-    """A vector: its weights by block, its spellings, and the preset that it equals."""
+    """A vector: its weights by block and by rule (``OUT05/attn1``), its spellings, and the preset that it equals."""
 
     weights: dict[str, float]
     texts: VectorTexts
@@ -40,11 +40,11 @@ class Preset(Wire):
 
     name: str
     weights: dict[str, float]
-    help: str = ""
 
 
 class Term(Wire):
-    """A LoRA of a stack: strength, vector (weights by block, or text) and the strengths of its two parts."""
+    """A LoRA of a stack: strength, vector (weights by block and by rules for kinds of their layers, ``OUT05/attn1``;
+    or text) and the strengths of its two parts."""
 
     lora: Id
     weight: Finite = 1.0
@@ -81,7 +81,7 @@ class ExplainAnswer(Wire):
     shares: dict[str, float]
     norm: float
     heat: list[HeatCell] | None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Words, ...] = ()
 
 
 class PictureSettings(Wire):
@@ -132,7 +132,7 @@ class Started(Wire):
     command: str
     step: str
     job: str | None
-    note: str = ""
+    says: list[Words] = Field(default_factory=list)
     stack: Stack | None = None
     turn: int = 0
 
@@ -151,6 +151,7 @@ class SymptomOptions(Wire):
     prompts: tuple[Annotated[str, Field(max_length=10_000)], ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     keep: Annotated[float, Field(ge=0, le=1)] | None = None
+    parts: Literal["auto", "blocks", "kinds"] = "auto"
     budget: Annotated[str, Field(max_length=20)] | None = None
 
 
@@ -176,9 +177,9 @@ class EvidenceRow(Wire):
 class Evidence(Wire):
     """``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen.
 
-    ``vector``: of the searched LoRA; ``amount``:
-    what the strength of the one that is taken away is multiplied by, None where it stays.
-    ``picture``: both, side by side.
+    ``vector``: of the searched LoRA, by block and by rules for kinds of their layers; ``amount``: what the strength of
+    the one that is taken away is multiplied by, None where it stays.
+    ``picture``: both, side by side. ``lora``: the searched LoRA; None of a recipe's, and of one that is gone.
     """
 
     sentence: Words
@@ -186,7 +187,8 @@ class Evidence(Wire):
     vector: dict[str, float] | None
     amount: float | None
     picture: Id | None
-    notes: list[str]
+    notes: list[Words]
+    lora: Id | None = None
 
 
 class Round(Wire):

@@ -197,6 +197,9 @@ class Index:
             self._events.add("run", {"ids": ids})
         shown = [path for path in files if path.suffix != ".jsonl"]
         folders = set(before.pictures) ^ set(now.pictures)
+        # a file's header may be read, and the file be shown, long after it was seen
+        models = {own.path for own in (*before.loras, *before.bases)} ^ {own.path for own in (*now.loras, *now.bases)}
+        shown += sorted(models.difference(shown))
         shown += sorted({own.path for own in folders if own.path.exists()})
         if shown or folders:
             self._events.add("file", {"ids": [self._roots.id_of(path) for path in shown if self._allowed(path)]})

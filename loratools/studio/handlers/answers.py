@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from loratools.errors import FileError, LoratoolsError, StudioError
 from loratools.studio.api.base import Wire
-from loratools.studio.api.words import Failure, failure, failure_of
+from loratools.studio.api.invalid import invalid
+from loratools.studio.api.words import Failure, failure, failure_of, quoted_failure
 from loratools.studio.context import Studio
 
 Answer = Wire | list[Any] | Response
@@ -39,7 +40,7 @@ def post(path: str, body: Any, handler: Callable[[Studio, Request, Any], Answer]
         try:
             value = adapter.validate_json(content)
         except ValidationError as error:
-            return failed(StudioError(_sentence(error), status=_INVALID))
+            return json_response(invalid(error), _INVALID)
         return await answered(handler, request.app.state.studio, request, value)
 
     return Route(path, endpoint, methods=["POST"], name=handler.__name__)
@@ -65,9 +66,9 @@ def failed(error: Exception) -> Response:
     if isinstance(error, StudioError):
         return json_response(failure_of(error), error.status)
     if isinstance(error, FileError):
-        return json_response(Failure(error=str(error)), _CONFLICT)
+        return json_response(quoted_failure(error), _CONFLICT)
     if isinstance(error, LoratoolsError):
-        return json_response(Failure(error=str(error)), _INVALID)
+        return json_response(quoted_failure(error), _INVALID)
     if isinstance(error, OSError):
         return json_response(_disk(error), _BROKEN)
     return json_response(failure("mistake", kind=type(error).__name__), _BROKEN)
@@ -77,10 +78,3 @@ def _disk(error: OSError) -> Failure:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return failure("disk.full")
     return failure("disk", error=error.strerror or type(error).__name__)
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong with a request, by the place in it."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"the request is not as it should be{f' at {place}' if place else ''}: {first['msg'].lower()}"

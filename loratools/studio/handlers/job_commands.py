@@ -56,6 +56,8 @@ def train(studio: Studio, body: TrainJob) -> Command:
     for key in body.more:
         value = body.more[key]
         word = isinstance(value, str)
+        if word and key not in _WORDS and _is_number(key):
+            raise problem("setting.number", setting=key, text=str(value))
         if not _SETTING.fullmatch(key) or key in _OWN or (word and (key not in _WORDS or _is_class(key, str(value)))):
             raise problem("setting.unknown", setting=key)
     base = base_of(body.base, studio.roots)
@@ -199,6 +201,14 @@ def _root(studio: Studio, path: Path) -> Path:
 def _is_class(key: str, value: str) -> bool:
     """Whether it names a class by its module, which would be imported."""
     return key == "optimizer" and "." in value
+
+
+def _is_number(key: str) -> bool:
+    """Whether a setting is a number."""
+    from loratools.train.config.config import TrainConfig
+
+    known = TrainConfig.model_fields.get(key)
+    return known is not None and re.search(r"\b(?:int|float)\b", str(known.annotation)) is not None
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

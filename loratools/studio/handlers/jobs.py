@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.routing import Route
 
-from loratools.errors import StudioError
 from loratools.studio.api.jobs import (
     EpochsJob,
     GridJob,
@@ -18,6 +17,7 @@ from loratools.studio.api.jobs import (
     TrainJob,
 )
 from loratools.studio.api.stacks import Started
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers import job_commands
 from loratools.studio.handlers.answers import get, post
@@ -57,7 +57,7 @@ def log(studio: Studio, request: Request) -> JobLog:
     """Lines of a job's log."""
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) < 16):
-        raise StudioError("after is the number of a line, 0 for all")
+        raise problem("job.line")
     return studio.queue.log(request.path_params["id"], int(after))
 
 

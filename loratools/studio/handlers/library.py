@@ -10,16 +10,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
-from loratools.adapter.header import read_header
+from loratools.adapter.header import Header, read_header
 from loratools.base.base_path import POCKET
 from loratools.blocks.explain import knowledge
+from loratools.blocks.layer_kinds import layer_kinds
 from loratools.blocks.presets import load_presets
-from loratools.blocks.scheme import NumberedScheme, shortest_scheme
+from loratools.blocks.scheme import NumberedScheme, full_scheme, shortest_scheme
 from loratools.blocks.scheme import Scheme as BlockScheme
 from loratools.blocks.symptoms import symptoms
 from loratools.studio.api.models import BaseInfo, Block, Lora, LoraDetail, Root, Scheme, State
 from loratools.studio.api.stacks import Catalog, Preset, Symptom
-from loratools.studio.api.words import problem
+from loratools.studio.api.words import Words, english, problem, quoted, words
 from loratools.studio.context import Studio
 from loratools.studio.device import device
 from loratools.studio.discover.snapshot import FoundBase, FoundLora
@@ -69,7 +70,7 @@ def lora(studio: Studio, request: Request) -> LoraDetail:
     entries = list(header.metadata.items())[:_MOST_ENTRIES]
     return LoraDetail(
         **_lora(studio, found),
-        scheme=_scheme(_scheme_of(found), studio.norms.shares(found.path, found.stamp)),
+        scheme=_scheme(*_scheme_of(found, header), studio.norms.shares(found.path, found.stamp)),
         metadata={key[:_LONGEST]: value[:_LONGEST] for key, value in entries},
     )
 
@@ -113,7 +114,9 @@ def find_lora(studio: Studio, lora_id: str) -> FoundLora:
 
 def _base(studio: Studio, found: FoundBase) -> BaseInfo:
     size = _SIZES.get(found.family, (512, 512))
-    return BaseInfo(id=studio.roots.id_of(found.path), name=found.path.stem, family=found.family, size=size)
+    file = found.path.suffix.lower() in (".safetensors", ".ckpt")
+    name = found.path.stem if file else found.path.name  # of a folder such as sd-v1.5 all of it
+    return BaseInfo(id=studio.roots.id_of(found.path), name=name, family=found.family, size=size)
 
 
 def _lora(studio: Studio, found: FoundLora) -> dict[str, Any]:
@@ -133,16 +136,16 @@ def _lora(studio: Studio, found: FoundLora) -> dict[str, Any]:
     }
 
 
-def _scheme_of(found: FoundLora) -> BlockScheme:
-    """The scheme that shows its blocks; of a model that no table knows by its own modules."""
-    scheme = shown_scheme(_family(found), found.facts.scheme)
-    if not isinstance(scheme, NumberedScheme):
-        return scheme
+def _scheme_of(found: FoundLora, header: Header) -> tuple[BlockScheme, Mapping[str, tuple[str, ...]]]:
+    """The scheme that shows its blocks, of a model that no table knows by its own modules; and the kinds of layers in
+    each block."""
     from loratools.adapter.files.decode import decode
 
-    header = read_header(found.path)
-    pieces = decode(found.path, header.tensors, header.metadata, allow_unknown=True).pieces
-    return shortest_scheme(scheme.family, tuple(pieces))
+    scheme = shown_scheme(_family(found), found.facts.scheme)
+    pieces = tuple(decode(found.path, header.tensors, header.metadata, allow_unknown=True).pieces)
+    if isinstance(scheme, NumberedScheme):
+        return shortest_scheme(scheme.family, pieces), {}
+    return scheme, layer_kinds(pieces, full_scheme(scheme.family))
 
 
 def _family(found: FoundLora) -> str:
@@ -152,7 +155,11 @@ def _family(found: FoundLora) -> str:
     return found.facts.family if found.facts.family in FAMILIES else "unknown"
 
 
-def _scheme(scheme: BlockScheme, shares: Mapping[str, float] | None = None) -> Scheme:
+def _scheme(
+    scheme: BlockScheme,
+    kinds: Mapping[str, tuple[str, ...]] | None = None,
+    shares: Mapping[str, float] | None = None,
+) -> Scheme:
     """The blocks; with ``shares``, in which one that holds nothing is left out, where the norm lies."""
     known = knowledge(scheme.family)
     blocks = [
@@ -160,11 +167,18 @@ def _scheme(scheme: BlockScheme, shares: Mapping[str, float] | None = None) -> S
             name=name,
             group=_group(name),
             norm_share=shares.get(name, 0.0) if shares else None,
-            help=known[name].governs if name in known else "",
+            help=_governs(known[name].governs) if name in known else None,
+            kinds=(kinds or {}).get(name, ()),
         )
         for name in scheme.names
     ]
     return Scheme(family=scheme.family, blocks=blocks)
+
+
+def _governs(text: str) -> Words:
+    """What a block is said to govern, in words that have a key."""
+    key = f"governs.{text}"
+    return words(key) if key in english() else quoted(text)
 
 
 def _group(name: str) -> str:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from loratools.errors import FileError, StudioError
+from loratools.errors import FileError
 from loratools.files import write_bytes
 from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
@@ -36,7 +36,7 @@ def picture(studio: Studio, request: Request) -> Response:
     if size is None:
         return FileResponse(path, media_type=kind, headers={**_FOR_EVER, "content-disposition": "inline"})
     if not (size.isascii() and size.isdigit() and int(size) in _SIZES):
-        raise StudioError(f"size is one of {', '.join(map(str, _SIZES))}")
+        raise problem("picture.size", sizes=", ".join(map(str, _SIZES)))
     return Response(_small(studio, path, int(size)), media_type="image/webp", headers=_FOR_EVER)
 
 

@@ -14,7 +14,7 @@ from loratools.recipe.edit.undo import undo
 from loratools.recipe.schema.recipe import Recipe as RecipeModel
 from loratools.recipe.schema.recipe import parse_recipe
 from loratools.studio.api.models import Nothing, Recipe, RecipeDetail, RecipeStep
-from loratools.studio.api.words import problem
+from loratools.studio.api.words import problem, quoted
 from loratools.studio.context import Studio
 from loratools.studio.discover.walk import Stamp
 from loratools.studio.handlers.answers import get, post
@@ -62,7 +62,7 @@ def detail(studio: Studio, path: Path) -> RecipeDetail:
         undoable = bool(load_log(path, file.digest))
     except LoratoolsError as error:
         return RecipeDetail(
-            recipe=shown, text=file.text, vectors={}, steps=[], base=None, undo=False, problem=str(error)
+            recipe=shown, text=file.text, vectors={}, steps=[], base=None, undo=False, problem=quoted(str(error))
         )
     return RecipeDetail(
         recipe=shown,
@@ -90,9 +90,7 @@ def _vectors(read: RecipeModel) -> dict[str, dict[str, float]]:
     presets = load_presets(read.blocks)
     listed = {name: presets[name] for name in read.blocks if name in presets}
     return {
-        name: dict(variants[0].weights)
-        for name, variants in listed.items()
-        if variants and not isinstance(variants, str)
+        name: variants[0].by_name() for name, variants in listed.items() if variants and not isinstance(variants, str)
     }
 
 

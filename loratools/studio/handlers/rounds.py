@@ -5,6 +5,7 @@ The search writes its pages below its own folder and ends; with enough answers t
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from loratools.tune.asking.round_page import Cell, RoundPage
 
 _FOLDER = "votes"  # in a search's folder
 _MISSING, _CONFLICT = 404, 409
+_writing = threading.Lock()  # two tabs may answer at once
 _POINTS = {"left": 1.0, "none": 0.5, "right": 0.0}
 
 
@@ -32,10 +34,11 @@ def answer(studio: Studio, request: Request, body: RoundVote) -> Round:
     page = _newest(studio, request)
     if (body.left, body.right) not in page.pairs():
         raise problem("round.pair", status=_CONFLICT)
-    votes = page.votes()
-    before = votes.pairs if votes is not None else ()
-    kept = [(own.left, own.right, own.points) for own in before if {own.left, own.right} != {body.left, body.right}]
-    page.answer(votes.stars if votes is not None else {}, [*kept, (body.left, body.right, _POINTS[body.winner])])
+    with _writing:
+        votes = page.votes()
+        before = votes.pairs if votes is not None else ()
+        kept = [(own.left, own.right, own.points) for own in before if {own.left, own.right} != {body.left, body.right}]
+        page.answer(votes.stars if votes is not None else {}, [*kept, (body.left, body.right, _POINTS[body.winner])])
     return _shown(studio, page)
 
 

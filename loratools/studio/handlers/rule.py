@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from loratools.blocks.symptoms import ROLES, CombinedSteps, combine_steps, find_symptom
 from loratools.studio.api.stacks import Stack, Started, SymptomRequest, Term
-from loratools.studio.api.words import problem
+from loratools.studio.api.words import problem, quoted
 from loratools.studio.context import Studio
 from loratools.studio.jobs.commands import command_text
 from loratools.studio.stacks import merge_string, weights_of
@@ -62,7 +62,8 @@ def _moved(role: str, weights: Weights, plan: CombinedSteps, size: float) -> dic
             continue
         if block not in after:
             raise problem("rule.block", block=block)
-        after[block] = max(0.0, round(after[block] + by * size, _DIGITS))
+        for name in [block, *(own for own in after if own.startswith(f"{block}/"))]:  # kinds of layers go with it
+            after[name] = round(max(min(after[name], 0.0), after[name] + by * size), _DIGITS)
     return after
 
 
@@ -83,4 +84,4 @@ def _changed(stack: Stack, places: Mapping[str, int], moved: Mapping[str, Weight
 def _answer(studio: Studio, stack: Stack, note: str, turn: int) -> Started:
     root = studio.roots.roots[0].path
     command = command_text(("merge", merge_string(stack, studio.roots), "-o", "repaired.safetensors"), root)
-    return Started(command=command, step="", job=None, note=note, stack=stack, turn=turn)
+    return Started(command=command, step="", job=None, says=[quoted(note)], stack=stack, turn=turn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +11,6 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from loratools.blocks.symptoms import find_symptom
-from loratools.errors import StudioError
 from loratools.recipe.edit.fix import fix
 from loratools.recipe.edit.log import EditResult
 from loratools.recipe.edit.numbers import NewNumbers, role_of, set_numbers
@@ -24,13 +25,13 @@ from loratools.studio.api.stacks import (
     SymptomRequest,
     WriteRequest,
 )
-from loratools.studio.api.words import problem
+from loratools.studio.api.words import plain, problem, quoted, words
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import post
 from loratools.studio.handlers.job_commands import device, plain_prompt
 from loratools.studio.handlers.recipes import find_recipe
 from loratools.studio.handlers.rule import apply_rule
-from loratools.studio.jobs.commands import Command, command_text, step_text
+from loratools.studio.jobs.commands import Command, command_text, from_folder, step_text
 from loratools.studio.stacks import base_of, merge_string, weights_of
 
 _SUFFIX = ".safetensors"
@@ -42,7 +43,9 @@ def explain(studio: Studio, request: Request, body: ExplainRequest) -> ExplainAn
     other = merge_string(body.other, studio.roots) if body.other is not None else None
     found = studio.measurer.ask(merge_string(body.stack, studio.roots), other)
     heat = None if found["heat"] is None else [HeatCell(**cell) for cell in found["heat"]]
-    return ExplainAnswer(shares=found["shares"], norm=found["norm"], heat=heat, warnings=tuple(found["warnings"]))
+    return ExplainAnswer(
+        shares=found["shares"], norm=found["norm"], heat=heat, warnings=tuple(map(quoted, found["warnings"]))
+    )
 
 
 def write(studio: Studio, request: Request, body: WriteRequest) -> Started:
@@ -70,7 +73,7 @@ def _merge(studio: Studio, stack: Stack, to: FileTarget) -> Command:
     argv = ["merge", text, "-o", str(out), "--dtype", to.dtype]
     argv += ["--rank", to.rank] if to.rank != "exact" else []
     argv += ["--force"] if to.force else []
-    shown = text.replace(f"{root.path}/", "")
+    shown = from_folder(text, root.path)
     options = shown if to.rank == "exact" and to.dtype == "fp16" else _options(shown, to)
     step = step_text("final", "merge", options, out.name)
     return Command("merge", f"write {out.name}", tuple(argv), root.path, False, step, results=(out,))
@@ -84,16 +87,17 @@ def _edit(studio: Studio, stack: Stack, to: RecipeTarget, *, dry_run: bool) -> S
     """The weights of one term of the stack into the recipe's vector."""
     path = find_recipe(studio, to.recipe)
     if not 0 <= to.term < len(stack.terms):
-        raise StudioError(f"the stack has no term {to.term}")
+        raise problem("stack.term", term=to.term)
     weights = weights_of(stack.terms[to.term], studio.roots)
-    numbers = NewNumbers(weights, say="set in the studio", role=role_of(path, to.vector, to.merge))
+    role = role_of(path, to.vector, to.merge)
+    numbers = NewNumbers.of_weights(weights, say="set in the studio", role=role)
     edited = set_numbers(path, numbers, merge=to.merge, dry_run=dry_run)
     return _edited(studio, path, edited)
 
 
 def _fix(studio: Studio, body: SymptomRequest) -> Started:
     if body.recipe is None:
-        raise StudioError("the guide's rule edits a recipe", remedy="open a recipe, or search for a vector")
+        raise problem("rule.recipe")
     path = find_recipe(studio, body.recipe)
     size = Decimal(str(body.options.step)) if body.options.step is not None else Decimal("0.1")
     return _edited(studio, path, fix(path, [body.symptom], size=size), f"--symptom {body.symptom}")
@@ -102,24 +106,24 @@ def _fix(studio: Studio, body: SymptomRequest) -> Started:
 def _edited(studio: Studio, path: Path, edited: EditResult, flags: str = "") -> Started:
     """What an edit of a recipe did, in words; the command line's ``blocks undo`` takes it back."""
     studio.index.look_soon()
-    changes = "; ".join(f"{own.vector} {own.block} {own.before} -> {own.after}" for own in edited.changes)
+    changes = "; ".join(f"{own.vector} {' '.join(own.text().split())}" for own in edited.changes)
     root = studio.roots.root_of(path)
-    words = ["blocks", "fix", str(path), *flags.split()] if flags else ["blocks", "undo", str(path)]
-    command = command_text(words, root.path if root else path.parent)
-    note = changes or "nothing had to change"
-    return Started(command=command, step="", job=None, note="; ".join([note, *edited.notes]))
+    argv = ["blocks", "fix", str(path), *flags.split()] if flags else ["blocks", "undo", str(path)]
+    command = command_text(argv, root.path if root else path.parent)
+    done = plain(changes) if changes else words("edit.none")
+    return Started(command=command, step="", job=None, says=[done, *map(quoted, edited.notes)])
 
 
 def _tune(studio: Studio, body: SymptomRequest) -> Command:
     """``loratools blocks tune``."""
     options = body.options
     if (body.recipe is None) == (body.stack is None):
-        raise StudioError("give a stack or a recipe, one of the two")
+        raise problem("stack.one")
     if body.recipe is not None:
         path = find_recipe(studio, body.recipe)
         root = studio.roots.root_of(path)
         what, base, cwd = str(path), None, root.path if root else path.parent
-        name = path.stem
+        name, read = path.stem, [path]
     else:
         stack = body.stack or Stack(terms=[], base="")
         what, base, cwd = (
@@ -127,11 +131,10 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
             base_of(stack.base, studio.roots),
             studio.roots.roots[0].path,
         )
-        name = studio.roots.path(stack.terms[0].lora).stem
-    chosen = "-votes" if "votes" in options.measure else ""  # each measure a folder of its own
-    root_of = studio.roots.root_of(cwd) or studio.roots.roots[0]
-    out = studio.roots.new_folder(root_of.id, f"{name}-{body.symptom}{chosen}")
-    argv = ["blocks", "tune", what, *(["--base", base] if base else []), "--symptom", body.symptom, "-o", str(out)]
+        read = [studio.roots.path(own.lora) for own in stack.terms]
+        name = read[0].stem
+    argv = ["blocks", "tune", what, *(["--base", base] if base else []), "--symptom", body.symptom]
+    argv += ["--parts", options.parts] if options.parts != "auto" else []
     for measure in options.measure:
         argv += ["--measure", measure]
     for flag, folder in (("like", options.like), ("unlike", options.unlike)):
@@ -140,11 +143,35 @@ def _tune(studio: Studio, body: SymptomRequest) -> Command:
         argv += ["--prompts", plain_prompt(prompt, cwd)]
     argv += ["--seeds", ",".join(map(str, options.seeds))] if options.seeds else []
     argv += ["--keep", f"{options.keep:g}"] if options.keep is not None else []
-    argv += ["--budget", options.budget] if options.budget else []
     argv += ["--quick"] if options.quick else []
+    root_of = studio.roots.root_of(cwd) or studio.roots.roots[0]
+    chosen = "-votes" if "votes" in options.measure else ""
+    out = _search_folder(studio, root_of.id, f"{name}-{body.symptom}{chosen}", argv, read)
+    argv += ["-o", str(out)]
+    argv += ["--budget", options.budget] if options.budget else []
     argv += device(studio)
     title = f"tune {name} for {body.symptom}"
     return Command("tune", title, tuple(argv), cwd, True, results=(out,))
+
+
+def _search_folder(studio: Studio, root: str, name: str, argv: Sequence[str], read: Sequence[Path]) -> Path:
+    """A folder in which this very search goes on, where an earlier job began it; else a new one: a folder holds one.
+
+    Args:
+        argv: all that says what is searched.
+        read: what it reads; what changed since an earlier job began makes another search.
+    """
+    changed = max(
+        (path.stat().st_mtime for path in read if path.exists()), default=0.0
+    )  # the search names what is gone
+    searches = [job for job in studio.queue.jobs() if job.kind == "tune"]
+    for job in searches:
+        if job.argv[: len(argv) + 1] == (*argv, "-o") and changed < job.created:
+            return Path(job.results[0])
+    taken = {own for job in searches for own in job.results}
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    folders = (studio.roots.new_folder(root, own) for own in names)
+    return next(own for own in folders if not own.exists() and str(own) not in taken)
 
 
 def _shown(command: Command) -> Started:

@@ -9,9 +9,10 @@ from loratools.blocks.export import as_lbw, joined, numbers_of
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import SCHEMES, NumberedScheme, full_scheme
-from loratools.blocks.vector import BlockVector
-from loratools.errors import BlockError, StudioError
+from loratools.blocks.vector import BlockVector, named_vector
+from loratools.errors import BlockError
 from loratools.studio.api.stacks import VectorAnswer, VectorRequest, VectorTexts
+from loratools.studio.api.words import problem
 from loratools.studio.context import Studio
 from loratools.studio.handlers.answers import post
 from loratools.studio.stacks import preset_of
@@ -22,7 +23,7 @@ _NAME = "MINE"  # of the preset in a line for LoRA Block Weight
 def vector(studio: Studio, request: Request, body: VectorRequest) -> VectorAnswer:
     """Read a vector's text, or write its weights as text."""
     if (body.text is None) == (body.weights is None):
-        raise StudioError("give a vector as text or as weights, one of the two")
+        raise problem("vector.one")
     read = _of_text(body.text, body.family) if body.text is not None else _of_weights(body)
     preset = preset_of(read)
     short = preset or read.text()
@@ -30,9 +31,7 @@ def vector(studio: Studio, request: Request, body: VectorRequest) -> VectorAnswe
         numbers, lbw = joined(numbers_of(read)), as_lbw(read, preset or _NAME)
     except BlockError:  # not every block is listed, or there are elemental rules
         numbers, lbw = "", ""
-    return VectorAnswer(
-        weights=dict(read.weights), texts=VectorTexts(numbers=numbers, lbw=lbw, short=short), preset=preset
-    )
+    return VectorAnswer(weights=read.by_name(), texts=VectorTexts(numbers=numbers, lbw=lbw, short=short), preset=preset)
 
 
 def _of_text(text: str, family: str) -> BlockVector:
@@ -47,12 +46,13 @@ def _of_weights(body: VectorRequest) -> BlockVector:
     """The vector in the shortest scheme whose blocks are just those; else by names."""
     weights = body.weights or {}
     full = full_scheme(body.family)
-    named = {full.block_name(name): weight for name, weight in weights.items()}
+    named = named_vector(full, weights)
     if isinstance(full, NumberedScheme):
-        return BlockVector(full, named)
-    schemes = (own for own in SCHEMES if body.family in own.families and set(own.names) == set(named))
+        return named
+    schemes = (own for own in SCHEMES if body.family in own.families and set(own.names) == set(named.weights))
     scheme = next(schemes, full)
-    return BlockVector(scheme, {name: named[name] for name in scheme.names if name in named})
+    own = {name: named.weights[name] for name in scheme.names if name in named.weights}
+    return BlockVector(scheme, own, named.rules)
 
 
 ROUTES: list[Route] = [post("/api/vector", VectorRequest, vector)]

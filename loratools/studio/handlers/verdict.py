@@ -12,7 +12,7 @@ from typing import Any
 from loratools.adapter.files.epoch_files import Epoch
 from loratools.errors import LoratoolsError
 from loratools.studio.api.models import Verdict, VerdictEpoch
-from loratools.studio.api.words import Words, english, plain, words
+from loratools.studio.api.words import Words, english, quoted, words
 from loratools.studio.discover.snapshot import FoundRun
 from loratools.train.output.recorded_verdict import RecordedVerdict, Staleness, read_verdict
 
@@ -42,7 +42,7 @@ def verdict_of(found: FoundRun) -> tuple[Verdict | None, Words | None]:
         content = json.loads(recorded.path.read_text(encoding="utf-8"))
         return _shown(recorded, content, _stale(recorded, files)), None
     except LoratoolsError as error:
-        return None, plain(str(error))
+        return None, quoted(str(error))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, words("verdict.unreadable", error=str(error))
 
@@ -79,7 +79,7 @@ def _reason(own: Entry, epochs: Sequence[int]) -> Words:
     """The reason of epochs that share it; of one that has no words, what the verdict wrote."""
     key = f"verdict.{own['why']}"
     if key not in english():
-        return plain(f"{numbers(epochs)}: {own.get('reason', '')}")
+        return quoted(f"{numbers(epochs)}: {own.get('reason', '')}")
     figure = {"figure": str(own.get("decided_by") or "")} if "{figure}" in english()[key] else {}
     return words(key, epochs=numbers(epochs), **figure)
 
@@ -88,7 +88,7 @@ def _warnings(content: Entry) -> Iterator[Words]:
     """What is wrong with the whole run, and what the base itself shows."""
     kinds = content.get("warning_kinds")
     if kinds is None:  # of an earlier version
-        yield from map(plain, [*content.get("warnings", ()), *content.get("notes", ())])
+        yield from map(quoted, [*content.get("warnings", ()), *content.get("notes", ())])
         return
     for own in kinds:
         figure = {"figure": own["figure"]} if own["figure"] else {}

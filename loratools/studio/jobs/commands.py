@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 HERE = "{job}"  # in an argument: the job's own folder, where its files are
@@ -45,10 +46,17 @@ class Command:
         return command_text(self.argv, self.cwd)
 
 
-def command_text(argv: Sequence[str], cwd: Path) -> str:
-    """``loratools`` with its arguments, where paths below the folder that it runs in are written from there."""
-    inside = f"{cwd}{'' if str(cwd).endswith(('/', chr(92))) else '/'}"
-    return shlex.join(["loratools", *(own.replace(inside, "") for own in argv)])
+def command_text(argv: Sequence[str], cwd: PurePath) -> str:
+    """``loratools`` with its arguments as the system's shell reads them, where paths below the folder that it runs in
+    are written from there."""
+    words = ["loratools", *(from_folder(own, cwd) for own in argv)]
+    return subprocess.list2cmdline(words) if isinstance(cwd, PureWindowsPath) else shlex.join(words)
+
+
+def from_folder(text: str, folder: PurePath) -> str:
+    """``text`` with the paths below ``folder`` written from there."""
+    sign = "\\" if isinstance(folder, PureWindowsPath) else "/"
+    return text.replace(f"{str(folder).rstrip(sign)}{sign}", "")
 
 
 def step_text(name: str, kind: str, options: Any, out: str = "") -> str:

@@ -7,6 +7,7 @@ holds a lock for as long as it lives, which the system drops however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loratools.errors import LoratoolsError
 from loratools.files import is_locked, locked, write_text
+from loratools.studio.api.jobs import Progress
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class JobFolder:
         return is_locked(self.path / "alive")
 
     def begin(self) -> None:
-        """Say that the process has begun."""
-        write_text(self.path / "begun", "")
+        """Say that the process has begun, and where its part of the log does."""
+        write_text(self.path / "begun", str(self.log.stat().st_size if self.log.exists() else 0))
 
     @property
     def begun(self) -> bool:
@@ -117,12 +120,14 @@ class JobFolder:
             return None
 
     def last_error(self) -> str:
-        """The last line of the log that begins with ``error:``, without that word; empty where there is none."""
+        """The last line of the log since it has begun that begins with ``error:``, without that word; empty where there
+        is none."""
         try:
+            begun = int((self.path / "begun").read_text(encoding="ascii") or 0)
             with open(self.log, "rb") as stream:
-                stream.seek(max(0, stream.seek(0, 2) - 16_384))
+                stream.seek(max(begun, stream.seek(0, 2) - 16_384))
                 lines = stream.read().decode("utf-8", "replace").splitlines()
-        except OSError:
+        except (OSError, ValueError):
             return ""
         found = [line for line in lines if line.startswith("error: ")]
         return found[-1].removeprefix("error: ") if found else ""
@@ -135,3 +140,17 @@ def read_json(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def progress_of(file: Path) -> Progress:
+    """What a bar's report says; nothing where there is none."""
+    content = read_json(file)
+    with contextlib.suppress(ValueError, TypeError, LoratoolsError):
+        return Progress(
+            done=round(content.get("done", 0)),
+            total=None if content.get("total") is None else round(content["total"]),
+            unit=str(content.get("unit", "")),
+            left_seconds=content.get("left"),
+            note=str(content.get("what", "")),
+        )
+    return Progress()

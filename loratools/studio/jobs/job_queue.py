@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from loratools.errors import LoratoolsError
+from loratools.errors import FileError
 from loratools.files import sha256
 from loratools.studio.api.jobs import JobLog, Progress
 from loratools.studio.api.models import JobAction, JobState
 from loratools.studio.api.words import english, problem
 from loratools.studio.jobs.commands import HERE, Command
-from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, read_json
+from loratools.studio.jobs.job_folder import FrozenCommand, JobFolder, progress_of
 from loratools.studio.jobs.job_log import LogReader
 from loratools.studio.jobs.questions import waits_for_answers
 from loratools.studio.jobs.record import ACTIVE, JobRecord
@@ -169,7 +169,8 @@ class JobQueue:
         with self._guard:
             for record in self._store.open():
                 if record.state in ACTIVE:
-                    self._look_at(record)
+                    with _noted(record):
+                        self._look_at(record)
             for record in self._next():
                 self._start(record)
 
@@ -203,17 +204,34 @@ class JobQueue:
 
     def _start(self, record: JobRecord) -> None:
         folder = self._job_folder(record.id)
-        folder.clear()
-        argv, cwd = self._frozen(record, folder)
-        if record.times:
-            argv = (*argv, *(own for own in record.go_on if own not in argv))
-        folder.write(FrozenCommand(argv, str(cwd), record.stop_file))
+        try:
+            cwd = self._written(record, folder)
+        except (OSError, FileError) as error:  # the folder was deleted, or the disk is full
+            with _noted(record):
+                self._end(
+                    replace(record, error_key="job.unstarted"), "failed", getattr(error, "strerror", None) or str(error)
+                )
+            return
         begun = replace(record, state="running", started=time.time(), ended=None, error=None, error_key="")
         self._put(replace(begun, times=record.times + 1))
         try:
             self._processes[record.id] = spawn(folder, cwd)
         except OSError as error:
-            self._end(self.job(record.id), "failed", f"the job cannot be started: {error.strerror or error}")
+            unstarted = replace(self.job(record.id), error_key="job.unstarted")
+            self._end(unstarted, "failed", error.strerror or str(error))
+
+    def _written(self, record: JobRecord, folder: JobFolder) -> Path:
+        """Write into its folder what a job runs; returns where it runs.
+
+        Raises:
+            OSError, FileError: if that cannot be done.
+        """
+        folder.clear()
+        argv, cwd = self._frozen(record, folder)
+        if record.times:
+            argv = (*argv, *(own for own in record.go_on if own not in argv))
+        folder.write(FrozenCommand(argv, str(cwd), record.stop_file))
+        return cwd
 
     def _frozen(self, record: JobRecord, folder: JobFolder) -> tuple[tuple[str, ...], Path]:
         """What is run and where: a recipe that was edited since runs as it was, from its own folder."""
@@ -261,14 +279,15 @@ class JobQueue:
             self._end(replace(record, error_key="" if own else _GONE), "failed", own or english()[_GONE])
 
     def _finish(self, record: JobRecord, code: int, error: str, ended: float) -> None:
-        if code in _ASKED and any(waits_for_answers(Path(path)) for path in record.results):
+        if code in _ASKED and not error and any(waits_for_answers(Path(path)) for path in record.results):
             self._end(replace(record, asks=True), "paused", None, ended)
         elif code == 0:
             self._end(record, "done", None, ended)
         elif code in _INTERRUPTED:  # as it was asked to, or by somebody else
             self._end(record, record.goal or "stopped", None, ended)
         else:
-            self._end(record, "failed", error or f"it ended with exit code {code}", ended)
+            own = record if error else replace(record, error_key="job.code")
+            self._end(own, "failed", error or str(code), ended)
 
     def _end(self, record: JobRecord, state: JobState, error: str | None, ended: float | None = None) -> None:
         self._processes.pop(record.id, None)
@@ -330,15 +349,10 @@ class JobQueue:
         return self._logs.setdefault(job_id, LogReader(self._job_folder(job_id).log))
 
 
-def progress_of(file: Path) -> Progress:
-    """What a bar's report says; nothing where there is none."""
-    content = read_json(file)
-    with contextlib.suppress(ValueError, TypeError, LoratoolsError):
-        return Progress(
-            done=round(content.get("done", 0)),
-            total=None if content.get("total") is None else round(content["total"]),
-            unit=str(content.get("unit", "")),
-            left_seconds=content.get("left"),
-            note=str(content.get("what", "")),
-        )
-    return Progress()
+@contextlib.contextmanager
+def _noted(record: JobRecord) -> Iterator[None]:
+    """Write down what goes wrong with one job, so that the others are looked at."""
+    try:
+        yield
+    except Exception:
+        _LOG.exception("while looking at the job %s", record.id)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from loratools.studio.api.jobs import Job, Progress
 from loratools.studio.api.models import JobAction, JobState
-from loratools.studio.api.words import Words, english, plain, words
+from loratools.studio.api.words import Words, english, plain, quoted, words
 
 ACTIVE = ("running", "stopping")
 Goal = Literal["", "paused", "stopped"]
@@ -30,7 +30,8 @@ class JobRecord:
         results: paths that it writes.
         run: ``OUT/NAME`` of a training, or of the run whose epochs are judged.
         asks: whether it is paused until a person has answered.
-        error_key: that of the error's words; empty where they are the command's own.
+        error_key: that of the error's words, in which ``error`` may stand as ``text``; empty where they are the
+            command's own.
     """
 
     id: str
@@ -101,7 +102,7 @@ class JobRecord:
     def _failure(self) -> Words | None:
         if self.error is None:
             return None
-        return words(self.error_key) if self.error_key else plain(self.error)
+        return words(self.error_key, text=self.error) if self.error_key else quoted(self.error)
 
     def row(self) -> dict[str, Any]:
         """As the table's columns."""

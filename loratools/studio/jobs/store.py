@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from loratools.errors import FileError
+from loratools.studio.api.words import problem
 from loratools.studio.jobs.record import COLUMNS, JobRecord
 
 _VERSION = 1
@@ -80,13 +81,16 @@ class JobStore:
         """Add a job, or change it.
 
         Raises:
-            FileError: on a full disk.
+            StudioError: on a full disk.
+            FileError: if the file cannot be written otherwise.
         """
         names, places = ", ".join(COLUMNS), ", ".join(f":{name}" for name in COLUMNS)
         try:
             with self._guard:
                 self._connection.execute(f"INSERT OR REPLACE INTO jobs ({names}) VALUES ({places})", record.row())
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise problem("disk.full", status=500) from error
             raise FileError(f"the queue {self._file} cannot be written ({error}); free some space") from error
 
     def remove(self, job_id: str) -> None:

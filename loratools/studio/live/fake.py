@@ -11,7 +11,8 @@ import queue
 import threading
 from collections.abc import Mapping
 
-from loratools.studio.api.words import Failure
+from loratools.errors import StudioError
+from loratools.studio.api.words import Failure, quoted_failure
 from loratools.studio.live.engine import Engine
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.schedule import Job
@@ -75,7 +76,7 @@ class FakeEngine(Engine):
 
 def _made(job: Job) -> Frame | Failure:
     if _BROKEN in job.wish.sampling.prompt.split():
-        return Failure(error="this prompt is one that fails", remedy="use another")
+        return quoted_failure(StudioError("this prompt is one that fails", remedy="use another"))
     return picture(job.wish)
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from loratools.studio.live.frame import Frame
 
 MOST = 32 << 20  # bytes
+MANY = 1_000  # frames: of small pictures the bytes alone would be tens of thousands, and as many keys and objects
 
 
 class KeptFrames:
-    """Frames by their wish's key; beyond ``most`` bytes those that were shown longest ago go."""
+    """Frames by their wish's key; beyond ``most`` bytes, or ``many`` frames, those that were shown longest ago go."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most, self._bytes = most, 0
+    def __init__(self, most: int = MOST, many: int = MANY) -> None:
+        self._most, self._many, self._bytes = most, many, 0
         self._frames: OrderedDict[str, Frame] = OrderedDict()
 
     def get(self, key: str) -> Frame | None:
@@ -32,6 +33,6 @@ class KeptFrames:
             return
         self._frames[key] = frame
         self._bytes += len(frame.data)
-        while self._bytes > self._most:
+        while self._bytes > self._most or len(self._frames) > self._many:
             _, old = self._frames.popitem(last=False)
             self._bytes -= len(old.data)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from loratools.base.model import Base
 from loratools.base.picture_size import check_size
+from loratools.base.to_device import release_cache
 from loratools.blocks.webui_tag import take_tags
 from loratools.errors import BaseModelError, MemoryShortError, PromptError
 from loratools.preview.plan.jobs import Job, Stack
@@ -26,9 +27,10 @@ from loratools.preview.render.engine import Engine
 from loratools.preview.request.options import EngineOptions
 from loratools.preview.request.request import ModelRequest
 from loratools.preview.session import Session
-from loratools.studio.api.words import Words, plain, problem, words
+from loratools.studio.api.words import Words, problem, quoted, words
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.ladder import GPU_LIMITS, LIMITS, Ladder, smaller
+from loratools.studio.live.long_lived import LongLived
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles
 from loratools.studio.live.wish import POCKET, PictureWish, SamplingWish, State, base_state
@@ -62,10 +64,13 @@ class Painter:
 
     def __init__(self, options: PainterOptions, say: Callable[[Words], None]) -> None:
         self._options, self._say = options, say
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
         self._files, self._session = OpenFiles(), Session()
         self._loaded: tuple[str, _Loaded] | None = None
         self._warm: set[tuple[object, ...]] = set()  # kinds of pictures that were drawn before
         self._limited = False
+        self._long_lived = LongLived()
 
     def close(self) -> None:
         """Free the base."""
@@ -86,6 +91,11 @@ class Painter:
             return self._quick(loaded, stack, wish, whole, on_step)
         pixels, reduced = self._fitting(loaded, stack, wish, whole, whole.size, on_step)
         return encoded(pixels, "png", preview=reduced)
+
+    def between(self) -> None:
+        """What is done between two pictures, once a base's first one is with who waited for it."""
+        if self._loaded is not None:
+            self._long_lived.set_apart()
 
     def _quick(
         self, loaded: _Loaded, stack: Stack, wish: PictureWish, whole: SamplingSettings, on_step: OnStep
@@ -156,21 +166,22 @@ class Painter:
 
     def _note(self, text: str) -> None:
         """What the engine has to say."""
-        self._say(plain(text))
+        self._say(quoted(text))
 
     def _renewed(self) -> _Loaded:
         """The loaded base with a new engine, after the old one ran out of memory and let all of it go."""
         if self._loaded is None:
             raise RuntimeError("no base is loaded")
         name, old = self._loaded
+        self._long_lived.give_back()  # the old engine is garbage
         old.engine.close()
-        if old.base.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cache(old.base.device)
         renewed = replace(old, engine=self._engine(old.base))
         self._loaded = name, renewed
         return renewed
 
     def _forget_engine(self) -> None:
+        self._long_lived.give_back()
         if self._loaded is not None:
             self._loaded[1].engine.close()
             self._loaded = None

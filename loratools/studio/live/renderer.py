@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from loratools.studio.api.words import failure, words
+from loratools.studio.api.words import Value, failure, words
 from loratools.studio.live import worker
 from loratools.studio.live.engine import Engine
 from loratools.studio.live.painter_options import PainterOptions
@@ -53,7 +53,12 @@ class Renderer(Engine):
     def _begin(self, job: Job) -> None:
         self._run = next(self._runs)
         if self._current is None:
-            self._current = self._start()
+            try:
+                self._current = self._start()
+            except OSError as error:  # no memory, or no more processes; the next wish tries again
+                kind, reason = type(error).__name__, error.strerror or ""
+                self._ended(failure("live.fault", kind=kind, reason=reason))
+                return
         with contextlib.suppress(OSError):  # it died just now; its reader says so
             self._current.connection.send(worker.Draw(self._run, job.wish))
 
@@ -118,29 +123,30 @@ class Renderer(Engine):
         if self._dead_in_a_row >= _IN_A_ROW:
             self._dead_in_a_row = 0
             if job is not None:
-                self._refuse(job, failure("live.often", how=how))
+                self._refuse(job, failure("live.often", **how))
                 job.unwanted = True
             for waiting in self._schedule.drop_waiting():
-                self._refuse(waiting, failure("live.often", how=how))
+                self._refuse(waiting, failure("live.often", **how))
             if job is not None:
                 self._ended(None)
             return
         if job is None:
             return
-        self._say(words("live.restarted", how=how))
+        self._say(words("live.restarted", **how))
         job.deaths += 1
         if job.deaths >= _TRIES:
-            self._ended(failure("live.twice", how=how))
+            self._ended(failure("live.twice", **how))
         else:
             self._ended(None)
 
 
-def _how(code: int | None) -> str:
+def _how(code: int | None) -> dict[str, Value]:
+    """How a process ended, as the values of words that have a ``how``."""
     if code is None:
-        return "it no longer answers"
+        return {"how": "silent"}
     if code == -9:
-        return "it was killed, perhaps for lack of memory"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+        return {"how": "killed"}
+    return {"how": "signal", "code": -code} if code < 0 else {"how": "code", "code": code}
 
 
 def _bury(process: Any) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from loratools.errors import StudioError
-from loratools.studio.api.messages import Ack, Cancel, ClientMessage, Draw, Failed, Note
-from loratools.studio.api.words import failure_of, words
+from loratools.studio.api.invalid import invalid
+from loratools.studio.api.messages import Ack, Cancel, ClientMessage, Draw, Failed, Note, Sequence, Stream
+from loratools.studio.api.words import Failure, failure, failure_of, words
 from loratools.studio.context import Options, Studio
 from loratools.studio.live.connection import LiveConnection
 from loratools.studio.live.engine import Engine
@@ -56,9 +57,9 @@ async def live_endpoint(socket: WebSocket) -> None:
     try:
         while True:
             try:
-                message = _MESSAGES.validate_json(await socket.receive_text())
-            except ValidationError:
-                connection.refuse(_UNREADABLE, "unreadable")
+                message = _MESSAGES.validate_json(text := await socket.receive_text())
+            except ValidationError as error:
+                _refuse_unread(connection, text, error)
                 continue
             if isinstance(message, Draw):
                 await _draw(studio, connection, message)
@@ -77,10 +78,34 @@ async def live_endpoint(socket: WebSocket) -> None:
 
 async def _draw(studio: Studio, connection: LiveConnection, message: Draw) -> None:
     try:
-        await connection.draw(message.stream, message.seq, wish_of(message, studio.roots))
+        wish = await asyncio.to_thread(wish_of, message, studio.roots)  # it looks at the disk
+        await connection.draw(message.stream, message.seq, wish)
     except StudioError as error:
-        failed = Failed.of(failure_of(error), message.stream, message.seq)
-        connection.refuse(failed.model_dump_json(), ("failed", message.stream))
+        _refuse(connection, failure_of(error), message.stream, message.seq)
+    except OSError as error:  # of a disk that does not answer, for instance
+        _refuse(connection, failure("disk", error=error.strerror or type(error).__name__), message.stream, message.seq)
+
+
+def _refuse_unread(connection: LiveConnection, text: str, error: ValidationError) -> None:
+    """Say what is wrong with a message: of a wish for a picture under its number, which the page waits for."""
+    try:
+        asked = _Numbered.model_validate_json(text)
+    except ValidationError:
+        connection.refuse(_UNREADABLE, "unreadable")
+        return
+    _refuse(connection, invalid(error), asked.stream, asked.seq)
+
+
+def _refuse(connection: LiveConnection, reason: Failure, stream: int, seq: int) -> None:
+    connection.refuse(Failed.of(reason, stream, seq).model_dump_json(), ("failed", stream))
+
+
+class _Numbered(BaseModel):
+    """What a wish for a picture says in any case."""
+
+    type: Literal["draw"]
+    stream: Stream
+    seq: Sequence
 
 
 class _Tasks:

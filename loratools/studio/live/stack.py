@@ -11,11 +11,11 @@ from loratools.adapter.files.file import Adapter, read
 from loratools.blocks.parse import parse_vector
 from loratools.blocks.presets import load_presets
 from loratools.blocks.scheme import full_scheme
-from loratools.blocks.vector import BlockVector
+from loratools.blocks.vector import BlockVector, named_vector
 from loratools.dtypes import torch_dtype
-from loratools.errors import FileError, StudioError
+from loratools.errors import FileError
 from loratools.ops.merging.combine import combine
-from loratools.ops.merging.stored import StoredMerge
+from loratools.ops.merging.stored import StoredMerge, TermProducts
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack, content_keys_of
 from loratools.studio.api.words import problem
@@ -29,6 +29,7 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, tuple[State, Adapter]] = OrderedDict()
+        self._products = TermProducts()
 
     def adapter(self, path: Path) -> Adapter:
         """The file, read anew if it changed.
@@ -59,13 +60,13 @@ class OpenFiles:
         terms = [term_of(self.adapter(own.lora), own) for own in wish.terms]
         try:
             if wish.quality == "rest":
-                stored = StoredMerge(terms, torch_dtype(wish.dtype))
+                stored = StoredMerge(terms, torch_dtype(wish.dtype), self._products)
                 return Stack(stored, 1.0, _digest(stored.content_keys), stored.content_keys)
             whole = combine(terms)
             content_keys = content_keys_of(whole) or {}
             return Stack(whole, 1.0, _digest(content_keys), content_keys)
         except FileError as error:
-            raise StudioError(f"{error}", remedy="put the file back, or take it out of the stack") from error
+            raise problem("live.reading", error=str(error)) from error
 
 
 def term_of(adapter: Adapter, wish: TermWish) -> Term:
@@ -83,8 +84,7 @@ def _vector(adapter: Adapter, vector: Mapping[str, float] | str | None) -> Block
         return None
     if isinstance(vector, str):
         return parse_vector(vector, load_presets(), adapter.family, adapter)
-    scheme = full_scheme(adapter.family)
-    return BlockVector(scheme, {scheme.block_name(block): float(weight) for block, weight in vector.items()})
+    return named_vector(full_scheme(adapter.family), vector)
 
 
 def _digest(content_keys: Mapping[str, Hashable]) -> str:

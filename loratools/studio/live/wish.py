@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from loratools.blocks.elements import is_rule
+
 Quality = Literal["drag", "rest"]
 POCKET = "pocket"
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -20,7 +22,7 @@ State = tuple[tuple[str, int, int], ...]  # (name, size, time of change in nanos
 
 @dataclass(frozen=True)
 class TermWish:
-    """A LoRA of the stack; ``vector`` as weights by block or as text, as in a merge string."""
+    """A LoRA of the stack; ``vector`` as weights by block and by rule, or as text, as in a merge string."""
 
     lora: Path
     weight: float = 1.0
@@ -94,4 +96,8 @@ def base_state(base: str) -> State:
 
 
 def _plain(vector: Mapping[str, float] | str | None) -> Hashable:
-    return tuple(sorted(vector.items())) if isinstance(vector, Mapping) else vector
+    """Blocks in any order are the same vector; of rules the last that matches wins, so theirs counts."""
+    if not isinstance(vector, Mapping):
+        return vector
+    blocks = sorted(item for item in vector.items() if not is_rule(item[0]))
+    return (*blocks, *(item for item in vector.items() if is_rule(item[0])))

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from loratools.errors import LoratoolsError, StudioError
-from loratools.studio.api.words import Failure, Words, failure, failure_of
+from loratools.studio.api.words import Failure, Words, failure, failure_of, quoted_failure
 from loratools.studio.live.frame import Frame
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.wish import PictureWish
@@ -109,6 +109,7 @@ def main(connection: Connection, options: PainterOptions) -> None:
         draw = inbox.draws.get()
         try:
             connection.send(_drawn(painter, draw, inbox, connection))
+            painter.between()
         except Exception as error:  # whatever it was, a fresh process is sounder than this one
             traceback.print_exc()
             reason = (str(error).strip().splitlines() or [""])[0]
@@ -134,4 +135,4 @@ def _drawn(painter: Painter, draw: Draw, inbox: _Inbox, connection: Connection) 
     except StudioError as error:
         return Ended(draw.run, failure=failure_of(error))
     except (LoratoolsError, OSError) as error:
-        return Ended(draw.run, failure=Failure(error=str(error)))
+        return Ended(draw.run, failure=quoted_failure(error))

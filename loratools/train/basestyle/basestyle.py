@@ -15,7 +15,7 @@ from typing import Any
 
 from loratools import files
 from loratools.adapter.files.metadata import guard_overwrite
-from loratools.base.base_path import POCKET, base_digest
+from loratools.base.base_path import POCKET
 from loratools.errors import RecipeError, did_you_mean
 from loratools.progress import OnProgress
 from loratools.train.config.config import TrainConfig
@@ -25,6 +25,7 @@ from loratools.train.drawing.generate import (
     Generation,
     PictureFolder,
     draw_missing,
+    drawn_by,
     read_generation,
     read_record,
     style_pictures,
@@ -70,7 +71,7 @@ def basestyle(
     generation, config = _configs(base, out, name, settings or {}, device, force)
     folder = RunFolder(Path(out), name)
     pictures = list(style_pictures(base, generation))
-    picture_key = _key([_REVISION, base_digest(base), asdict(generation), [asdict(own) for own in pictures]])
+    picture_key = _key([_REVISION, *drawn_by(config), asdict(generation), [asdict(own) for own in pictures]])
     key = _key([picture_key, {**config.settings(), "base": None, "images": None}])
     record = folder.out / f"{name}.basestyle.json"
     known = read_record(record)
@@ -83,7 +84,7 @@ def basestyle(
         if ranks.main:
             images.claim(generation, force=force)
         ranks.wait()
-        draw_missing(base, images, pictures, generation, device, ranks, bar=progress and ranks.main)
+        draw_missing(config, images, pictures, generation, device, ranks, bar=progress and ranks.main)
         ranks.wait()
     if ranks.main:
         files.write_text(record, json.dumps({"owner": folder.owner, "key": key}))

@@ -69,6 +69,8 @@ def memory(device: torch.device) -> int:
     """Bytes: the most that the GPU has held, or what this process holds of the machine's memory; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     try:
         import resource
 

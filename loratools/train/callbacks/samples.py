@@ -15,6 +15,7 @@ from loratools.adapter.files.file import open_adapter
 from loratools.base.generate import PictureRequest, generate
 from loratools.base.infotext import LoraUse, PictureInfo, infotext, write_png
 from loratools.base.model import Base
+from loratools.base.to_device import release_cache
 from loratools.errors import TrainingError
 from loratools.train.callbacks.callback import Callback, RunView, due
 from loratools.train.callbacks.progress import Progress
@@ -92,7 +93,7 @@ class SampleCallback(Callback):
         base = self._run.base
         with contextlib.suppress(torch.OutOfMemoryError):
             return _draw(base, request)
-        torch.cuda.empty_cache()
+        release_cache(base.device)
         try:
             with _in_tiles(base.vae):
                 return _draw(base, request)

@@ -127,7 +127,7 @@ class ValidationCallback(Callback):
         losses = losses.to(device)
         ranks.sum(losses)
         names = short_names([dataset.items[index] for index in self._chosen])
-        return Validation(losses.double().cpu(), tuple(names), bool(dataset.held_out), self._span())
+        return Validation(losses.cpu().double(), tuple(names), bool(dataset.held_out), self._span())
 
     def _inputs(self, batch: Sequence[Sample]) -> Inputs:
         """With tokens and never with cached states, since the text encoder may be trained."""

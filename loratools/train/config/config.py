@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loratools.dtypes import Dtype
+from loratools.errors import FileError
+from loratools.file_names import bad_signs, check_writable_name, is_reserved
 from loratools.files import windows_path
 from loratools.train.config.data import CACHE_SETTINGS, OF_DATA_SETS, DataConfig, DataSet, Folders, Resolution, Subset
 from loratools.train.config.full import FULL_SETTINGS, PER_WEIGHT, FullConfig
@@ -78,7 +80,7 @@ class TrainConfig(
     base: str = Field(description="a Diffusers folder, a .safetensors or .ckpt file, a hub id, or pocket")
     vae: Path | None = Field(
         default=None,
-        description="a VAE of its own: a Diffusers folder, a single file or a hub id; the base's if left out",
+        description="a VAE of its own, which a full training's checkpoints have too: a folder, a file or a hub id",
     )
     offline: bool = Field(default=False, description="never ask the hub")
     images: Folders = Field(
@@ -146,10 +148,19 @@ class TrainConfig(
     resume: bool = Field(default=False, description="go on with a run that was cut short")
     force: bool = Field(default=False, description="overwrite another run's files")
 
+    @field_validator("out")
+    @classmethod
+    def _writable(cls, value: Path) -> Path:
+        try:
+            check_writable_name(value)
+        except FileError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
-        if value != value.strip() or value.startswith(".") or any(letter in value for letter in '/\\:*?"<>|\0\n'):
+        if value != value.strip() or value.startswith(".") or bad_signs(value) or is_reserved(value):
             raise ValueError(f"'{value}' cannot be a file's name; use letters, digits, '-' and '_'")
         return value
 
@@ -213,7 +224,9 @@ class TrainConfig(
             return
         if self.weights == "bf16" and self.mixed_precision not in (None, "bf16"):
             raise conflict(
-                "weights", f"weights: bf16 computes in bf16, not {self.mixed_precision}; leave mixed_precision out"
+                "weights",
+                f"weights: bf16 computes in bf16, not {self.mixed_precision}; leave mixed_precision out, or set it to "
+                "bf16",
             )
         if self.weights == "bf16" and not self.steps_each_weight:
             raise conflict(
@@ -270,7 +283,14 @@ class TrainConfig(
         return float(self.dim if self.alpha is None else self.alpha)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that changes the result, as plain JSON values; of a LoRA none of a full training's."""
-        without = set(WITHOUT_EFFECT) | (set() if self.is_full else FULL_SETTINGS)
+        """Every setting that changes the result, as plain JSON values; of a LoRA none of a full training's, and of a
+        full training no rank, so that what is written makes a config again."""
+        without = set(WITHOUT_EFFECT) | ({"dim", "alpha"} if self.is_full else FULL_SETTINGS)
         without |= {name for name in ("te2_lr", "prior") if getattr(self, name) is None}
-        return self.model_dump(mode="json", exclude=without)
+        without |= {"caption_encoding"} if self.caption_encoding == "auto" else set()  # older keys stay
+        value = self.model_dump(mode="json", exclude=without)
+        parts = [value, *value.get("datasets", ())]
+        for subset in (one for part in parts for one in part.get("images") or ()):
+            if subset["caption_encoding"] is None:
+                del subset["caption_encoding"]
+        return value

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from loratools.dataset.encodings import codec_of
+from loratools.errors import OptionError
+
 CACHE_SETTINGS = frozenset({"cache_dir"})  # where things lie, which changes no byte of the result
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -39,7 +42,16 @@ def _dotted(value: str | None) -> str | None:
     return value if not value or value.startswith(".") else f".{value}"
 
 
+def _encoding(value: str) -> str:
+    try:
+        codec_of(value)
+    except OptionError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
 Extension = Annotated[str | None, AfterValidator(_dotted)]
+Encoding = Annotated[str, AfterValidator(_encoding)]
 Resolution = Annotated[tuple[int, int], AfterValidator(_multiple), BeforeValidator(_pair)]  # width, height in pixels
 
 
@@ -61,6 +73,7 @@ class Subset(BaseModel):
         default=None, description="captions by picture: JSON `{name: {caption, tags}}`, or JSON lines"
     )
     caption_extension: Extension = None
+    caption_encoding: Encoding | None = None
     shuffle_tags: bool | None = None
     keep_tokens: Natural | None = None
     keep_tokens_separator: str | None = None
@@ -174,6 +187,10 @@ class DataConfig(BaseModel):
         default=1, description="times an epoch shows each picture, where its folder's name does not say (`10_ink`)"
     )
     caption_extension: Extension = Field(default=None, description="of caption files; .txt, then .caption, if left out")
+    caption_encoding: Encoding = Field(
+        default="auto",
+        description="of captions that are not Unicode, such as gbk or cp1251; auto finds it if it is sure",
+    )
     allow_uncaptioned: bool = Field(default=False, description="also train pictures that have no caption")
     shuffle_tags: bool = Field(default=True, description="each use of a picture gets its tags in another order")
     keep_tokens: Natural = Field(default=0, description="so many tags stay in front")

@@ -22,7 +22,8 @@ class ObjectiveConfig(BaseModel):
         default=None, description="what the base predicts; what it says of itself if left out"
     )
     zero_terminal_snr: bool = Field(
-        default=False, description="the schedule ends in pure noise; for bases that predict v"
+        default=False,
+        description="the schedule ends in pure noise, as it does where the base says so; for bases that predict v",
     )
     min_timestep: Annotated[int, Field(ge=0)] = Field(default=0, description="least timestep that is drawn")
     max_timestep: Annotated[int, Field(ge=1)] | None = Field(

@@ -132,7 +132,7 @@ def _made(over: Mapping[str, Any], under: Mapping[str, Any], origin: _Origin) ->
     beside the files that ``under`` is from."""
     given = {**_without(under, over), **over}
     given = _of_full_training(given, origin)
-    merged = {**_preset(given.get("preset", DEFAULT), origin), **given}
+    merged = {**_beside(_preset(given.get("preset", DEFAULT), origin), given), **given}
     for key in ("base", "images"):
         if merged.get(key) in (None, "", [], ()) and not (key == "images" and merged.get("datasets")):
             raise origin.error((), _MISSING[key] if origin.of_trainer else f"'{key}' is missing; {_GIVE.format(key)}")
@@ -171,12 +171,25 @@ def _of_full_training(given: Mapping[str, Any], origin: _Origin) -> dict[str, An
             )
             raise origin.error((key,), message)
     if of_preset or preset is None:
-        return dict(given)
+        return _with_own_rate(given, preset.settings if preset is not None else {})
     if name != DEFAULT:
         full = ", ".join(each for each, one in known.items() if one.settings.get("network_type") == "full")
         message = f"the preset {name} has a LoRA's numbers, at which a full training ruins its base; there are {full}"
         raise origin.error(("preset",), message)
-    return {**given, "preset": FULL}
+    return _with_own_rate({**given, "preset": FULL}, known[FULL].settings)
+
+
+def _with_own_rate(given: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with what a ``learning_rate`` of its own says of a preset's rates: it is the UNet's, and the text
+    encoder's is the same share of it as the preset's."""
+    rates = {}
+    if given.get("learning_rate") is not None and preset.get("unet_lr"):
+        try:
+            rate = float(given["learning_rate"])
+        except (TypeError, ValueError):  # told by the check of all settings
+            return dict(given)
+        rates = {name: rate * preset[name] / preset["unet_lr"] for name in ("unet_lr", "te_lr") if name in preset}
+    return {**rates, **given}
 
 
 def _check_folders(config: TrainConfig, origin: _Origin) -> None:
@@ -203,6 +216,17 @@ def _check_base(name: str, origin: _Origin) -> None:
         return
     message = missing_base(name, origin.beside())
     raise BaseModelError(message) if "base" in origin.over else origin.error(("base",), message, name)
+
+
+def _beside(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's settings without those that belong to another setting of its own, which ``given`` replaces: arguments
+    of another optimiser, and what fp32 weights are computed in."""
+    dropped = set()
+    if str(given.get("optimizer", preset.get("optimizer"))).lower() != str(preset.get("optimizer")).lower():
+        dropped.add("optimizer_args")
+    if given.get("weights") == "bf16" and preset.get("weights") != "bf16":
+        dropped.add("mixed_precision")
+    return {name: value for name, value in preset.items() if name not in dropped}
 
 
 def _without(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

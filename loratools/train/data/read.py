@@ -89,6 +89,7 @@ def folder_options(config: TrainConfig, subset: Subset) -> FolderOptions:
         rules=CaptionRules(**{field: own(config, subset, setting) for field, setting in _RULES.items()}),
         class_tokens=subset.class_tokens,
         extensions=(str(extension),) if extension else CAPTION_EXTENSIONS,
+        encoding=own(config, subset, "caption_encoding"),
         metadata_file=subset.metadata_file,
         regularisation=subset.regularisation,
         alpha_mask=own(config, subset, "alpha_mask"),

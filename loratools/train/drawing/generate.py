@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from loratools import files
-from loratools.base.base_path import POCKET
+from loratools.base.base_path import POCKET, base_digest
 from loratools.base.model import Base
 from loratools.errors import FileError, LoratoolsError
 from loratools.progress import tqdm_bar
+from loratools.train.config.config import TrainConfig
 from loratools.train.distributed import Ranks
 from loratools.train.seeds import derived
+from loratools.train.step.objective import trained_scheduler
 from loratools.validation import mistakes
 from loratools.yamlio import read_yaml
 
@@ -130,6 +132,11 @@ class PictureFolder:
     def _marker(self) -> Path:
         return self.path / f"{self.owner}.json"
 
+    @property
+    def claimed(self) -> bool:
+        """Whether the folder is this key's."""
+        return read_record(self._marker).get("key") == self.key
+
     def claim(self, generation: Generation, *, force: bool) -> None:
         """Make the folder this key's, without our pictures of another key.
 
@@ -164,8 +171,34 @@ class PictureFolder:
         files.write_text(self.path / f"{picture.stem}.txt", picture.prompt + "\n")
 
 
+def drawn_by(config: TrainConfig) -> list[str]:
+    """What determines how a run's base draws, beside what it is asked for: its digest, and what stands in for its own.
+
+    Raises:
+        BaseModelError: if the base, or the VAE, is not there.
+    """
+    from loratools.base.vae_path import find_vae, vae_digest
+
+    own = [base_digest(config.base, offline=config.offline)]
+    own += [config.prediction] if config.prediction is not None else []
+    return own if config.vae is None else [*own, vae_digest(find_vae(config.vae, offline=config.offline))]
+
+
+def load_drawer(config: TrainConfig, device: str) -> Base:
+    """A run's base to draw with: with the run's own VAE, and predicting what the run says that it predicts."""
+    from loratools.base.load import load_base
+    from loratools.base.vae import use_vae
+
+    base = load_base(config.base, device=device, dtype=None, offline=config.offline)
+    if config.vae is not None:
+        use_vae(base, config.vae, offline=config.offline)
+    itself = config.model_copy(update={"zero_terminal_snr": False})  # which is how it is trained, not how it draws yet
+    base.scheduler_config = trained_scheduler(base.scheduler_config, itself)
+    return base
+
+
 def draw_missing(
-    base: str,
+    config: TrainConfig,
     folder: PictureFolder,
     pictures: Sequence[StylePicture],
     generation: Generation,
@@ -174,7 +207,7 @@ def draw_missing(
     *,
     bar: bool,
 ) -> None:
-    """Make those of ``pictures`` that ``folder`` lacks; the base is loaded only if there are any.
+    """Make those of ``pictures`` that ``folder`` lacks; the run's base is loaded only if there are any.
 
     Args:
         ranks: of several processes each makes its share of the batches, which are the same ones that one would make.
@@ -186,10 +219,8 @@ def draw_missing(
     first, last = ranks.rows(len(batches))
     if first == last:
         return
-    from loratools.base.load import load_base
-
     with tqdm_bar(shown=bar, total=sum(map(len, batches[first:last])), desc="pictures", unit="image") as shown:
-        loaded = load_base(base, device=device, dtype=None)
+        loaded = load_drawer(config, device)
         for batch in batches[first:last]:
             for picture, pixels in zip(batch, draw_batch(loaded, batch, generation), strict=True):
                 folder.save(picture, pixels)

@@ -7,21 +7,23 @@ pictures that differ from the trained ones in nothing but what is to be learnt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loratools.base.base_path import base_digest
 from loratools.dataset.captions import written_tags
 from loratools.errors import TrainingError
+from loratools.files import locked
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import Prior, Subset
 from loratools.train.data.dataset import Dataset
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
-from loratools.train.drawing.generate import Generation, PictureFolder, StylePicture, draw_missing
+from loratools.train.drawing.generate import Generation, PictureFolder, StylePicture, draw_missing, drawn_by
+from loratools.train.output.run_folder import RunFolder
 from loratools.train.seeds import derived
 
 CAPTIONS = "captions"
@@ -33,17 +35,21 @@ def prior_folder(config: TrainConfig) -> Path:
     return config.out / f"{config.name}-prior"
 
 
-def with_prior(config: TrainConfig, ranks: Ranks, device: str, *, bar: bool = False) -> TrainConfig:
+def with_prior(
+    config: TrainConfig, ranks: Ranks, device: str, *, before: Callable[[], None] | None = None, bar: bool = False
+) -> TrainConfig:
     """``config`` with the pictures of its ``prior`` among its folders, drawn as far as they are not there yet.
 
     A folder of the same base, prompts and settings is completed; another one's pictures are replaced.
 
     Args:
         ranks: of several processes each draws a part.
+        before: called before anything is drawn or replaced, if anything has to be.
         bar: show a progress bar on stderr, if that is a terminal.
     Raises:
         FileError: if the folder holds files of someone else.
-        TrainingError: if no caption is left without the trigger.
+        HeldError: if another process draws into it.
+        TrainingError: if no caption is left without the trigger, or a run that is gone on with had other pictures.
     """
     prior = config.prior
     if prior is None:
@@ -53,15 +59,31 @@ def with_prior(config: TrainConfig, ranks: Ranks, device: str, *, bar: bool = Fa
     generation = Generation(
         picture_seed=config.seed, steps=prior.steps, cfg=prior.cfg, negative=prior.negative, pictures_at_once=4
     )
-    made_by = [base_digest(config.base), asdict(generation), [asdict(picture) for picture in pictures]]
+    made_by = [*drawn_by(config), asdict(generation), [asdict(picture) for picture in pictures]]
     key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     folder = PictureFolder(prior_folder(config), key, owner=_STEM, stems=(_STEM,))
-    if ranks.main:
-        folder.claim(generation, force=config.force)
-    ranks.wait()
-    draw_missing(config.base, folder, pictures, generation, device, ranks, bar=bar)
-    ranks.wait()
+    if not folder.claimed or folder.missing(pictures):
+        _refuse_other_pictures(config, folder)
+        if before is not None:
+            before()
+    with contextlib.ExitStack() as stack:
+        if ranks.main:
+            stack.enter_context(locked(folder.path))
+            folder.claim(generation, force=config.force)
+        ranks.wait()
+        draw_missing(config, folder, pictures, generation, device, ranks, bar=bar)
+        ranks.wait()
     return _with_folder(config, folder.path)
+
+
+def _refuse_other_pictures(config: TrainConfig, folder: PictureFolder) -> None:
+    """Raise TrainingError where a run that is to be gone on with had other pictures, which are still there."""
+    begun = config.resume and RunFolder(config.out, config.name).state.is_file()
+    if begun and folder.path.exists() and not folder.claimed:
+        raise TrainingError(
+            f"cannot resume: {folder.path} was drawn by another base, seed, caption or setting of prior than now; "
+            "change it back, or start anew with `force=True` in place of `resume=True`"
+        )
 
 
 def prior_pictures(config: TrainConfig, prior: Prior, dataset: Dataset) -> list[StylePicture]:

@@ -20,6 +20,7 @@ from loratools.train.data.dataset import Dataset, TrainItem
 from loratools.train.dry_run.caption_advice import caption_advice
 from loratools.train.dry_run.repeats import PictureClass, changes, fulfilling, picture_classes
 from loratools.train.optim.lr_schedule import warmup_steps
+from loratools.train.output.run_folder import RunFolder
 
 _STYLES = ("default", "style-004")
 _WITHOUT_PEOPLE = ("scene", "object")
@@ -68,20 +69,22 @@ def outlasting(config: TrainConfig, dataset: Dataset, steps: int, batches: int) 
         )
 
 
-def low_disk(out: Path, needed: int) -> Iterator[str]:
-    """A sentence if the disk of the folder ``out``, which need not exist yet, has less than ``needed`` bytes left."""
-    free = free_space(out)
-    if free < needed:
+def low_disk(config: TrainConfig, needed: int) -> Iterator[str]:
+    """A sentence if the disk of the run's folder has no room for ``needed`` bytes."""
+    room = disk_room(config)
+    if room < needed:
         yield (
-            f"{out} has {free / _MIB:.0f} MiB left, and the run takes up to {needed / _MIB:.0f} MiB; free some space, "
-            "or set save_last_n"
+            f"{config.out} has {room / _MIB:.0f} MiB left, and the run takes up to {needed / _MIB:.0f} MiB; free some "
+            "space, or set save_last_n"
         )
 
 
-def free_space(out: Path) -> int:
-    """Bytes that are left on the disk of the folder ``out``, which need not exist yet."""
-    existing = next((folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir()), Path())
-    return shutil.disk_usage(existing).free
+def disk_room(config: TrainConfig) -> int:
+    """Bytes that a run's files may take: what is left on the disk of its folder, which need not exist yet, and what
+    they take already, where it was begun before."""
+    out = config.out.absolute()
+    existing = next((folder for folder in (out, *out.parents) if folder.is_dir()), Path())
+    return shutil.disk_usage(existing).free + RunFolder(config.out, config.name).size()
 
 
 def _ratios(dataset: Dataset) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from loratools.base.model import Base
+from loratools.base.to_device import wait_for
 from loratools.train.config.config import TrainConfig
 from loratools.train.output.run_folder import staying
 
@@ -100,11 +101,11 @@ def throughput(device: torch.device, dtype: torch.dtype, size: int = 1024) -> fl
     left = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):
-        _wait(device)
+        wait_for(device)
         begun = time.perf_counter()
         for _ in range(4):
             left @ left
-        _wait(device)
+        wait_for(device)
         best = min(best, (time.perf_counter() - begun) / 4)
     return _EFFICIENCY.get(device.type, 0.2) * 2 * size**3 / best
 
@@ -114,8 +115,3 @@ def spelled(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

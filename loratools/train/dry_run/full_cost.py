@@ -112,26 +112,53 @@ def cost_lines(cost: FullCost) -> tuple[str, ...]:
 
 
 def cheaper(config: TrainConfig, base: Base, trained: int, positions: int, steps: int) -> Iterator[str]:
-    """What each setting that saves memory would bring the whole to, one after the other, as far as they are not set."""
+    """What each setting that saves memory would bring the whole to, one after the other, as far as they are not set and
+    the ones before them allow it."""
     text = sum(_count(encoder) for encoder in base.text_encoders) if config.learned_rates()[1] > 0 else 0
-    wanted: list[tuple[str, dict[str, Any]]] = [
-        ("gradient_checkpointing: true", {"gradient_checkpointing": True}),
-        ("max_grad_norm: 0 with fused_backward_pass: on", {"max_grad_norm": 0.0, "fused_backward_pass": "on"}),
-        ("weights: bf16", {"weights": "bf16", "mixed_precision": None}),
-        ("optimizer: AdamW8bit", {"optimizer": "AdamW8bit"}),
-        ("optimizer: Adafactor", {"optimizer": "Adafactor"}),
-        ("te_lr: 0", {"te_lr": 0.0, "te2_lr": None}),
-    ]
-    computed = 4 if config.mixed_precision == "no" else 2
-    before = full_cost(config, base, trained, positions, computed, steps).memory
-    for title, values in wanted:
+    before = full_cost(config, base, trained, positions, _computed(config), steps).memory
+    for title, values in _savings(config):
+        changed = config.model_copy(update=values)
+        if _refused(changed):
+            continue
         if title == "te_lr: 0":
             trained = trained - text if text and config.unet_lr != 0 else trained
-        config = config.model_copy(update=values)
-        after = full_cost(config, base, trained, positions, 2, steps).memory
+        config = changed
+        after = full_cost(config, base, trained, positions, _computed(config), steps).memory
         if after < 0.97 * before:
             yield f"{title} ({_gib(after)} GiB)"
             before = after
+
+
+def _savings(config: TrainConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Settings that save memory, the ones that cost least first, with what has to be set beside them."""
+    eight = ("optimizer: AdamW8bit", {"optimizer": "AdamW8bit", "optimizer_args": {}})
+    yield "gradient_checkpointing: true", {"gradient_checkpointing": True}
+    if not config.steps_each_weight:  # an optimiser that needs all gradients at once stands in the way of the next two
+        yield eight
+    fused: dict[str, Any] = {"max_grad_norm": 0.0, "fused_backward_pass": "on"}
+    if config.mixed_precision == "fp16":
+        yield (
+            "max_grad_norm: 0 with fused_backward_pass: on and mixed_precision: bf16",
+            {**fused, "mixed_precision": "bf16"},
+        )
+    else:
+        yield "max_grad_norm: 0 with fused_backward_pass: on", fused
+    alone = "" if config.mixed_precision in (None, "bf16") else f", without mixed_precision: {config.mixed_precision}"
+    yield f"weights: bf16{alone}", {"weights": "bf16", "mixed_precision": None}
+    yield eight
+    yield "optimizer: Adafactor", {"optimizer": "Adafactor", "optimizer_args": {}}
+    yield "te_lr: 0", {"te_lr": 0.0, "te2_lr": None}
+
+
+def _refused(config: TrainConfig) -> bool:
+    """Whether a full training refuses these settings."""
+    without = config.fused_backward_pass == "on" and bool(config.why_not_fused())
+    return without or (config.weights == "bf16" and not config.steps_each_weight)
+
+
+def _computed(config: TrainConfig) -> int:
+    """Bytes of the numbers that are computed with."""
+    return 4 if config.mixed_precision == "no" else 2
 
 
 def check_room(config: TrainConfig, cost: FullCost, device: torch.device, remedies: Iterator[str]) -> None:
@@ -156,7 +183,7 @@ def check_disk(config: TrainConfig, cost: FullCost, free: int) -> None:
         return
     raise FileError(
         f"{config.out} has {_gib(free)} GiB left, and the files of {config.epochs} epochs and the state take up to "
-        f"{_gib(cost.disk)}; set save: lora:64, save_every_epochs or save_last_n, or free some space"
+        f"{_gib(cost.disk)} GiB; set save: lora:64, save_every_epochs or save_last_n, or free some space"
     )
 
 

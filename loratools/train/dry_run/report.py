@@ -202,7 +202,7 @@ def make_dry_run(
         numbers=preset_line(config),
         learning=_learning(config),
         held_out=len(dataset.held_out),
-        warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config.out, room)),
+        warnings=(*advice(config, dataset), *cut_captions(base, config, dataset), *low_disk(config, room)),
         files=estimate.files(config, steps * config.epochs),
         full=full,
         cheaper=tuple(cheaper(config, base, parameters, largest, steps * config.epochs)) if full else (),

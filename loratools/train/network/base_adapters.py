@@ -52,7 +52,7 @@ class BaseAdapters:
         """A digest of the base with the sum in it; the base's own digest where there are no adapters."""
         if not self._terms:
             return self._base.digest
-        parts = [self._base.digest, *(f"{term.adapter.digest} {term.weight!r}" for term in self._terms)]
+        parts = [self._base.digest, *map(_digested, self._terms)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -70,6 +70,13 @@ class BaseAdapters:
 
     def _adapters(self) -> list[Adapter]:
         return list({id(term.adapter): term.adapter for term in self._terms}.values())
+
+
+def _digested(term: Term) -> str:
+    """What a term adds: its file, its weight, and under a vector the strength of each module."""
+    plain = f"{term.adapter.digest} {term.weight!r}"
+    own = {} if term.vector is None else {name: term.strength(name) for name in term.adapter}
+    return " ".join([plain, *(f"{name} {strength!r}" for name, strength in sorted(own.items()))])
 
 
 def _resolved(terms: Sequence[str], base: Base) -> list[Term]:

@@ -8,18 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loratools.adapter.algebra.lowrank import LowRank
 from loratools.train.network.layers import Lora, LoraDropoutConv, LoraDropoutLinear
 
 
 class DoraLayer(Lora):
     """DoRA (2402.09353, eq. 5): ``m * (W + s up down) / |W + s up down|``, with a norm and a magnitude for each row.
 
-    ``magnitude`` (out,) starts at the rows' own norms. As in the paper (section 4.3), no gradient passes the norm.
+    ``magnitude`` (out,) starts at the norms of the rows that the layer begins with. As in the paper (section 4.3), no
+    gradient passes the norm.
     """
 
     def extras(self) -> dict[str, Tensor]:
         ones = (1,) * (len(self.shape) - 1)
         return {"dora_scale": self.magnitude.detach().cpu().clone().reshape(-1, *ones)}
+
+    @torch.no_grad()
+    def begin_at(self, delta: LowRank) -> None:
+        """As :meth:`Lora.begin_at`: magnitudes become the norms of W + ``delta``, which then is the layer's weight."""
+        super().begin_at(delta)
+        self.magnitude.copy_(self._norm())
 
     def _init_parameters(self, generator: torch.Generator, device: torch.device) -> None:
         super()._init_parameters(generator, device)

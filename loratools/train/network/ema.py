@@ -24,7 +24,11 @@ class Ema:
     def update(self, step: int) -> None:
         """Update the averages after optimiser step ``step`` (from 1); does not wait for the device."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._means, [factor.detach().float() for factor in self._factors], 1 - decay)
+        if all(factor.dtype == torch.float32 for factor in self._factors):
+            torch._foreach_lerp_(self._means, [factor.detach() for factor in self._factors], 1 - decay)
+            return
+        for mean, factor in zip(self._means, self._factors, strict=True):  # one by one: no wider copy of all of them
+            mean.lerp_(factor.detach().float(), 1 - decay)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -35,6 +39,10 @@ class Ema:
             yield
         finally:
             _copy(self._factors, kept)
+
+    def mean(self, factor: Tensor) -> Tensor:
+        """The average of one of the factors, in float32, which its own type may not hold."""
+        return next(mean for own, mean in zip(self._factors, self._means, strict=True) if own is factor)
 
     def state(self) -> list[Tensor]:
         """The averages, for resuming."""

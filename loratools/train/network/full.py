@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class FullWeights(TrainedWeights):
             )
         self.start = StartWeights(config.base, narrow=config.weights == "bf16", offline=config.offline)
         self.masters = Masters(masters)
+        self._mean: Callable[[Tensor], Tensor] | None = None
 
     def parameters(self, config: TrainConfig) -> Iterator[TrainedParameter]:
         for name, master in self.masters.items():
@@ -94,9 +95,21 @@ class FullWeights(TrainedWeights):
                 for name, live in changed.items():
                     live.copy_(kept[name])
 
+    @contextlib.contextmanager
+    def averaged(self, mean: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        self._mean = mean
+        try:
+            yield
+        finally:
+            self._mean = None
+
     def difference(self, name: str) -> Tensor:
-        """What training has made of a parameter, less what it began with; float32, on the CPU."""
-        weight = self.masters[name].held.detach().float().cpu()
+        """What training has made of a parameter, less what it began with; float32, on the CPU.
+
+        Of an average it is the average's own: rounded to bfloat16 all that is below half of a last place would be lost.
+        """
+        held = self.masters[name].held
+        weight = (held if self._mean is None else self._mean(held)).detach().float().cpu()
         return weight - self.start[name].reshape(weight.shape)
 
     def state(self) -> dict[str, Tensor]:

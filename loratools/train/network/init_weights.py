@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from loratools.adapter.algebra.lowrank import LowRank, same_matrix
 from loratools.adapter.architectures.names import family_of
+from loratools.adapter.files.epoch_files import find_file
 from loratools.adapter.files.file import open_adapter
 from loratools.adapter.files.metadata import inherited
 from loratools.errors import TrainingError
@@ -17,7 +16,7 @@ from loratools.train.network.layers import AdapterLayer, Lora
 
 
 class InitWeights:
-    """The modules of a ``network_weights`` file.
+    """The modules of a ``network_weights`` file; of a training run, its last epoch or the named one (``RUN@8``).
 
     Raises:
         FileError, FormatError: if the file cannot be read or is no LoRA.
@@ -25,6 +24,7 @@ class InitWeights:
     """
 
     def __init__(self, path: Path, family: str) -> None:
+        path = find_file(str(path))
         self.path, self._adapter = path, open_adapter(path)
         if self._adapter.family != family:
             raise TrainingError(
@@ -61,7 +61,6 @@ class InitWeights:
         """A module's stored alpha, or its rank where the file has none."""
         return self._adapter.alphas.get(name, float(self.rank(name)))
 
-    @torch.no_grad()
     def load_into(self, name: str, layer: AdapterLayer) -> None:
         """Set ``layer`` to the file's difference exactly; ranks above the file's keep their initial values, whose
         difference is 0.
@@ -82,5 +81,4 @@ class InitWeights:
                 f"network_weights {self.path} has {name} of shape {tuple(delta.shape)} where the base's is "
                 f"{layer.shape}; it was made for another base"
             )
-        layer.up[:, : delta.rank] = (delta.up / layer.scale).to(layer.up)
-        layer.down[: delta.rank] = delta.down.to(layer.down)
+        layer.begin_at(delta)

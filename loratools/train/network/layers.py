@@ -77,6 +77,12 @@ class Lora(AdapterLayer):
     def delta(self) -> LowRank:
         return LowRank((self.up.detach() * self.scale).cpu().clone(), self.down.detach().cpu().clone(), self.shape)
 
+    @torch.no_grad()
+    def begin_at(self, delta: LowRank) -> None:
+        """Set the layer to W + ``delta``; ranks above the delta's keep their initial values, whose difference is 0."""
+        self.up[:, : delta.rank] = (delta.up / self.scale).to(self.up)
+        self.down[: delta.rank] = delta.down.to(self.down)
+
     def limit_norm(self, most: float) -> None:
         limit_norms([self], most)
 

@@ -39,7 +39,7 @@ class StartWeights:
         """Raise TrainingError unless the base is there and still the one of ``digest``."""
         remedy = "and go on with `resume=True`: the state is saved"
         try:
-            now = base_digest(self._base)
+            now = base_digest(self._base, offline=self._offline)
         except (LoratoolsError, OSError) as error:
             raise TrainingError(
                 f"the base {self._base}, to which the trained weights are compared, cannot be read any more ({error}); "

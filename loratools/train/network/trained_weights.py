@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,12 @@ class TrainedWeights(ABC):
         """The tensor that holds a trained parameter's weights between steps; whoever changes it calls
         :meth:`weights_changed`."""
         return parameter
+
+    @contextlib.contextmanager
+    def averaged(self, mean: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside the block the weights are averages, and ``mean`` has those of each held tensor in float32; whoever
+        holds weights in a coarser type makes files of these."""
+        yield
 
     @abstractmethod
     def weights_changed(self) -> None:

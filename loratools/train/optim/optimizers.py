@@ -56,7 +56,7 @@ _BY_SHORT_NAME = {
     "SGDNesterov8bit": _Named("bitsandbytes.optim.SGD8bit", "bitsandbytes", _NESTEROV),
     "Lion": _Named("lion_pytorch.Lion", "lion-pytorch"),
     "Prodigy": _Named("prodigyopt.Prodigy", "prodigyopt"),
-    "Adafactor": _Named("transformers.optimization.Adafactor", "transformers"),  # torch's by its dotted path
+    "Adafactor": _Named("loratools.train.optim.adafactor.Adafactor", "transformers"),  # torch's by its dotted path
     **{name: _free(name) for name in ("AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree")},
 }
 

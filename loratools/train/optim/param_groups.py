@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from loratools.errors import TrainingError
 from loratools.train.config.config import TrainConfig
 from loratools.train.network.trained_weights import TrainedWeights
 
@@ -17,6 +18,9 @@ def parameter_groups(network: TrainedWeights, config: TrainConfig) -> list[dict[
 
     ``part`` is ``unet`` or ``text_encoder``. A group's ``name`` is its part, for the group at the part's own rate (or
     the first one, where none is), and the part with the factor on its rate for the others, such as ``unet x 16``.
+
+    Raises:
+        TrainingError: if only text encoders are trained and are to stay as they are from some step on.
     """
     unet_lr, te_lr = config.learned_rates()
     groups = []
@@ -30,6 +34,11 @@ def parameter_groups(network: TrainedWeights, config: TrainConfig) -> list[dict[
             groups.append(
                 {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "name": name, "part": part}
             )
+    if config.stop_text_encoder_training is not None and not any(group["part"] == "unet" for group in groups):
+        raise TrainingError(
+            "the text encoder alone is trained, and stop_text_encoder_training would leave nothing to train after it; "
+            "leave that out, or train the UNet too (unet_lr, block_lr)"
+        )
     return groups
 
 

@@ -35,9 +35,11 @@ class Trainable:
         They are the average of a run with ``ema``, and the x of schedule-free optimisers. Afterwards the factors are as
         they were, bit for bit.
         """
-        averaged = self.ema.applied() if self.ema is not None else contextlib.nullcontext()
         try:
-            with self.network.without_dropout(), optimizer_modes(self.optimizer), averaged:
+            with self.network.without_dropout(), optimizer_modes(self.optimizer), contextlib.ExitStack() as averaged:
+                if self.ema is not None:
+                    averaged.enter_context(self.ema.applied())
+                    averaged.enter_context(self.network.averaged(self.ema.mean))
                 self.network.weights_changed()
                 yield
         finally:

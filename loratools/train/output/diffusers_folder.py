@@ -15,10 +15,12 @@ from loratools import files
 from loratools.adapter.files.checkpoint import Checkpoint
 from loratools.base.base_path import base_digest
 from loratools.base.model import Base
+from loratools.base.vae_path import vae_files
 from loratools.errors import FileError
 
 MARK = "loratools_run.json"  # in the folder: how it was made, and who may overwrite it
 _WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors"}  # text encoders: transformers' name
+_WHOLE_MODELS = (".safetensors", ".ckpt", ".bin", ".pt", ".gguf")  # beside a folder's parts: the same model as one file
 _PIPELINES = {"sdxl": "StableDiffusionXLPipeline"}
 
 
@@ -47,6 +49,7 @@ def write_folder(
     dtype: torch.dtype,
     owner: str,
     made: Mapping[str, Any],
+    vae: Path | None = None,
     force: bool = False,
 ) -> str:
     """Write the base with ``weights`` in place of its own as a Diffusers folder, whole or not at all; its digest.
@@ -57,13 +60,17 @@ def write_folder(
     Args:
         base: as it is loaded; its own weights are not used.
         weights: canonical parameter -> its new value, stored as ``dtype``; the others keep their stored type.
+        vae: folder or file of the VAE that ``base`` was loaded with in place of its own.
     """
     guard_folder(out, owner, force)
     with files.replacing_folder(out) as part:
         if checkpoint.path.is_dir():
             _copy_rest(checkpoint.path, part)
+            _write_scheduler(base, part)
         else:
             _write_rest(base, checkpoint, part)
+        if vae is not None:
+            _replace_vae(base, vae, part / "vae")
         for component in base.components():
             _write_component(component, checkpoint, weights, dtype, part / component)
         files.write_text(part / MARK, json.dumps({"owner": owner, **made}, indent=1))
@@ -87,7 +94,7 @@ def _write_component(
 def _copy_rest(source: Path, part: Path) -> None:
     """Everything of a Diffusers folder but the weights of its UNet and text encoders."""
     for path in source.iterdir():
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.suffix in _WHOLE_MODELS:
             continue
         if not path.is_dir():
             shutil.copyfile(path, part / path.name)
@@ -96,6 +103,25 @@ def _copy_rest(source: Path, part: Path) -> None:
             shutil.copyfile(path / "config.json", part / path.name / "config.json")
         else:
             shutil.copytree(path, part / path.name)
+
+
+def _replace_vae(base: Base, vae: Path, folder: Path) -> None:
+    """The VAE that the base was loaded with: of a Diffusers folder its own files, else its weights as they are held."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    if vae.is_dir():
+        folder.mkdir()
+        for path in vae_files(vae):
+            shutil.copyfile(path, folder / path.name)
+    else:
+        base.vae.save_pretrained(folder)
+
+
+def _write_scheduler(base: Base, part: Path) -> None:
+    """The scheduler's config, where the weights were trained as something else than it says."""
+    path = part / "scheduler" / "scheduler_config.json"
+    if json.loads(path.read_text(encoding="utf-8")) != base.scheduler_config:
+        files.write_text(path, json.dumps(base.scheduler_config, indent=1))
 
 
 def _write_rest(base: Base, checkpoint: Checkpoint, part: Path) -> None:

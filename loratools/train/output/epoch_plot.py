@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from loratools import files
+from loratools.imaging.figure import new_figure, save_figure
 from loratools.train.output.epoch_report import FOLK_BAND, RunReport
 
 
@@ -15,12 +15,8 @@ def plot(report: RunReport, path: Path | str) -> None:
     Raises:
         FileError: if the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     numbers = [own.number for own in report.epochs]
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for name, colour, values in (
         ("training loss", "#35618f", [own.loss for own in report.epochs]),
@@ -49,5 +45,4 @@ def plot(report: RunReport, path: Path | str) -> None:
         for pick in report.shortlist:
             axes.axvline(pick.number, color="#d9a520", lw=6, alpha=0.25, zorder=0)
     figure.suptitle(f"{report.run}: shortlist {', '.join(str(pick.number) for pick in report.shortlist)}", fontsize=11)
-    with files.replacing(Path(path)) as part:
-        figure.savefig(part, dpi=110, format=Path(path).suffix.lstrip(".") or "png")
+    save_figure(figure, path)

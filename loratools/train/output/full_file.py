@@ -2,7 +2,7 @@
 
 All of them are made of one thing: what was learnt, which is the weights less those that training began with, rounded to
 the files' number type. A checkpoint is the base plus that, so that a difference that is added to the base later gives
-the checkpoint's very bytes.
+the checkpoint's very bytes; but for the VAE of a run that was given another one, which the checkpoint has.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from loratools.adapter.algebra.lowrank import Delta, Dense, Vector
 from loratools.adapter.algebra.rank import parse_rank
+from loratools.adapter.architectures.header_words import COMPONENTS
 from loratools.adapter.files.metadata import Provenance
 from loratools.adapter.files.save import write
-from loratools.adapter.files.tuned_model import COMPONENTS
-from loratools.adapter.files.write_model import write_checkpoint
+from loratools.adapter.files.write_model import model_marks, write_checkpoint
 from loratools.base.model import Base
+from loratools.base.to_device import as_float64
+from loratools.base.vae import checkpoint_tensors
 from loratools.errors import FormatError
 from loratools.ops.extract import ModelPair, extract_pair
 from loratools.ops.extract_parts import Take
@@ -39,6 +41,8 @@ class FullFile:
     Args:
         base: as it is loaded.
         digest: of the base's files, which must be the same at every file.
+        vae: folder or file of the VAE that the run was trained with instead of the base's own, which its checkpoints
+            have too, since the weights were learnt from its latents; None for the base's.
     """
 
     kind: FileKind
@@ -46,6 +50,7 @@ class FullFile:
     dtype: torch.dtype
     base: Base
     digest: str
+    vae: Path | None = None
 
     def write(self, path: Path, metadata: Mapping[str, str], provenance: Provenance, *, force: bool) -> Saved:
         """Write the file (or folder) ``path``, whole or not at all.
@@ -80,11 +85,21 @@ class FullFile:
                     made = {"step": provenance.step, "inputs": list(provenance.inputs)}
                     owner, dtype = provenance.owner, self.dtype
                     digest = write_folder(
-                        self.base, base, weights, path, dtype=dtype, owner=owner, made=made, force=force
+                        self.base, base, weights, path, dtype=dtype, owner=owner, made=made, vae=self.vae, force=force
                     )
                     return Saved(digest)
                 digest = write_checkpoint(
-                    base, path, weights, dtype=self.dtype, metadata=texts, provenance=provenance, force=force
+                    base,
+                    path,
+                    weights,
+                    dtype=self.dtype,
+                    metadata=texts,
+                    provenance=provenance,
+                    marks=model_marks(
+                        self.base.family, velocity=self.base.prediction == "v_prediction", zero_snr=self.base.zero_snr
+                    ),
+                    vae=None if self.vae is None else checkpoint_tensors(self.vae),
+                    force=force,
                 )
                 return Saved(digest)
 
@@ -93,7 +108,7 @@ class FullFile:
         shapes = {name: tuple(network.start.checkpoint.shapes[name]) for name in network.names}
 
         def change(name: str) -> Tensor:
-            return network.difference(name).double().reshape(shapes[name])
+            return as_float64(network.difference(name)).reshape(shapes[name])
 
         base = network.start.checkpoint.path
         pair = ModelPair(network.family, shapes, shapes, change, (base, path))

@@ -62,7 +62,10 @@ def _text(value: object) -> str:
 def _training(facts: HeaderFacts) -> dict[str, object]:
     config = facts.config
     unet_lr, te_lr = config.learned_rates()
-    kind = optimizer_class(config.optimizer)
+    kinds = optimizer_class(
+        config.optimizer
+    ).__mro__  # a library's class by its own name, though we may have added to it
+    kind = next(kind for kind in kinds if not kind.__module__.startswith("loratools."))
     arguments = ",".join(f"{key}={value}" for key, value in config.optimizer_args.items())
     return {
         "session_id": facts.session,
@@ -86,6 +89,7 @@ def _training(facts: HeaderFacts) -> dict[str, object]:
         "cache_latents": config.cache_latents,
         "training_comment": config.comment,
         **_objective(config),
+        "zero_terminal_snr": facts.base.zero_snr,
     }
 
 
@@ -99,7 +103,6 @@ def _objective(config: ObjectiveConfig) -> dict[str, object]:
         "multires_noise_discount": config.multires_noise_discount,
         "ip_noise_gamma": config.ip_noise_gamma or None,
         "ip_noise_gamma_random_strength": config.ip_noise_gamma_random_strength,
-        "zero_terminal_snr": config.zero_terminal_snr,
         "min_snr_gamma": config.min_snr_gamma,
         "debiased_estimation": config.debiased_estimation_loss,
         "loss_type": config.loss_type,

@@ -78,7 +78,7 @@ class NoLog:
 
 def _lines_until(path: Path, step: int) -> list[str]:
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in files.json_lines(path.read_text(encoding="utf-8")) if path.is_file() else []:
         try:
             record = json.loads(line)
         except ValueError:

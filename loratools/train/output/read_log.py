@@ -12,6 +12,7 @@ from typing import Any
 
 from loratools.adapter.files.epoch_files import epochs
 from loratools.errors import FileError
+from loratools.files import json_lines
 
 _HARDEST = 10  # images that are shown
 
@@ -117,7 +118,7 @@ def read_log(epoch: Path) -> list[dict[str, Any]]:
     """The lines of ``NAME.jsonl`` beside an epoch's file; none where there is no such file."""
     name = epoch.stem[:-7] if epoch.stem[-6:].isdigit() else epoch.stem
     try:
-        lines = epoch.with_name(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = json_lines(epoch.with_name(f"{name}.jsonl").read_text(encoding="utf-8"))
     except OSError:
         return []
     records = []

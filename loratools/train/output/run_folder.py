@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -79,6 +81,11 @@ class RunFolder:
         """``e000001_01.png`` of an epoch's end (0: before the first), ``s00000100_01.png`` of a step within one."""
         return self.samples / f"{f'e{epoch:06d}' if ended else f's{step:08d}'}_{number:02d}.png"
 
+    def size(self) -> int:
+        """Bytes of what the run has on the disk: its files, its state, and what it wrote at its end."""
+        ends = [self.end(folder=False), *self.end(folder=True).rglob("*")]
+        return sum(path.stat().st_size for path in (self.state, *self.epochs(), *self.steps(), *ends) if path.is_file())
+
     def guard(self, *, force: bool) -> None:
         """Raise before any work is done if a file of this run's name is someone else's.
 
@@ -95,8 +102,15 @@ class RunFolder:
     def sweep(self) -> None:
         """Remove the half-written temporary files that a kill left behind; only while the run's lock is held."""
         mine = escape(self.name)
-        own = (f"{mine}-??????.safetensors", f"{mine}-step????????.safetensors", f"{mine}.jsonl")
-        for place in (*(self.out / name for name in own), self.state, self.samples / "*.png"):
+        own = (
+            f"{mine}-??????.safetensors",
+            f"{mine}-step????????.safetensors",
+            f"{mine}-last",
+            f"{mine}-last.safetensors",
+            f"{mine}.jsonl",
+        )
+        noted = self.state.with_name("base.json")
+        for place in (*(self.out / name for name in own), self.state, noted, self.samples / "*.png"):
             sweep(place)
 
     def clear(self) -> None:
@@ -104,6 +118,20 @@ class RunFolder:
         drawn = [path for path in self.samples.glob("*.png") if _DRAWN.fullmatch(path.name)]
         for path in (self.state, *self.epochs(), *self.steps(), *drawn):
             path.unlink(missing_ok=True)
+        self._clear_end()
+
+    def _clear_end(self) -> None:
+        """The file and the folder of an earlier run's end, if it was this run's name that wrote them."""
+        from loratools.train.output.diffusers_folder import guard_folder  # torch
+
+        file, folder = self.end(folder=False), self.end(folder=True)
+        with contextlib.suppress(FileError):
+            guard_overwrite(file, self.owner, False)
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileError):
+            guard_folder(folder, self.owner, False)
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def prune(self, every: int | None, keep: int | None) -> None:
         """Leave only the files of every ``every``-th epoch and of the newest one, and of them, and of steps, only the

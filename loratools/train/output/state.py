@@ -92,6 +92,9 @@ def save_state(path: Path, state: State) -> None:
         ) from error
 
 
+_MOST_SHOWN = 8  # settings that a message names
+
+
 def error_text(error: BaseException) -> str:
     """Why a read or write failed, on one line: the system's message, else the first line of the error's."""
     return str(getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0])
@@ -152,12 +155,14 @@ def check_nothing_unfinished(path: Path, settings: Mapping[str, Any]) -> None:
 def check_resumable(state: State, settings: Mapping[str, Any], base_digest: str, dataset_digest: str) -> None:
     """Refuse to resume with other settings, another base or other data: the result would be neither run's.
 
-    More epochs are allowed where nothing depends on how many there are.
+    More epochs are allowed where nothing depends on how many there are, and other kinds of files, which change nothing
+    that is learnt: smaller ones where the disk is full.
 
     Raises:
         TrainingError: naming what differs.
     """
-    free = {"base", "images", "datasets"}  # their digests are compared; a moved folder is the same data
+    # the digests of the first three are compared; a moved folder is the same data
+    free = {"base", "images", "datasets", "save", "save_end"}
     if not _depends_on_length(settings):
         free.add("epochs")
     changed = _changed(state.settings, settings, free)
@@ -176,7 +181,23 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[s
 
 
 def _shown(changed: Sequence[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} ({before.get(key)} -> {now.get(key)})" if key in now else key for key in changed)
+    parts = [
+        f"{key} ({_spelled(before.get(key))} -> {_spelled(now.get(key))})" if key in now else key for key in changed
+    ]
+    if len(parts) > _MOST_SHOWN:
+        parts[_MOST_SHOWN - 1 :] = [f"{len(parts) - _MOST_SHOWN + 1} more"]
+    return ", ".join(parts)
+
+
+def _spelled(setting: Any) -> str:
+    """A setting as a person reads it: a folder of pictures by its path and what it says itself, not all its keys."""
+    if isinstance(setting, Mapping):
+        said = {key: value for key, value in setting.items() if value is not None and value is not False}
+        folder = said.pop("folder", "")
+        return " ".join([str(folder), *(f"{key}={_spelled(value)}" for key, value in said.items())]).strip()
+    if isinstance(setting, (list, tuple)):
+        return " and ".join(map(_spelled, setting)) or "none"
+    return str(setting)
 
 
 def _depends_on_length(settings: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from loratools.errors import RecipeError, did_you_mean
 from loratools.files import find_beside
 from loratools.train.sd_scripts.dataset_toml import DATASET_KEYS, SUBSET_KEYS, read_dataset_toml, refuse
 from loratools.train.sd_scripts.dataset_toml import DEFAULTS as DATASET_DEFAULTS
-from loratools.train.sd_scripts.full_options import OF_FULL, full_settings, means_full
+from loratools.train.sd_scripts.full_options import OF_FULL, RATE, as_number, full_settings, means_full
 from loratools.train.sd_scripts.lycoris_args import MODULE, lycoris_settings
 from loratools.train.sd_scripts.network_args import network_settings
 from loratools.train.sd_scripts.options import (
@@ -101,18 +101,20 @@ def _read_options(file: TrainerFile, path: Path, over: Mapping[str, Any] | Colle
     given = {name: value for name, value in options.items() if name in OPTIONS and value not in ("", [])}
     settings = {OPTIONS[name]: translation.attempt(name, _value, name, value) for name, value in given.items()}
     settings = _with_tensorboard(_with_noise_offset(_with_samples(settings)), path, notes)
-    settings |= _text_encoder(options, path, [] if full else notes) | _translated(options)
+    stop = translation.attempt("stop_text_encoder_training", _text_encoder, options, path, [] if full else notes)
+    settings |= (stop or {}) | _translated(options)
     settings |= translation.attempt("lr_scheduler_args", _rules, options.get("lr_scheduler_args")) or {}
     if full:
         settings |= translation.attempt("block_lr", full_settings, {**document.data, **options}, path, notes) or {}
     else:
-        settings |= translation.network(options, path, notes)
+        settings |= translation.attempt("network_args", translation.network, options, path, notes) or {}
     translation.finish()
     dataset = file.dataset or _dataset_config(options, path)
     defaults = "preset" not in over  # a preset has values of its own for what the file leaves out
     usual = {**DEFAULTS, **({} if "epochs" in settings else {"max_steps": 1600})} if defaults else {}
     if full:
         usual = {name: value for name, value in usual.items() if name not in ("dim", "alpha")}
+        usual |= {"unet_lr": RATE, "te_lr": RATE} if defaults else {}
     if options.get("enable_bucket") or dataset:  # also under a preset, which knows nothing of their buckets
         usual |= {key: value for key, value in DATASET_DEFAULTS.items() if key != "buckets"}
     of_dataset = read_dataset_toml(dataset) if dataset else {}
@@ -133,12 +135,17 @@ class _Translation:
             self.wrong += _refusal(name, value, self._document)
 
     def attempt(self, name: str, translate: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``translate`` makes of the option ``name``; None where it raises RecipeError."""
+        """What ``translate`` makes of the option ``name``; None where it raises RecipeError, or stumbles over a value
+        of another kind, such as a list in the place of a number."""
         try:
             return translate(*arguments)
         except RecipeError as error:
             self.wrong.append(Mistake(self._place(name), str(error), name))
-            return None
+        except (TypeError, ValueError, OverflowError) as error:
+            given = self._document.data.get(name) if isinstance(self._document.data, Mapping) else None
+            what = f"'{name} = {given}'" if given is not None else f"what belongs to {name}"
+            self.wrong.append(Mistake(self._place(name), f"{what} cannot be read ({error}); correct it", name))
+        return None
 
     def network(self, options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
         """The settings of ``network_args`` and ``base_weights``."""
@@ -323,7 +330,7 @@ def _text_encoder(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     if not steps:
         return {}
     if isinstance(steps, str):  # a share of the run, as kohya_ss has it
-        steps = steps if steps.endswith("%") else float(steps)
+        steps = steps if steps.endswith("%") else as_number("stop_text_encoder_training", steps)
     notes.append(f"{path}: stop_text_encoder_training counts here; sd-scripts trains a LoRA's text encoder to the end")
     untrained = not isinstance(steps, str) and steps < 0
     return {"te_lr": 0} if untrained else {"stop_text_encoder_training": steps}
@@ -343,6 +350,8 @@ def _image_folders(options: Mapping[str, Any]) -> dict[str, Any]:
 def _dataset_config(options: Mapping[str, Any], path: Path) -> Document | None:
     if not options.get("dataset_config"):
         return None
+    if not isinstance(options["dataset_config"], str):
+        raise RecipeError(f"{path}: dataset_config = {options['dataset_config']} is no file's name")
     named = Path(options["dataset_config"])
     if (place := find_beside(named, [path.parent])) is None:
         where = f"looked for beside the file and in {Path.cwd()}"

@@ -20,6 +20,7 @@ _TOGETHER = {  # options without a single setting of ours
     "use_8bit_adam": "--optimizer AdamW8bit",
     "use_lion_optimizer": "--optimizer Lion",
     "max_train_epochs": "--epochs",
+    "rank": "--dim",  # as merge and resize call it
 }
 _OF_CONFIG = "write it in a TOML of sd-scripts' options, and name that as a CONFIG"  # such as network_args
 

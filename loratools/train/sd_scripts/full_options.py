@@ -10,13 +10,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from loratools.errors import RecipeError
+
 # which only trainers of whole models have, so that a file with one of them means such a training
 FULL_ONLY = frozenset(
     {"learning_rate_te", "learning_rate_te1", "learning_rate_te2", "no_token_padding", "block_lr", "train_text_encoder"}
 )
 # those of other trainers that a full training reads in its own way
 OF_FULL = FULL_ONLY | {"full_bf16", "fused_backward_pass", "save_model_as", "model_train_type"}
-_SDXL_ONLY = ("learning_rate_te1", "learning_rate_te2", "block_lr", "train_text_encoder")
+RATE = 2e-6  # of sd-scripts' trainers where a file has none
+_SDXL_ONLY = ("learning_rate_te1", "learning_rate_te2", "block_lr")
+_SINGLE_FILES = ("ckpt", "pt")  # what save_model_as may say, and is not written here
 
 
 def means_full(options: Mapping[str, Any], over: Mapping[str, Any] | Collection[str]) -> bool:
@@ -33,7 +37,7 @@ def means_full(options: Mapping[str, Any], over: Mapping[str, Any] | Collection[
 
 def full_settings(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
     """The settings of a full training that no LoRA has; everything else is translated as a LoRA's options are."""
-    settings: dict[str, Any] = {"network_type": "full", **_rates(options)}
+    settings: dict[str, Any] = {"network_type": "full", **_rates(options, path, notes)}
     if options.get("full_bf16"):
         settings["weights"] = "bf16"
         notes.append(
@@ -51,6 +55,8 @@ def full_settings(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     if options.get("save_model_as") in ("diffusers", "diffusers_safetensors"):
         settings["save_end"] = "diffusers"
         notes.append(f"{path}: save_model_as: epochs are single files here, and the last one is a Diffusers folder too")
+    if options.get("save_model_as") in _SINGLE_FILES:
+        notes.append(f"{path}: save_model_as = {options['save_model_as']}: files are .safetensors here")
     if (stop := options.get("stop_text_encoder_training")) and not str(stop).startswith("-"):
         notes.append(
             f"{path}: stop_text_encoder_training = {stop}: the run goes on to its end with the text encoder as it "
@@ -59,25 +65,71 @@ def full_settings(options: Mapping[str, Any], path: Path, notes: list[str]) -> d
     return settings
 
 
-def _rates(options: Mapping[str, Any]) -> dict[str, Any]:
-    rates: dict[str, Any] = {}
-    first = options.get("learning_rate_te1", options.get("learning_rate_te"))
-    if first not in (None, ""):
-        rates["te_lr"] = float(str(first))
-    if options.get("learning_rate_te2") not in (None, ""):
-        rates["te2_lr"] = float(str(options["learning_rate_te2"]))
-    xl = any(name in options for name in _SDXL_ONLY) or str(options.get("model_train_type", "")).startswith("sdxl")
-    if xl and not options.get("train_text_encoder") and not rates:
-        rates["te_lr"] = 0.0  # sdxl_train.py leaves them as they are unless it is asked
+def _rates(options: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any]:
+    """The rates of UNet and text encoders. train_db.py's one for the text encoder is the UNet's where it is left out;
+    sdxl_train.py leaves its two encoders as they are unless train_text_encoder is there, and so does fine_tune.py,
+    which has that option too, and train_db.py's rates."""
+    xl = _is_sdxl(options)
+    unet = _number(options, "learning_rate")
+    first = _number(options, "learning_rate_te1" if xl else "learning_rate_te")
+    second = _number(options, "learning_rate_te2") if xl else None
+    rates: dict[str, Any] = {} if unet is None else {"unet_lr": unet}
+    if (xl or _is_fine_tune(options)) and not options.get("train_text_encoder"):
+        rates["te_lr"] = 0.0
+        if first or second:
+            names = "learning_rate_te1 and learning_rate_te2 have" if xl else "learning_rate_te has"
+            notes.append(
+                f"{path}: {names} no effect without train_text_encoder, as in sd-scripts: the text encoder stays as it "
+                "is"
+            )
+    else:
+        rates |= {} if first is None and unet is None else {"te_lr": unet if first is None else first}
+        usual = RATE if unet is None else unet
+        if xl and (second is not None or first not in (None, usual)):
+            rates |= {"te_lr": usual if first is None else first, "te2_lr": usual if second is None else second}
     if str(options.get("stop_text_encoder_training", "")).startswith("-"):  # never trained
         rates |= {"te_lr": 0.0}
         rates.pop("te2_lr", None)
     if options.get("block_lr"):
-        rates |= _block_rates(str(options["block_lr"]), float(options.get("learning_rate") or 2e-6))
+        rates |= _block_rates(str(options["block_lr"]), unet or RATE)
     return rates
+
+
+def _is_sdxl(options: Mapping[str, Any]) -> bool:
+    """Whether the options are sdxl_train.py's: a GUI says so, and else the names that it alone has. fine_tune.py, of
+    SD1 and SD2, has train_text_encoder as well; the rate beside it is its own."""
+    if kind := str(options.get("model_train_type", "")):
+        return kind.startswith("sdxl")
+    given = {name for name, value in options.items() if value not in (None, "")}
+    return bool(given & set(_SDXL_ONLY)) or ("train_text_encoder" in given and "learning_rate_te" not in given)
+
+
+def _is_fine_tune(options: Mapping[str, Any]) -> bool:
+    """Whether the options are fine_tune.py's: by a GUI's word, by its list of pictures, or by the switch of the text
+    encoder, which train_db.py lacks."""
+    kind = str(options.get("model_train_type", ""))
+    switched = "train_text_encoder" in options or bool(options.get("in_json"))
+    return kind.endswith("finetune") or (not kind and switched)
+
+
+def _number(options: Mapping[str, Any], name: str) -> float | None:
+    value = options.get(name)
+    return None if value in (None, "") else as_number(name, value)
+
+
+def as_number(name: str, value: object) -> float:
+    """The number that an option holds, which may be written as text.
+
+    Raises:
+        RecipeError: if it holds none.
+    """
+    try:
+        return float(str(value))
+    except ValueError as error:
+        raise RecipeError(f"{name} = {value} is no number; write one such as 1e-6") from error
 
 
 def _block_rates(text: str, rate: float) -> dict[str, Any]:
     """sd-scripts' 23 rates as our factors on the UNet's."""
-    numbers = [float(part) for part in text.replace(" ", "").strip("[]").split(",") if part]
+    numbers = [as_number("block_lr", part) for part in text.replace(" ", "").strip("[]").split(",") if part]
     return {"block_lr": ",".join(f"{number / rate:g}" for number in numbers), "unet_lr": rate}

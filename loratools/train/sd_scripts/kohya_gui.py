@@ -163,9 +163,17 @@ def _worked_out(fields: Mapping[str, Any], document: Document) -> list[tuple[str
 
 def _of_whole_models(fields: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     """What the tabs of whole models have and the LoRA tab has not; ``model_list`` is a field of every tab."""
-    kind = "sdxl-finetune" if fields.get("sdxl") is True else "sd-dreambooth"
+    kind = "sd-finetune" if "train_text_encoder" in fields else "sd-dreambooth"  # the tab of fine-tuning has that box
+    kind = "sdxl-finetune" if fields.get("sdxl") is True else kind
     names = ("no_token_padding", "block_lr", "fused_backward_pass", "train_text_encoder")
     given = [(name, fields[name], name) for name in names if not _is_off(fields.get(name))]
+    rates = ("learning_rate_te1", "learning_rate_te2")
+    if (
+        fields.get("sdxl") is True
+        and "train_text_encoder" not in fields
+        and any(number_of(fields.get(r)) for r in rates)
+    ):
+        given.append(("train_text_encoder", True, "learning_rate_te1"))  # as the DreamBooth tab has it
     return [("model_train_type", kind, "model_list"), *given]
 
 

@@ -47,7 +47,7 @@ _OFF = (  # what is not done here, and has to be switched off
     "rank_dropout_scale",
 )
 _ON = ("wd_on_output", "disable_conv_cp")  # what is always done here
-_ARGUMENTS = (
+ARGUMENTS = (
     "algo",
     "preset",
     "conv_dim",
@@ -71,7 +71,7 @@ def lycoris_settings(options: Mapping[str, Any], wrong: list[str], notes: list[s
             of no use.
         notes: gets a sentence where LyCORIS trains other modules than are trained here.
     """
-    given = arguments(options.get("network_args") or [], _ARGUMENTS, MODULE, wrong)
+    given = arguments(options.get("network_args") or [], ARGUMENTS, MODULE, wrong)
     for name in (*_OFF, *_ON):
         if name in given and _is_on(given[name]) != (name in _ON):
             wrong.append(f"'{name}={given[name]}' in network_args is not supported: leave it out")

@@ -58,7 +58,7 @@ def copy_into(static: Inputs, inputs: Inputs) -> None:
 
 
 def _capturable(optimizer: torch.optim.Optimizer) -> bool:
-    return type(optimizer).__module__.startswith("torch.optim") and "capturable" in optimizer.defaults
+    return type(optimizer).__module__.startswith(("torch.optim", "loratools.")) and "capturable" in optimizer.defaults
 
 
 def _leaves(value: Any) -> list[Tensor]:

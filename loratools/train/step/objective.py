@@ -121,6 +121,32 @@ def noise_schedule(config: Mapping[str, Any], settings: ObjectiveConfig | None =
     return NoiseSchedule(zero_terminal(abar) if zero and prediction == "v_prediction" else abar, prediction)
 
 
+def trained_scheduler(config: Mapping[str, Any], settings: ObjectiveConfig) -> dict[str, Any]:
+    """A checkpoint's scheduler config as ``settings`` change it, so that whoever draws with the weights, and whoever
+    reads a Diffusers folder of them, takes them for what they are trained as."""
+    changed = dict(config)
+    if settings.prediction is not None:
+        changed["prediction_type"] = settings.prediction
+    if settings.zero_terminal_snr:
+        changed["rescale_betas_zero_snr"] = True
+    elif settings.prediction == "epsilon":
+        changed.pop("rescale_betas_zero_snr", None)  # of a base that is said to predict v, and does not
+    return changed
+
+
+def prediction_note(said: str, settings: ObjectiveConfig) -> str:
+    """What to mind where the settings contradict what a base says that it predicts; empty where they do not.
+
+    That a base predicts the noise is often said by nobody, so it contradicts nothing.
+    """
+    if (said, settings.prediction) != ("v_prediction", "epsilon"):
+        return ""
+    return (
+        "the base says that it predicts v, and `prediction: epsilon` is asked for: it is trained and drawn as if it "
+        "predicted the noise; leave `prediction` out if that is not so"
+    )
+
+
 def zero_terminal(abar: Tensor) -> Tensor:
     """abar (T,) with sqrt(abar) shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023, alg. 1).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ class CaptionEncoder:
         self._base, self._clip_skip = base, config.clip_skip
         self._chunks, self._weighted = config.max_token_length // 75, config.weighted_captions
         self._learns, self._stop = config.learned_rates()[1] > 0, config.text_stops_at(steps)
+        # captions are tokenized in a thread, and a tokenizer keeps the padding of its last call: a sample's would get
+        # into captions, and theirs into its prompt
+        self._tokenizers = base.tokenizers
+        if self._learns and config.sample_prompts:
+            self._tokenizers = tuple(copy.deepcopy(tokenizer) for tokenizer in base.tokenizers)
         self._known: dict[str, Conditioning] = {}
         # on a CPU one by one: results must not depend on which captions are cached, since resuming changes that
         self._together = base.device.type != "cpu"
@@ -126,7 +132,7 @@ class CaptionEncoder:
 
     def tokenized(self, captions: Sequence[str]) -> CaptionTokens:
         """The captions' tokens; needs no device, so it can be done ahead of the step."""
-        tokenizers = self._base.tokenizers
+        tokenizers = self._tokenizers
         if not self._weighted:
             return CaptionTokens(tuple(tokenize(tokenizer, captions, self._chunks) for tokenizer in tokenizers))
         encoded = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from loratools.errors import MeasureError
+from loratools.errors import MeasureError, NothingToAskError
 from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Shown
 from loratools.measures.probe.marked import BAD_STARS, GOOD_STARS, LOST_STARS, Marked
@@ -59,7 +59,9 @@ class MarksAsker:
         known = {cell.key for own in answered for cell in own.page.cells()}
         chosen = to_mark(generations, self.shots, _FIRST if number == 1 else _LATER, self.seed, known)
         if not chosen:
-            raise MeasureError("every picture that was drawn has been shown for marking; give more prompts or seeds")
+            raise NothingToAskError(
+                "every picture that was drawn has been shown for marking; give more prompts or seeds"
+            )
         cells: list[Cell] = []
         counts: dict[str, int] = {}
         for candidate in chosen:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from loratools.errors import MeasureError
+from loratools.errors import NothingToAskError
 from loratools.files import replacing
 from loratools.measures.build import MeasureSet
 from loratools.measures.estimate import Values
@@ -94,7 +94,7 @@ class VotesAsker:
         cells = [cell for own in groups for cell in own]
         pairs = self._pairs(groups, self._choices(answered, draws), draws)
         if not pairs:
-            raise MeasureError("every pair that could be asked has been answered; give more prompts or seeds")
+            raise NothingToAskError("every pair that could be asked has been answered; give more prompts or seeds")
         symptoms = " and ".join(self.symptoms)
         about = (
             f"each side is one vector, {_SHOWN} pictures of the same prompts and seeds on both sides",

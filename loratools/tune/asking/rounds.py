@@ -13,22 +13,24 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from loratools.errors import TuneError, UnsureError
+from loratools.errors import NothingToAskError, TuneError, UnsureError
 from loratools.measures.build import MeasureSet
 from loratools.measures.measure import Shown
 from loratools.measures.votes.votes_file import Votes
 from loratools.tune.asking.kept_draws import KeptDraws
 from loratools.tune.asking.round_page import PageContent, RoundPage
-from loratools.tune.folder import TuneFolder
+from loratools.tune.descent.answers import descent_answers
+from loratools.tune.folder import ASKED, TuneFolder
 from loratools.tune.history import Generation, History
 from loratools.tune.problem.goals import Goals
 from loratools.tune.progress import TuneProgress
 from loratools.tune.report.result import TuneResult
 from loratools.tune.run import TuneRun
-from loratools.tune.search.strategy import Ask, Strategy
+from loratools.tune.search.strategy import Ask, Strategy, as_tuple
 
 ROUNDS = 3
 _LAST = 3  # generations of the search whose pictures are shown again
+_SHOWN = 40  # pictures of each of a descent's vectors
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Asker(Protocol):
     def content(
         self, number: int, generations: Sequence[Generation], answered: Sequence[Answered], draws: KeptDraws
     ) -> PageContent:
-        """What the page of round ``number`` shows, of what was drawn in ``generations``."""
+        """What the page of round ``number`` shows, of what was drawn in ``generations``.
+
+        Raises:
+            NothingToAskError: if all of it has been shown.
+        """
         ...
 
     def reply(self, number: int, page: RoundPage, draws: KeptDraws) -> None:
@@ -118,7 +124,12 @@ class AskedTune:
                     enough, says = self.asker.enough(result, answered, self._draws)
                     if enough:
                         return self._ended(result, says)
-                self._show(page, number, result, answered)
+                try:
+                    self._show(page, number, result, answered)
+                except NothingToAskError as nothing:
+                    if result is None:
+                        raise
+                    return self._ended(result, str(nothing))
                 votes = self._votes(page, number)
                 if votes is None:
                     return self._waiting(page, number, result, says)
@@ -143,7 +154,7 @@ class AskedTune:
 
     @property
     def _draws(self) -> KeptDraws:
-        return KeptDraws(self.tune.draws, self._path / self.asker.folder / "drawn")
+        return KeptDraws(self.tune.draws, self._path / self.asker.folder / ASKED)
 
     def _page(self, number: int) -> RoundPage:
         return RoundPage(self._path / self.asker.folder / f"round-{number}")
@@ -161,9 +172,7 @@ class AskedTune:
             generations = self._first()
             self._draw(generations)
         else:
-            drawn = result.history.generations
-            last = [own for own in drawn if own.kind == "search"][-_LAST:]
-            generations = [*last, *(own for own in drawn if own.kind == "check")]
+            generations = self._later(result)
         page.write(self.asker.content(number, generations, answered, self._draws))
 
     def _first(self) -> list[Generation]:
@@ -178,6 +187,22 @@ class AskedTune:
             if ask is None:
                 return list(history.generations)
             asks.append(ask)
+
+    def _later(self, result: TuneResult) -> list[Generation]:
+        """What the search has come to: its last vectors; those of a descent, which draws no other pictures, are drawn
+        for this beside the whole LoRA."""
+        if not result.steps:
+            drawn = result.history.generations
+            last = [own for own in drawn if own.kind == "search"][-_LAST:]
+            return [*last, *(own for own in drawn if own.kind == "check")]
+        settled, *simpler = descent_answers(result.steps, result.space)
+        points = tuple(dict.fromkeys(map(as_tuple, (result.space.start, settled, simpler[-1], result.found))))
+        count = len(self.tune.shots.search)
+        shown = np.unique(np.linspace(0, count - 1, min(count, _SHOWN)).round().astype(int)).tolist()
+        halves = [half for half in (shown[::2], shown[1::2]) if half]
+        generations = [Generation("check", points, tuple(half), {}) for half in halves]
+        self._draw(generations)
+        return generations
 
     def _draw(self, generations: Sequence[Generation]) -> None:
         tune, done = self.tune, 0

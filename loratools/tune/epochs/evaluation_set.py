@@ -187,7 +187,8 @@ def _dataset(settings: Mapping[str, Any], beside: Path) -> Dataset:
     from loratools.train.config.read import make_config
     from loratools.train.data.read import read_dataset
 
-    given = {key: value for key, value in settings.items() if key in TrainConfig.model_fields and key != "preset"}
+    skipped = ("preset", "dim", "alpha")  # a full training refuses a rank, and none matters to what the pictures are
+    given = {key: value for key, value in settings.items() if key in TrainConfig.model_fields and key not in skipped}
     config = make_config({**given, "base": "pocket"}, "the run's header")
     config = locate(config, (Path(), beside, *beside.parents[:2]), ("images", "datasets"))
     if not config.images and not config.datasets:

@@ -125,9 +125,25 @@ class _Measuring:
         return [*built.targets, *built.kept]
 
     def _figure(self, measure: Measure) -> Figure:
-        """The base and every epoch by one measure, all pictures in one call."""
+        """The base and every epoch by one measure, all pictures in one call.
+
+        Raises:
+            MeasureError: as :func:`.measure.take`, and for a measure that can tell of no picture of an epoch.
+        """
         pictures = [*self.drawn.base, *(picture for own in self.drawn.epochs for picture in own)]
         values = take(measure, pictures).values.reshape(1 + len(self.drawn.epochs), len(self.drawn.base))
+        blind = np.flatnonzero(np.isnan(values).all(1))
+        if len(blind):
+            which = "the base" if not blind[0] else f"epoch {self.drawn.numbers[blind[0] - 1]}"
+            raise MeasureError(
+                f"the measure '{measure.name}' could tell of no picture of {which} (NaN for each), so epochs cannot be "
+                "compared by it; mend it, or leave it out"
+            )
+        if np.nanmax(values) == np.nanmin(values):
+            self.missing.append(
+                f"{measure.name}: {np.nanmax(values):g} for every picture of every epoch and of the base, so that it "
+                "tells nothing here"
+            )
         return Figure(measure.name, measure.better, values[1:], values[0], *self._labels())
 
     def _labels(self) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -70,12 +70,14 @@ class DrawnEpochs:
     """A run's pictures: ``base`` and, for each epoch, as many of the same prompts and seeds in the same order.
 
     Attributes:
+        numbers: the epochs' own.
         tested: what the 0.9 test says of each epoch.
         rendered: how many pictures were drawn now, and not found.
     """
 
     grid: Grid
     folder: Path
+    numbers: tuple[int, ...]
     base: tuple[Shown, ...]
     epochs: tuple[tuple[Shown, ...], ...]
     files: tuple[tuple[str, ...], ...]
@@ -104,7 +106,8 @@ def draw_epochs(base: LoadedBase, name: str, run: Sequence[Epoch], drawing: Draw
             judged[n] = verdict
     files = [tuple(picture.file for picture in result.grid.cell(n, drawing.weight)) for n in range(len(rows))]
     tested = tuple(map(_tested, judged))
-    return DrawnEpochs(result.grid, drawing.folder, own, tuple(pictures), tuple(files), tested, rendered)
+    numbers = tuple(epoch.number for epoch in run)
+    return DrawnEpochs(result.grid, drawing.folder, numbers, own, tuple(pictures), tuple(files), tested, rendered)
 
 
 def _judged(base: Sequence[Shown], epochs: Sequence[Sequence[Shown]], weight: float) -> list[Verdict]:

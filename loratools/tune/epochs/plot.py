@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loratools import files
+from loratools.imaging.figure import new_figure, save_figure
 from loratools.tune.epochs.reasons import RULED_OUT
 
 if TYPE_CHECKING:
@@ -25,20 +25,15 @@ def plot(verdict: EpochVerdict, path: Path | str) -> None:
     Raises:
         FileError: if the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Sheet
-
     figures = verdict.figures
-    sheet = Sheet(figsize=(8, 1.2 + 1.7 * max(1, len(figures))), layout="constrained")
-    FigureCanvasAgg(sheet)
+    sheet = new_figure(8, 1.2 + 1.7 * max(1, len(figures)))
     panels = sheet.subplots(max(1, len(figures)), 1, sharex=True, squeeze=False)[:, 0]
     for axes, figure in zip(panels, figures, strict=False):
         _panel(axes, figure, verdict)
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     sheet.suptitle(_wrapped(verdict.decision.sentence), fontsize=10)
-    with files.replacing(Path(path)) as part:
-        sheet.savefig(part, dpi=110, format=Path(path).suffix.lstrip(".") or "png")
+    save_figure(sheet, path)
 
 
 def _panel(axes: Any, figure: Figure, verdict: EpochVerdict) -> None:

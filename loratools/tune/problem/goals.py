@@ -15,7 +15,7 @@ from loratools.measures.measure import Better
 from loratools.tune.arrays import Array
 
 STYLE = "style"  # the measure whose loss is limited by the share to keep; others may lose no more than noise
-_NOISE = 1.5  # standard errors of a mean over the pool: less than this is no loss; the report allows two of its own
+_NOISE, _SEEN = 1.5, 72  # standard errors of a mean over so many pictures: less than this is no loss
 _LEAST = 0.25  # of a measure's spread over pictures: an excess over the base below this is no symptom
 _BASES = 0.5  # of what the LoRA shows: where the base shows as much by itself, that is told
 _SMALL = 0.25  # of a measure's own size: less than this is not counted as all that there is to keep
@@ -43,12 +43,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A measure whose mean must not be worse than ``bound``; losses beyond it are counted in ``scale``."""
+    """A measure whose mean must not be worse than ``bound``; losses beyond it are counted in ``scale``.
+
+    Attributes:
+        weight: of a loss, where that of the style's is 1.
+    """
 
     name: str
     better: Better
     bound: float
     scale: float
+    weight: float = 1.0
 
     def worth(self, values: Sequence[float]) -> Array:
         """Each picture's distance from the bound, positive where it is kept, in units of ``scale``."""
@@ -76,12 +81,17 @@ class Goals:
 
     def total(self, cost: Array, worths: Sequence[Array]) -> Array:
         """What is minimised (n,): the cost, and far more for each unit by which a constraint is missed."""
-        missed = sum((np.maximum(0.0, -worth) for worth in worths), np.zeros_like(cost))
+        weights = [each.weight for each in self.constraints]
+        missed = sum(
+            (weight * np.maximum(0.0, -worth) for weight, worth in zip(weights, worths, strict=True)),
+            np.zeros_like(cost),
+        )
         total: Array = cost + PENALTY * missed
         return total
 
 
-PENALTY = 20.0  # of the whole excess, for a constraint missed by all that there is to keep
+PENALTY = 20.0  # of the whole excess, for a style that is missed by all that there is to keep
+_OTHERS = 0.25  # of that, for other measures: a loss that is hardly seen must not outweigh the whole repair
 
 
 def goals_of(
@@ -101,7 +111,7 @@ def goals_of(
 
 def _target(name: str, better: Better, whole: Sequence[float], base: Sequence[float]) -> Target:
     sign = 1.0 if better == "lower" else -1.0
-    before, own, spread = _known_mean(whole), _known_mean(base), _spread([*whole, *base])
+    before, own, spread = known_mean(whole), known_mean(base), _spread([*whole, *base])
     excess = sign * (before - own)
     scale = excess if excess > _LEAST * spread else max(excess, spread)
     shown = excess <= _LEAST * spread or (better == "lower" and before > 0 and own >= _BASES * before)
@@ -110,14 +120,17 @@ def _target(name: str, better: Better, whole: Sequence[float], base: Sequence[fl
 
 def _constraint(name: str, better: Better, whole: Sequence[float], base: Sequence[float], keep: float) -> Constraint:
     sign = 1.0 if better == "higher" else -1.0
-    before, own, spread = _known_mean(whole), _known_mean(base), _spread([*whole, *base])
-    noise = _NOISE * _spread(whole) / math.sqrt(max(1, len(whole)))
+    before, own, spread = known_mean(whole), known_mean(base), _spread([*whole, *base])
+    noise = _NOISE * _spread(whole) / math.sqrt(max(1, min(_SEEN, len(whole))))
     rise = sign * (before - own)
-    allowed = (1 - keep) * rise if name == STYLE and rise > 0 else noise
-    return Constraint(name, better, before - sign * allowed, max(abs(rise), spread, _SMALL * abs(before)))
+    is_style = name == STYLE and rise > 0
+    allowed = (1 - keep) * rise if is_style else noise
+    scale = max(abs(rise), spread, _SMALL * abs(before))
+    return Constraint(name, better, before - sign * allowed, scale, 1.0 if is_style else _OTHERS)
 
 
-def _known_mean(values: Sequence[float]) -> float:
+def known_mean(values: Sequence[float]) -> float:
+    """The mean of those that are no NaN; NaN where none is known."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
 

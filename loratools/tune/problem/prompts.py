@@ -13,9 +13,12 @@ from typing import Any
 from loratools.errors import PromptError
 from loratools.tune.problem.effort import Effort
 
-_MADE = 32  # prompts that are made of a header's tags
+_MADE = 232  # prompts that are made of a header's tags
 _MOST_SEEDS = 12  # of one prompt
-_MOST_REPORTED = 4  # seeds of the report
+_REPORTED, _MOST_REPORTED = 24, 4  # pictures of the report, where no seeds are given; its seeds at most
+_FEW_REPORTED = 8  # prompts of the report where there are few; of many a tenth
+_APART = 32  # prompts from which on fresh pictures have prompts of their own, a quarter of them
+_LEAST_SEARCHED = 24  # prompts of a search by several seeds, where there are so many
 _FRAMINGS = ("full_body", "cowboy_shot", "upper_body", "portrait", "close-up", "face_focus")
 _COLOURS = (
     *("black", "brown", "blonde", "red", "blue", "green", "pink", "purple", "white"),
@@ -37,7 +40,8 @@ class Split:
 
     Attributes:
         search: the pool, which means are of.
-        fresh: the search's prompts under other seeds, by which one of the best answers is chosen.
+        fresh: other prompts, or where there are few the search's own, under other seeds, by which one of the best
+            answers is chosen.
         held_out: the report's, of other prompts and other seeds than all of these.
     """
 
@@ -51,7 +55,8 @@ def split_prompts(prompts: Sequence[str], seeds: Sequence[int], effort: Effort, 
 
     Args:
         prompts: at least two.
-        seeds: of the search; none for as many as ``effort`` wants, from 1. All others follow the greatest.
+        seeds: of the search; none for as many as ``effort`` wants, from 1. All others follow the greatest. With several
+            there are fewer prompts, but as many as the pool needs, and 24 at least.
         effort: how many prompts and pictures, at most.
         seed: of the parting.
     Raises:
@@ -64,12 +69,18 @@ def split_prompts(prompts: Sequence[str], seeds: Sequence[int], effort: Effort, 
             f"{len(known)}; eight or more are better"
         )
     random.Random(f"prompts {seed}").shuffle(known)
-    held = min(effort.held_out, len(known) // 2)
-    search, held_out = known[held : held + effort.prompts], known[:held]
-    own = list(dict.fromkeys(seeds)) or list(range(1, 1 + _seeds(effort.pool, search)))
-    others = range(max(own) + 1, max(own) + 1 + min(len(own), _MOST_REPORTED))
-    more = range(max(others) + 1, max(others) + 1 + _seeds(effort.fresh, search))
-    fresh = [Shot(prompt, seed) for seed in more for prompt in search][: effort.fresh]
+    held = min(effort.held_out, max(min(_FEW_REPORTED, len(known) // 2), len(known) // 10))
+    held_out, rest = known[:held], known[held:]
+    apart = min(effort.fresh, len(rest) // 4) if len(rest) >= _APART else 0
+    own = list(dict.fromkeys(seeds))
+    most = max(_LEAST_SEARCHED, math.ceil(effort.pool / len(own))) if len(own) > 1 else effort.prompts
+    search = rest[apart:][: min(most, effort.prompts)]
+    reported = min(_MOST_REPORTED, len(own) or math.ceil(_REPORTED / held))
+    own = own or list(range(1, 1 + _seeds(effort.pool, search)))
+    others = range(max(own) + 1, max(own) + 1 + reported)
+    again = rest[:apart] or search
+    more = range(max(others) + 1, max(others) + 1 + _seeds(effort.fresh, again))
+    fresh = [Shot(prompt, seed) for seed in more for prompt in again][: effort.fresh]
     return Split(_shots(search, own), tuple(fresh), _shots(held_out, others))
 
 

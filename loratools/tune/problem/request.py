@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loratools.errors import TuneError
+from loratools.errors import TuneError, did_you_mean
 from loratools.measures.request import MeasureRequest, check_symptom
 from loratools.preview.request.request import SamplingRequest
-from loratools.tune.problem.effort import FULL, Effort
+from loratools.tune.problem.effort import FULL, JUDGED, SEEN, Effort
 from loratools.tune.problem.then import check_ways
 from loratools.tune.problem.weight_range import WeightRange
 
-_SEARCH = 4  # raised when the same request begins to lead another search
+AUTO, GRADIENT, PICTURES, BLOCKS, KINDS = "auto", "gradient", "pictures", "blocks", "kinds"
+METHODS, PARTS = (AUTO, GRADIENT, PICTURES), (AUTO, BLOCKS, KINDS)
+_SEARCH = 7  # raised when the same request begins to lead another search
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,13 @@ class TuneRequest:
         batch: pictures a UNet call.
         then: ways to go on from what the search found, in order; see :mod:`loratools.tune.then`.
         weights: how far a block's weight may go.
+        method: what leads the search: ``gradient`` (of the measures, which have to be smooth), ``pictures`` (drawn and
+            measured), or ``auto``, the gradient where the judge alone leads.
+        parts: what has a number of its own: ``blocks``, ``kinds`` of layers within each block, or ``auto``, kinds where
+            the gradient leads.
     Raises:
-        TuneError: for a share, a budget or seeds that make no sense, no symptom, or a way that there is not.
+        TuneError: for a share, a budget or a seed that makes no sense, no symptom, or a way, a method or parts that
+            there are not.
         MeasureError: for an unknown symptom.
     """
 
@@ -57,6 +64,8 @@ class TuneRequest:
     batch: int = 8
     then: tuple[str, ...] = ()
     weights: WeightRange = field(default_factory=WeightRange)
+    method: str = AUTO
+    parts: str = AUTO
 
     def __post_init__(self) -> None:
         for symptom in self.symptoms:
@@ -67,7 +76,32 @@ class TuneRequest:
             raise TuneError(f"keep {self.keep:g} is no share of the style; give a number above 0 up to 1, such as 0.95")
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise TuneError(f"a budget of {self.budget:g} seconds is no time; give one such as 10m")
+        if self.seed < 0:
+            raise TuneError(f"the search's own seed {self.seed} is none; give a whole number from 0")
         check_ways(self.then)
+        _check_choice("method", self.method, METHODS)
+        _check_choice("parts", self.parts, PARTS)
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the gradient leads the search, if the base has a UNet and no earlier epoch is blended in. Where
+        nobody says so it leads by the judge alone, by which it is measured."""
+        return self.method == GRADIENT or (self.method == AUTO and all(own.kind == "judge" for own in self.measures))
+
+    @property
+    def gradient_cost(self) -> int:
+        """Pictures of the search that one with its gradient costs."""
+        return JUDGED if all(own.kind == "judge" for own in self.measures) else SEEN
+
+    def search_pictures(self, pool: int, fresh: int) -> int:
+        """How many pictures the search draws at most; one with its gradient counts for several.
+
+        Args:
+            pool, fresh: shots of the search, and of the last choice.
+        """
+        if self.by_gradient:
+            return self.effort.descent_pictures(pool, fresh, self.gradient_cost)
+        return self.effort.search_pictures(pool, fresh)
 
     def facts(self) -> dict[str, Any]:
         """All that decides what the search does, beyond rounding, as JSON values; what comes after it does not."""
@@ -80,10 +114,18 @@ class TuneRequest:
             "keep": self.keep,
             "amount": self.amount,
             **self.weights.facts(),
+            "method": self.method,
+            "parts": self.parts,
             "effort": asdict(self.effort),
             "seed": self.seed,
             "sampling": self.sampling.facts(),
         }
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        near = did_you_mean(value, choices)
+        raise TuneError(f"{option} '{value}' is none of {', '.join(choices)}{near}")
 
 
 def parse_duration(text: str) -> float:

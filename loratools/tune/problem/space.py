@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loratools.adapter.files.file import Adapter
+from loratools.blocks.elements import is_rule, parse_rule
+from loratools.blocks.layer_kinds import layer_kinds, with_fewest_rules
 from loratools.blocks.scheme import Scheme, full_scheme, numbered_scheme, shortest_scheme, sorted_blocks
-from loratools.blocks.vector import BlockVector
+from loratools.blocks.vector import BlockVector, vector_of
 from loratools.errors import BlockError
 from loratools.ops.merging.combine import Combined, combine
 from loratools.ops.merging.terms import Term
 from loratools.preview.plan.jobs import Stack
-from loratools.preview.plan.vector_stacks import BlockWeights, vector_stacks
+from loratools.preview.plan.vector_stacks import BlockWeights, reweighed, vector_stacks
 from loratools.tune.arrays import Array
 from loratools.tune.problem.weight_range import NARROW, WeightRange
 
@@ -31,7 +33,8 @@ class Dimension:
     """One number of a point; it goes from ``low`` to ``high``.
 
     Attributes:
-        name: a block, :data:`AMOUNT`, or :data:`EARLIER` and a block.
+        name: a block, a rule for a kind of its layers (``OUT05/attn1``), :data:`AMOUNT`, or :data:`EARLIER` and a
+            block.
         start: what the stack has as it was given.
     """
 
@@ -42,8 +45,13 @@ class Dimension:
 
     @property
     def is_block(self) -> bool:
-        """Whether it is the weight of a block."""
+        """Whether it is the weight of a block, or of a kind of its layers."""
         return self.name != AMOUNT and not self.name.startswith(EARLIER)
+
+    @property
+    def block(self) -> str:
+        """The block whose weight it is, or whose layers'; its name where it is neither."""
+        return self.name.partition("/")[0]
 
     @property
     def width(self) -> float:
@@ -86,17 +94,25 @@ class Space:
         amount: bool = False,
         earlier: Term | None = None,
         weights: WeightRange = WeightRange(),  # noqa: B008  (frozen)
+        kinds: bool = False,
     ) -> Space:
         """The space of the first term with a positive weight: one number for each block that its file has.
 
         Args:
+            kinds: one number for each kind of layers in a block, where it has several (see
+                :mod:`loratools.blocks.layer_kinds`).
             amount: search the amount of the first term with a negative weight as well.
             earlier: an earlier epoch; search as well how much of each block comes from it.
             weights: how far a block's weight may go.
         Raises:
-            BlockError: if no term has a positive weight, the file is in no block, its vector holds rules for parts of
-                blocks, or there is no term whose amount could be searched.
+            BlockError: if no term has a positive weight, the file is in no block, its vector holds rules that the
+                dimensions would not keep, there is no term whose amount could be searched, or ``kinds`` stands beside
+                ``earlier``.
         """
+        if kinds and earlier is not None:
+            raise BlockError(
+                "an earlier epoch is blended in block by block; leave `parts` at blocks, or leave the epoch out"
+            )
         tuned = next((n for n, term in enumerate(terms) if term.weight > 0), None)
         if tuned is None:
             raise BlockError("nothing here has a positive weight, so there is no LoRA whose blocks could be tuned")
@@ -107,12 +123,7 @@ class Space:
                 "give a stack such as style:1:GP1,base_style:-1:GP2"
             )
         term = terms[tuned]
-        if term.vector is not None and term.vector.rules:
-            raise BlockError(
-                f"the vector of {term.label or term.adapter.path.name} has rules for parts of blocks "
-                f"({term.vector.rules[0].text()}), which a search over whole blocks would not keep; give it without"
-            )
-        dimensions = [_dimension(block, term, weights) for block in blocks_of(term.adapter)]
+        dimensions = [_dimension(name, start, weights) for name, start in _starts(term, kinds=kinds).items()]
         if not dimensions:
             raise BlockError(
                 f"{term.adapter.path} changes no block that its model family has; there is nothing to tune"
@@ -157,8 +168,14 @@ class Space:
         return self.start * strength
 
     def vector(self, point: Array) -> dict[str, float]:
-        """The tuned LoRA's block weights at ``point``."""
+        """The tuned LoRA's weights at ``point``, by block or by rule."""
         return {one.name: float(value) for one, value in zip(self.dimensions, point, strict=True) if one.is_block}
+
+    def shortest(self, point: Array) -> dict[str, float]:
+        """The same weights as a person reads and writes them: the blocks' numbers, and rules for what differs from
+        them (see :func:`~loratools.blocks.layer_kinds.with_fewest_rules`)."""
+        own = self.terms[self.tuned].vector
+        return with_fewest_rules(self.vector(point), None if own is None else own.weights)
 
     def unusual(self, point: Array) -> tuple[str, ...]:
         """Blocks whose weights are outside of what people usually write, and of what they were before."""
@@ -180,13 +197,20 @@ class Space:
         """What is drawn for each point."""
         return vector_stacks(self.summed, [self._weights(point) for point in points])
 
+    def linear(self) -> tuple[Combined, list[Combined]]:
+        """The sum at the point of zeros, and those at the points that have 1 for one number alone: without an earlier
+        epoch, the sum at any point p is the first plus p_i times what each of the others has beyond it."""
+        size = len(self.dimensions)
+        zero, *units = (reweighed(self.summed, self._weights(point)) for point in (np.zeros(size), *np.eye(size)))
+        return zero, units
+
     def terms_at(self, point: Array) -> list[Term]:
         """The stack at ``point``, to be merged: the tuned term has the new vector."""
         amount, (own, earlier) = self.amount(point), self._shares(point)
         terms = list(self.terms)
         term = terms[self.tuned]
         scheme = _scheme(term.adapter)
-        terms[self.tuned] = replace(term, vector=BlockVector(scheme, own), missing=1.0, inline=True)
+        terms[self.tuned] = replace(term, vector=vector_of(scheme, with_fewest_rules(own)), missing=1.0, inline=True)
         if self.earlier is not None and any(earlier.values()):
             vector = BlockVector(scheme, earlier)
             terms.append(
@@ -223,10 +247,12 @@ def blocks_of(adapter: Adapter) -> tuple[str, ...]:
 
 
 def as_vector(adapter: Adapter, weights: Mapping[str, float]) -> BlockVector:
-    """Block weights as a vector of the shortest scheme that has all of the file's blocks, with 1 where none is given:
-    the seventeen numbers of a plain SD1 LoRA, the twenty-six of a LoCon."""
+    """Weights by block and by rule as a vector of the shortest scheme that has all of the file's blocks, with 1 where
+    none is given: the seventeen numbers of a plain SD1 LoRA, the twenty-six of a LoCon; and after them the rules."""
     scheme = _scheme(adapter)
-    return BlockVector(scheme, {name: weights.get(name, 1.0) for name in scheme.names or weights})
+    rules = {name: weight for name, weight in weights.items() if is_rule(name)}
+    blocks = scheme.names or tuple(name for name in weights if not is_rule(name)) or blocks_of(adapter)
+    return vector_of(scheme, {**{name: weights.get(name, 1.0) for name in blocks}, **rules})
 
 
 def _scheme(adapter: Adapter) -> Scheme:
@@ -234,8 +260,36 @@ def _scheme(adapter: Adapter) -> Scheme:
     return scheme if scheme.names else numbered_scheme(adapter)
 
 
-def _dimension(block: str, term: Term, weights: WeightRange) -> Dimension:
-    own = term.vector.weights.get(block) if term.vector is not None else 1.0
-    start = term.missing if own is None else own
-    start = 1.0 if start is None else float(start)
-    return Dimension(block, start, min(weights.lowest, start), max(weights.highest, start))
+def _starts(term: Term, *, kinds: bool) -> dict[str, float]:
+    """Each block, or the rule of each kind of its layers, with the weight that the term's vector gives it.
+
+    Raises:
+        BlockError: for a rule that gives layers of one block, or of one kind, different weights.
+    """
+    scheme, vector = full_scheme(term.adapter.family), term.vector
+    parts = layer_kinds(term.adapter, scheme) if kinds else {}
+    other = 1.0 if term.missing is None else term.missing
+    starts: dict[str, float] = {}
+    for block in blocks_of(term.adapter):
+        modules = [name for name in term.adapter if scheme.block_of(name) == block]
+        weights = {name: other if vector is None else vector.at(block, name) for name in modules}
+        for part in parts.get(block, (block,)):
+            rule = parse_rule(part, 1.0, scheme) if is_rule(part) else None
+            own = {weights[name] for name in modules if rule is None or rule.applies(block, name)}
+            if len(own) > 1:
+                raise BlockError(_not_kept(term, part, kinds=kinds))
+            (start,) = own
+            starts[part] = other if start is None else float(start)
+    return starts
+
+
+def _not_kept(term: Term, part: str, *, kinds: bool) -> str:
+    name = term.label or term.adapter.path.name
+    reason = f"the vector of {name} has rules that give the layers of {part} different weights"
+    if kinds:
+        return f"{reason}, which a search over kinds of layers would not keep; give it without"
+    return f"{reason}, which a search over whole blocks would not keep; leave `parts` out, or give it without"
+
+
+def _dimension(name: str, start: float, weights: WeightRange) -> Dimension:
+    return Dimension(name, start, min(weights.lowest, start), max(weights.highest, start))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loratools.errors import TuneError, did_you_mean
-from loratools.tune.problem.effort import FULL, Effort, fresh_pictures
+from loratools.tune.problem.effort import FULL, Effort
 
 PICKS, DEFECT, SEARCH = "picks", "defect-lora", "search"
 WAYS = (PICKS, DEFECT, SEARCH)
@@ -48,10 +48,7 @@ def pictures_of(way: str, effort: Effort, pool: int, report: int) -> int:
     Args:
         pool: shots of the search, and ``report`` what the report of one column costs.
     """
-    searched = (effort.screening + effort.generations * effort.population) * min(effort.shots, pool)
-    again = (
-        searched + (3 * effort.checks + len(effort.strengths) + 2) * pool + fresh_pictures(effort.fresh) + 5 * report
-    )
+    again = effort.search_pictures(pool, effort.fresh) + 5 * report
     if way == SEARCH:
         return again
     own = ThenEffort.of(effort)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from loratools.errors import MeasureError
 from loratools.measures.estimate import Estimate, estimate, paired_difference
 from loratools.tune.arrays import Array
 from loratools.tune.problem.prompts import Shot
@@ -67,6 +70,19 @@ class HeldOut:
     @property
     def _seeds(self) -> list[int]:
         return [shot.seed for shot in self.shots]
+
+
+def check_comparable(held: HeldOut, names: Sequence[str]) -> None:
+    """Raise MeasureError for a measure that tells of no picture under each of two columns."""
+    for one, other in itertools.combinations(names, 2):
+        for measure, values in held.column(one).values.items():
+            if np.isnan(np.asarray(values) - np.asarray(held.column(other).values[measure])).all():
+                labels = f"'{held.column(one).label}' and '{held.column(other).label}'"
+                raise MeasureError(
+                    f"the measure '{measure}' could tell of none of the {len(held.shots)} pictures of the report under "
+                    f"both {labels} (NaN for one of each pair), so that nothing can be compared by it; mend it, or "
+                    "leave it out"
+                )
 
 
 def estimate_json(own: Estimate) -> dict[str, Any]:

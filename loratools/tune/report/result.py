@@ -11,10 +11,11 @@ from typing import Any
 from loratools.blocks.vector import BlockVector
 from loratools.ops.merging.terms import Term
 from loratools.tune.arrays import Array
+from loratools.tune.descent.steps import Step
 from loratools.tune.history import History
 from loratools.tune.problem.goals import Goals
 from loratools.tune.problem.prompts import Shot
-from loratools.tune.problem.request import TuneRequest
+from loratools.tune.problem.request import GRADIENT, PICTURES, TuneRequest
 from loratools.tune.problem.space import Space
 from loratools.tune.report.columns import BASE, BEFORE, GUIDE, STRENGTH, TUNED, HeldOut, estimate_json
 from loratools.tune.report.verdict import Verdict
@@ -38,6 +39,7 @@ class TuneResult:
         notes: sentences for a person.
         searched: the shots of the search.
         fresh: pictures by which the answer was chosen, which the model was not fitted to.
+        steps: of the descent, where the gradient led the search.
         then: what each way that followed the search came to.
         waiting: what a person is asked next, where answers lead the search in rounds and some are still to come.
     """
@@ -58,6 +60,7 @@ class TuneResult:
     notes: tuple[str, ...]
     seconds: float
     fresh: int = 0
+    steps: tuple[Step, ...] = ()
     searched: tuple[Shot, ...] = ()
     waiting: str = ""
     then: tuple[WayResult, ...] = ()
@@ -81,7 +84,7 @@ class TuneResult:
     @property
     def pictures(self) -> int:
         """How many the search drew, before the report."""
-        return self.history.pictures + self.fresh
+        return self.history.pictures + self.fresh + len(self.steps) * self.request.effort.descent_shots
 
     @property
     def file(self) -> Path:
@@ -113,7 +116,7 @@ class TuneResult:
         held, shots = self.held, self.held.shots
         return {
             "version": 1,
-            "vector": self.space.vector(self.point),
+            "vector": self.space.shortest(self.point),
             "amount": self.amount,
             "earlier": self.blend,
             "answer": self.answer,
@@ -125,7 +128,7 @@ class TuneResult:
             "guide": held.json(GUIDE) if held.has(GUIDE) else None,
             "strength": held.json(STRENGTH),
             "after": held.json(self.answer),
-            "found": {"vector": self.space.vector(self.found), **held.json(TUNED)},
+            "found": {"vector": self.space.shortest(self.found), **held.json(TUNED)},
             "strength_weight": self.strength,
             "change": self._changes(),
             "lost": list(self.verdict.lost),
@@ -136,7 +139,9 @@ class TuneResult:
             },
             "search": {
                 "pictures": self.pictures,
+                "method": GRADIENT if self.steps else PICTURES,
                 "generations": len(self.history),
+                "steps": len(self.steps),
                 "finished": self.finished,
                 "seeds": list(self.seeds),
             },

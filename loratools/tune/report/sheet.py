@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loratools.files import replacing
+from loratools.imaging.figure import new_figure, save_figure
 from loratools.preview.sheet.strip import Column as StripColumn
 from loratools.preview.sheet.strip import write_strip
 from loratools.tune.problem.goals import STYLE
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROWS = 8  # pictures of a column that the sheet shows, spread over prompts and seeds; the figures are of all
 _COLOURS = {BASE: "#77757a", BEFORE: "#b3452c", GUIDE: "#c98b3c", STRENGTH: "#3b6ea5", TUNED: "#2c7a4b"}
+_DESCENT = "#b9b6af"
 _LATER = ("#7b4fa3", "#c2528b", "#1f8a8a", "#8a6d1f", "#4b5bc2", "#a33b3b")  # ways that followed the search
 
 
@@ -42,12 +43,8 @@ def write_sheet(result: TuneResult) -> None:
 
 def write_frontier(result: TuneResult) -> None:
     """Draw ``frontier.png``: every vector of the search, plain strengths, and the report's columns with errors."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     across, down = _axes(result)
-    figure = Figure(figsize=(7, 5), dpi=130)
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 5, layout=None, dpi=130)
     axes = figure.add_subplot()
     clouds = {"screening": "#d9d6cf", "search": "#b9b6af", "check": "#77757a"}
     for kind, colour in clouds.items():
@@ -64,6 +61,9 @@ def write_frontier(result: TuneResult) -> None:
     axes.plot(
         ladder[:, 0], ladder[:, 1], "-", color=_COLOURS[STRENGTH], linewidth=1, label="plain strengths, search pictures"
     )
+    if result.steps and across in result.steps[0].values:
+        path = np.array([[step.values[across], step.values[down]] for step in result.steps])
+        axes.plot(path[:, 0], path[:, 1], "-", color=_DESCENT, linewidth=0.8, alpha=0.6, label="down the gradient")
     later = iter(_LATER)
     for column in result.held.columns:
         own = result.held.estimates(column.name)
@@ -80,8 +80,7 @@ def write_frontier(result: TuneResult) -> None:
             label=f"{column.label}, held out",
         )
     _dress(axes, across, down, result)
-    with replacing(result.frontier) as part:
-        figure.savefig(part, format="png", bbox_inches="tight")
+    save_figure(figure, result.frontier, tight=True)
 
 
 def write_both(result: TuneResult) -> None:

@@ -53,15 +53,18 @@ def judge_answer(
     gain = held.of_values(goals.cost(held.column(first).values), goals.cost(held.column(second).values))
     lost = tuple(each.name for each in goals.constraints if _is_lost(held, each, columns, errors))
     unseen = tuple(name for name, better in (checks or {}).items() if not _is_seen(held, name, better, columns))
-    better = gain.mean < -_SURE * _error(gain) and not lost and not unseen
-    clear = abs(gain.mean) > _CLEAR * _error(gain)
+    error = np.nan_to_num(gain.standard_error, nan=np.inf)  # a single picture shows nothing
+    better = bool(gain.mean < -_SURE * error and not lost and not unseen)
+    clear = bool(abs(gain.mean) > _CLEAR * error)
     return Verdict(first if better else second, gain, clear, lost, unseen)
 
 
 def _is_seen(held: HeldOut, name: str, better: Better, columns: tuple[str, str]) -> bool:
-    """Whether the first column is better than the second by this measure too."""
-    change = held.difference(*columns, name).mean
-    return change < 0 if better == "lower" else change > 0
+    """Whether the first column is better than the second by this measure too, by more than a standard error: half of
+    all that is chance looks better by a little."""
+    change = held.difference(*columns, name)
+    gain = -change.mean if better == "lower" else change.mean
+    return bool(gain > _SURE * _error(change))
 
 
 def _is_lost(held: HeldOut, constraint: Constraint, columns: tuple[str, str], errors: float) -> bool:
@@ -98,6 +101,8 @@ def notes_of(held: HeldOut, goals: Goals, verdict: Verdict, keep: float, strengt
         why = "it is no better on pictures it never saw"
         if verdict.gain.mean < 0:
             why = "it is better by less than a standard error on pictures it never saw"
+            if np.isnan(verdict.gain.standard_error):
+                why = "a single picture that it never saw cannot tell; give more prompts or seeds"
         if verdict.lost:
             why = f"it loses {' and '.join(verdict.lost)}"
         elif verdict.unseen and verdict.gain.mean < 0:

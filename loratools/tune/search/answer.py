@@ -15,6 +15,7 @@ from loratools.tune.search.model import Model
 from loratools.tune.search.simpler import rounded, simpler_vectors, simplest
 
 _CAUTION = 0.5  # standard deviations, while searching
+_SURE = 1.0  # standard deviations that the style of an answer is above its bound
 LOSS = 0.08  # of the whole excess: what a simpler vector may lose at most
 
 
@@ -32,8 +33,8 @@ class Kinds:
     caution: float
 
 
-CHECKED = Kinds((0.5, 1.5), (LOSS,), 1.0)  # for the whole pool, and compared
-FINAL = Kinds((0.3, 1.5, 3.0), (LOSS / 2, LOSS), 1.0)  # between which fresh pictures choose
+CHECKED = Kinds((0.5, 1.5), (LOSS,), 1.0)  # for many shots
+FINAL = Kinds((0.0, 1.0, 2.0), (LOSS / 2, LOSS), 1.0)  # for shots that the search had not
 
 
 def best_point(
@@ -56,12 +57,27 @@ def answers(
     return [np.array(point) for point in dict.fromkeys(tuple(rounded(point, space)) for point in chosen)]
 
 
-def chosen_answer(points: Array, model: Model, space: Space) -> Array:
-    """Of vectors that were drawn for every shot: the best, or one that moves fewer blocks and is nearly as good."""
-    return np.asarray(points[fewest_moved(points, model.total(points, _CAUTION), space)], dtype=np.float64)
+def chosen_answer(points: Array, model: Model, space: Space, plain: Array | None = None) -> Array:
+    """Of vectors that were drawn for many shots: the best by the model, or one that moves fewer blocks and is nearly as
+    good.
+
+    The whole LoRA or ``plain`` strength, which are simpler than any vector, are the answer where nothing is better than
+    these by more than :data:`LOSS`.
+    """
+    totals = model.total(points, _SURE)
+    if plain is not None:
+        is_plain = np.isclose(points, plain, atol=1e-3).all(1) | np.isclose(points, space.start, atol=1e-3).all(1)
+        if is_plain.any():
+            simple = points[is_plain][totals[is_plain].argmin()]
+            if is_plain.all() or totals[~is_plain].min() >= totals[is_plain].min() - LOSS:
+                return np.asarray(simple, dtype=np.float64)
+            points, totals = points[~is_plain], totals[~is_plain]
+    first = points[totals.argmin()]
+    noise = model.cost.difference(points - space.start, first - space.start)[1]
+    return np.asarray(points[fewest_moved(points, totals, space, noise)], dtype=np.float64)
 
 
-def fewest_moved(points: Array, totals: Array, space: Space, noise: Sequence[float] | float = np.inf) -> int:
+def fewest_moved(points: Array, totals: Array, space: Space, noise: Array | Sequence[float] | float = np.inf) -> int:
     """The index of the least of ``totals`` (n,), or of a vector that moves fewer blocks and loses no more than
     :data:`LOSS`, and no more than what the two are told apart by (Breiman, Friedman, Olshen and Stone 1984: the
     simplest within one standard error).

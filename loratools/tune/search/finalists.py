@@ -1,8 +1,8 @@
-"""The last choice: a few good vectors, drawn for pictures that no model was fitted to.
+"""The last choice after a descent, which has no model: a few good vectors, drawn for pictures that it had not.
 
-What a search thinks best is best for the pictures that it saw. Of the same prompts under other seeds each finalist, the
-whole LoRA and plain strength are drawn, and compared picture by picture. The style has to be kept by the lower end of
-what such a difference says, so that it is on pictures that nobody has seen.
+What a search thinks best is best for the pictures that it saw. Of other prompts, or the same under other seeds, each
+finalist, the whole LoRA and plain strength are drawn, and compared picture by picture. The style has to be kept by
+the lower end of what such a difference says, so that it is on pictures that nobody has seen.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from loratools.measures.estimate import paired_difference
+from loratools.measures.measure import Better
 from loratools.tune.arrays import Array
 from loratools.tune.history import Generation
 from loratools.tune.problem.goals import STYLE, Constraint, Goals
 from loratools.tune.problem.prompts import Shot
 from loratools.tune.problem.space import Space
 from loratools.tune.search.answer import LOSS, fewest_moved
-from loratools.tune.search.model import Model
 
 SURE = 1.0  # standard errors that the style is above its bound
-_NEAR = 0.02  # above a bound: what is kept by more does not count for vectors nearer to it
 
 Values = Mapping[str, Sequence[float]]
 
@@ -69,19 +68,37 @@ class Finalists:
         cost = np.array([float(np.nanmean(goals.cost(values))) for values in self.values])
         return goals.total(cost, [self._worths(each) for each in goals.constraints])
 
-    def best(self, goals: Goals, plain: Array, space: Space) -> Array:
+    def best(self, goals: Goals, plain: Array, space: Space, checks: Mapping[str, Better] | None = None) -> Array:
         """The best of all; the whole LoRA or ``plain`` strength, which are simpler than any vector, where nothing is
-        better than these by more than :data:`.answer.LOSS`."""
+        better than these by more than :data:`.answer.LOSS`.
+
+        Args:
+            checks: measures that led nothing, and which way is better: a vector that is not better by these too has
+                fooled what led to it. Where no vector is, the best one is taken all the same, for the report to say so.
+        """
         totals = self.totals(goals)
         is_plain = (self.points == plain).all(1) | (np.arange(len(self)) == 0)
         found = np.flatnonzero(~is_plain)
-        if not len(found) or totals[found].min() >= totals[is_plain].min() - LOSS:
-            best: Array = self.points[is_plain][totals[is_plain].argmin()]
+        simple = int(np.where(is_plain, totals, np.inf).argmin())
+        seen = [number for number in found if self._is_seen(int(number), simple, checks or {})]
+        found = np.array(seen) if seen else found
+        if not len(found) or totals[found].min() >= totals[simple] - LOSS:
+            best: Array = self.points[simple]
         else:
             first = found[totals[found].argmin()]
-            noise = [self._noise(goals, int(number), int(first)) for number in found]
+            noise = np.array([self._noise(goals, int(number), int(first)) for number in found])
             best = self.points[found][fewest_moved(self.points[found], totals[found], space, noise)]
         return best
+
+    def _is_seen(self, one: int, other: int, checks: Mapping[str, Better]) -> bool:
+        """Whether a vector is better than another one by every measure that led nothing, by more than an error."""
+        for name, better in checks.items():
+            own, before = np.array(self.values[one][name]), np.array(self.values[other][name])
+            gain = paired_difference(before, own, self._prompts, self._seeds)
+            mean = gain.mean if better == "lower" else -gain.mean
+            if not mean > SURE * np.nan_to_num(gain.standard_error):
+                return False
+        return True
 
     def _noise(self, goals: Goals, one: int, other: int) -> float:
         """The standard error of the difference of two vectors' costs; infinite where nothing tells it."""
@@ -96,15 +113,6 @@ class Finalists:
     @property
     def _seeds(self) -> list[int]:
         return [shot.seed for shot in self.shots]
-
-    def stricter(self, model: Model, goals: Goals) -> Model:
-        """``model``, for a search of vectors that keep what these pictures say that it takes for kept in vain."""
-        moved = self.points[1:] - model.space.start
-        constraints = []
-        for process, here in zip(model.worths, goals.constraints, strict=True):
-            missed = np.maximum(0.0, np.minimum(process.mean(moved), _NEAR) - self._worths(here)[1:])
-            constraints.append(float(np.median(missed)))
-        return replace(model, spared=tuple(constraints))
 
     def _worths(self, constraint: Constraint) -> Array:
         """How far each vector is above a bound (n,); of the style, at the lower end of what is known."""

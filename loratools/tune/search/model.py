@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from loratools.tune.arrays import Array
 from loratools.tune.history import History
-from loratools.tune.problem.goals import Goals
+from loratools.tune.problem.goals import STYLE, Goals
 from loratools.tune.problem.space import Space
 from loratools.tune.search.gaussian_process import GaussianProcess
 
@@ -21,19 +21,17 @@ _CLEAR = 1.0  # standard deviations of an effect that count as one
 
 @dataclass(frozen=True)
 class Model:
-    """Predictions of the means over all shots of the search.
+    """Predictions of the means over pictures that nobody has drawn.
 
     Attributes:
         cost: of :meth:`.goals.Goals.cost`.
         worths: of each constraint.
-        spared: by how much each constraint is taken to be kept less than these say.
     """
 
     goals: Goals
     space: Space
     cost: GaussianProcess
     worths: tuple[GaussianProcess, ...]
-    spared: tuple[float, ...] = ()
 
     @staticmethod
     def of(history: History, goals: Goals, space: Space) -> Model:
@@ -42,11 +40,12 @@ class Model:
         return Model(goals, space, GaussianProcess(history.cost_samples(goals, space.start)), worths)
 
     def total(self, points: Array, caution: float = 0.0) -> Array:
-        """What is minimised (n,); ``caution`` standard deviations worse than is likely."""
+        """What is minimised (n,), with the style ``caution`` standard deviations worse than is likely and the cost half
+        as many; of other constraints, which allow for noise, what is likely counts."""
         moved = points - self.space.start
         cost = self.cost.quantile(moved, caution / 2)
-        spared = self.spared or (0.0,) * len(self.worths)
-        worths = [each.quantile(moved, -caution) - less for each, less in zip(self.worths, spared, strict=True)]
+        cautions = [caution if each.name == STYLE else 0.0 for each in self.goals.constraints]
+        worths = [each.quantile(moved, -own) for each, own in zip(self.worths, cautions, strict=True)]
         return self.goals.total(cost, worths)
 
     def sample(self, points: Array, count: int, random: np.random.Generator) -> tuple[Array, Sequence[Array]]:

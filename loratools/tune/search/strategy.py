@@ -24,7 +24,8 @@ from loratools.tune.search.screening import screening_points
 
 _CANDIDATES = 480
 _CENTERS = (0.0, 0.5, 1.0)  # cautions of the vectors around which candidates lie
-_REACHES = (0.08, 0.2, 0.45)  # standard deviations of a candidate around the best vector, of the range
+_REACHES = (0.08, 0.2, 0.45)  # standard deviations of a candidate around the best vector, of the range,
+_NARROWED = 0.7  # and by how much of that less at the end of the search
 _FEW, _MANY = 0.3, 0.9  # shares of the blocks that matter that a candidate changes
 _IDLE = 0.12  # the chance that a block that does not seem to matter is changed as well
 _SCALED = 0.25  # the chance that all blocks are made stronger or weaker at once,
@@ -55,9 +56,9 @@ class Strategy:
         return as_tuple(self.space.start)
 
     def ladder(self) -> Ask:
-        """Plain strengths of the stack, for every shot."""
+        """Plain strengths of the stack."""
         points = [self.space.at_strength(strength) for strength in self.effort.strengths]
-        return self._ask("ladder", points, range(self.pool))
+        return self._ask("ladder", points, self._many(0))
 
     def next(self, history: History, goals: Goals) -> Ask | None:
         """The next generation of the screening or the search; None once all are drawn."""
@@ -69,17 +70,19 @@ class Strategy:
             return None
         return self._ask("search", self._sampled(history, goals), self._shots(history))
 
-    def check(self, points: list[Array]) -> Ask:
-        """Answers, for every shot."""
-        return self._ask("check", points, range(self.pool))
+    def check(self, points: list[Array], number: int) -> Ask:
+        """Answers, for many shots; every round for others."""
+        return self._ask("check", points, self._many(1 + number))
 
     def _sampled(self, history: History, goals: Goals) -> list[Array]:
         random = self._random("search", len(history))
         model = Model.of(history, goals, self.space)
         centers = [best_point(model, history, self.space, random, caution) for caution in _CENTERS]
         each = _CANDIDATES // len(centers)
-        candidates = np.concatenate([self._candidates(center, each, model, random) for center in centers])
         count = self.effort.population
+        done = history.count("search") / max(1, self.effort.generations * count)
+        nearer = 1 - _NARROWED * done
+        candidates = np.concatenate([self._candidates(center, each, nearer, model, random) for center in centers])
         cost, worths = model.sample(candidates, count, random)
         chosen: list[Array] = []
         for number in range(count):
@@ -89,13 +92,13 @@ class Strategy:
             chosen.append(candidates[taken])
         return chosen
 
-    def _candidates(self, center: Array, count: int, model: Model, random: np.random.Generator) -> Array:
+    def _candidates(self, center: Array, count: int, nearer: float, model: Model, random: np.random.Generator) -> Array:
         """Vectors around ``center`` that differ from it in some of the blocks, mostly in those that matter, or in the
-        strength of all."""
+        strength of all; ``nearer`` times as far as at first."""
         shares = np.where(random.random((count, 1)) < 0.5, _FEW, _MANY)
         chances = np.where(model.matters, shares, np.minimum(shares, _IDLE))
         moved = random.random((count, len(center))) < chances
-        reach = random.choice(_REACHES, (count, 1))
+        reach = nearer * random.choice(_REACHES, (count, 1))
         steps = moved * random.standard_normal((count, len(center))) * reach * self.space.width
         scaled = random.random((count, 1)) < _SCALED
         factors = np.where(scaled, np.exp(_SCALE * random.standard_normal((count, 1))), 1.0)
@@ -103,13 +106,19 @@ class Strategy:
         return candidates
 
     def _shots(self, history: History) -> list[int]:
-        """The shots of a generation: the pool is gone through in turn, in an order of its own."""
-        count = min(self.effort.shots, self.pool)
-        order = self._random("shots", 0).permutation(self.pool)
-        begin = len(history) * count
-        return sorted({int(order[(begin + number) % self.pool]) for number in range(count)})
+        """The shots of a generation: all are gone through in turn, in an order of their own."""
+        return self._turn(len(history), self.effort.shots)
 
-    def _ask(self, kind: str, points: list[Array] | Array, shots: range | list[int]) -> Ask:
+    def _many(self, turn: int) -> list[int]:
+        return self._turn(turn, self.effort.pool)
+
+    def _turn(self, turn: int, count: int) -> list[int]:
+        """``count`` shots, others in every turn until all were had."""
+        order = self._random("shots", 0).permutation(self.pool)
+        count = min(count, self.pool)
+        return sorted({int(order[(turn * count + number) % self.pool]) for number in range(count)})
+
+    def _ask(self, kind: str, points: list[Array] | Array, shots: list[int]) -> Ask:
         return Ask(kind, tuple(as_tuple(point) for point in points), tuple(shots))
 
     def _random(self, what: str, number: int) -> np.random.Generator:

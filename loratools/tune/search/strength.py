@@ -17,13 +17,15 @@ def best_strength(history: History, goals: Goals, strengths: Sequence[float]) ->
     """The strength of the least cost that keeps every constraint, between those that were drawn too; 1 if none does.
 
     Args:
-        strengths: those of the ladder, which is the second generation; the first one is the whole stack.
+        strengths: those of the ladder, which are drawn for some of the whole stack's shots.
     """
-    drawn = history.means_on_pool(goals)[: len(strengths) + 1]
+    shots = [shot for one in history.generations if one.kind == "ladder" for shot in one.shots]
+    drawn = [*history.on_shots("whole", shots or history.generations[0].shots), *history.on_shots("ladder", shots)]
     at = np.array([1.0, *strengths])[: len(drawn)]
     order = np.argsort(at)
-    costs = np.array([cost for _, cost, _ in drawn])[order]
-    worths = np.array([own for _, _, own in drawn]).reshape(len(drawn), len(goals.constraints))[order]
+    costs = np.array([float(np.nanmean(goals.cost(own))) for own in drawn])[order]
+    worths = np.array([[float(np.nanmean(each.worth(own[each.name]))) for each in goals.constraints] for own in drawn])
+    worths = worths.reshape(len(drawn), len(goals.constraints))[order]
     tried = np.arange(at.min(), 1.0 + _STEP / 2, _STEP)
     cost = np.interp(tried, at[order], costs)
     kept = np.all([np.interp(tried, at[order], column) >= 0 for column in worths.T] or [np.ones_like(tried)], axis=0)

@@ -3,6 +3,8 @@ from safetensors import safe_open
 
 from loratools.adapter.architectures.names import (
     FAMILIES,
+    FusedWeight,
+    Naming,
     family_of,
     kohya_name,
     kohya_weights,
@@ -10,6 +12,7 @@ from loratools.adapter.architectures.names import (
     module_tree,
     other_tree,
     resolve,
+    stem_of,
 )
 from loratools.errors import FormatError
 from tests.loras import trained
@@ -127,3 +130,12 @@ def test_the_key_set_is_that_of_a_file_that_sd_scripts_trained() -> None:
         with safe_open(trained(name), "pt") as file:
             keys = set(file.keys())
         assert keys == {f"{s}.{part}" for s in stems for part in ("alpha", "lora_down.weight", "lora_up.weight")}
+
+
+@pytest.mark.parametrize("naming", ["kohya", "diffusers", "comfy"])
+def test_a_shortcut_of_other_widths_is_named_and_read_but_no_target(naming: Naming) -> None:
+    """The pocket base's last level widens, which SD1's does not; its full differences have names all the same."""
+    own = "unet.down_blocks.3.resnets.0.conv_shortcut"
+    stem = own if naming == "diffusers" else stem_of(own, "sd1", naming)
+    assert resolve(stem, "sd1") == FusedWeight((own,))
+    assert own not in lora_targets("sd1", conv=True) and own not in {module.name for module in module_tree("sd1")}

@@ -40,6 +40,16 @@ def test_a_single_file_a_pickle_and_a_folder_hold_the_same_tensors(folder: Path,
             assert torch.equal(other[name].reshape(whole[name].shape), whole[name]), name
 
 
+def test_all_parts_of_a_variant_are_read(tmp_path: Path) -> None:
+    """What a download of ``variant="fp16"`` leaves: parts of one variant, and perhaps another's."""
+    (tmp_path / "transformer").mkdir()
+    for number in (1, 2):
+        for variant in ("fp16", "non_ema"):
+            name = f"diffusion_pytorch_model.{variant}-{number:05d}-of-00002.safetensors"
+            save_file({f"{variant}.{number}.weight": torch.zeros(2)}, tmp_path / "transformer" / name)
+    assert set(open_checkpoint(tmp_path)) == {"transformer.fp16.1.weight", "transformer.fp16.2.weight"}
+
+
 def test_every_module_of_every_family_has_an_original_name() -> None:
     from loratools.adapter.architectures.compvis import _unet_names
 

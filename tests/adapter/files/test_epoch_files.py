@@ -4,10 +4,19 @@ import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import LowRank
-from loratools.adapter.files.epoch_files import Epoch, Reference, epochs, find_lora, is_run, parse_reference, select
+from loratools.adapter.files.epoch_files import (
+    Epoch,
+    Reference,
+    epochs,
+    find_file,
+    find_lora,
+    is_run,
+    parse_reference,
+    select,
+)
 from loratools.adapter.files.file import write
 from loratools.adapter.files.metadata import Provenance
-from loratools.errors import FileError
+from loratools.errors import FileError, LoraNotFoundError, SeveralRunsError
 from tests.loras import lora_tensors, save
 
 NAMES = ["unet.mid_block.attentions.0.proj_in"]
@@ -101,3 +110,43 @@ def test_a_folder_that_is_none_is_an_error_though_the_name_is_found_without_it(t
     make(tmp_path / "loras", "ink")
     with pytest.raises(FileError, match=r"looked for in .*nowhere, which is no folder"):
         find_lora("ink", [tmp_path / "loras", tmp_path / "nowhere"])
+
+
+def test_a_folder_that_is_no_run_says_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "o", "ink-000001", "ink-000002", "wash-000001")
+    make(tmp_path / "loras", "a", "b")
+    make(tmp_path / "runs/ink", "ink-000001")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SeveralRunsError, match=r"o holds several runs \(ink, wash\); give one, such as o") as caught:
+        find_lora("o")
+    assert caught.value.names == ("ink", "wash")
+    with pytest.raises(FileError, match=r"but 2 LoRA files \(a.safetensors, b.safetensors\)"):
+        find_lora("loras")
+    with pytest.raises(FileError, match=r"its folders do \(runs.ink\)"):
+        find_lora("runs")
+    with pytest.raises(FileError, match=r"empty holds no epoch files such as NAME-000001.safetensors; give"):
+        find_lora("empty")
+    with pytest.raises(LoraNotFoundError, match=r"no LoRA 'o/wosh' \(did you mean 'wash'\?\) in o; give its path"):
+        find_lora("o/wosh")
+    make(tmp_path / "more", "o")
+    assert find_lora("o", ["more"]) == Path("more/o.safetensors")  # a folder of several hides no file of its name
+
+
+def test_the_one_file_that_a_name_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "o", "ink-000001", "ink-000002", "wash-000001")
+    make(tmp_path, "style@8")
+    monkeypatch.chdir(tmp_path)
+    last = Path("o/ink-000002.safetensors")
+    assert find_file("o/ink") == last == find_file("o/ink@last") == find_file("ink@2", ["o"]) == find_file(str(last))
+    assert find_file("o/ink@best", best=lambda run: 1) == Path("o/ink-000001.safetensors")
+    assert find_file("style@8") == Path("style@8.safetensors")
+    for name, message in (
+        ("o/ink@1-2", r"'o/ink@1-2' is 2 epochs, and one LoRA is needed here; name one, such as o/ink@2"),
+        ("o/ink@7", "o/ink has no epoch 7; it has 1 to 2"),
+        ("style@8@1", "is no training run, so it has no epochs; drop the @"),
+        ("o", r"several runs \(ink, wash\)"),
+        ("o@best", r"several runs \(ink, wash\)"),
+    ):
+        with pytest.raises(FileError, match=message):
+            find_file(name)

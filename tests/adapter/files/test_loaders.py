@@ -136,7 +136,12 @@ def trained(model: nn.Module, targets: str, **patterns: Any) -> dict[str, Tensor
     from peft import LoraConfig, get_peft_model_state_dict
 
     config = LoraConfig(r=4, lora_alpha=2, target_modules=targets, **patterns)
-    model.add_adapter(config)  # type: ignore[operator]
+    try:
+        model.add_adapter(config)  # type: ignore[operator]
+    except ValueError as error:
+        if "version of PEFT" not in str(error):
+            raise
+        pytest.skip(f"this transformers and this PEFT do not fit one another: {error}")
     for key, parameter in model.named_parameters():
         if "lora_" in key:
             nn.init.normal_(parameter)

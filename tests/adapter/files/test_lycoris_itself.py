@@ -30,7 +30,10 @@ CONV = "unet.mid_block.resnets.0.conv1"
 
 def trained(kind: str, conv: bool, options: Mapping[str, object]) -> Any:
     """One LyCORIS module on a tiny layer, with random parameters."""
-    modules = pytest.importorskip("lycoris.modules")
+    try:
+        modules = pytest.importorskip("lycoris.modules")
+    except ValueError as error:  # its operators are declared in a way that an older torch does not know
+        pytest.skip(f"this LyCORIS needs a newer torch: {error}")
     torch.manual_seed(3)
     layer: nn.Module = nn.Conv2d(8, 12, 3, padding=1) if conv else nn.Linear(8, 12)
     factor = {"factor": 4} if kind == "LokrModule" else {}

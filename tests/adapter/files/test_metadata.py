@@ -1,6 +1,14 @@
 import json
+from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
+from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import KEY, Provenance, inherited, merged_metadata
+from loratools.adapter.header import read_header
+from loratools.ops.convert import convert
+from loratools.ops.resize import resize_file
 
 
 def test_provenance_goes_through_the_header_and_back() -> None:
@@ -59,3 +67,22 @@ def test_several_parts_keep_what_they_agree_on_and_unite_their_tags() -> None:
     assert json.loads(merged["ss_dataset_dirs"]) == {"imgs": {"n_repeats": 2, "img_count": 8}}
     assert merged["modelspec.trigger_phrase"] == "ink" and merged["modelspec.merged_from"] == "ink, base"
     assert merged["modelspec.date"] == "2026-01-01"
+
+
+def test_a_file_of_plain_factors_says_neither_lycoris_nor_a_hash_of_its_source(tmp_path: Path) -> None:
+    """What was a LoHa is a LoRA once it is rewritten; and the model spec's hash is over other bytes."""
+    stem = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    sides = {
+        f"{stem}.hada_w{n}_{side}": torch.ones(shape) for n in "12" for side, shape in (("a", (6, 2)), ("b", (2, 6)))
+    }
+    said = {"ss_network_module": "lycoris.kohya", "modelspec.hash_sha256": "0xdead", "ss_seed": "4"}
+    save_file(sides, tmp_path / "loha.safetensors", said)
+    save_file({f"{stem}.diff": torch.ones(6, 6)}, tmp_path / "full.safetensors", said)
+    resize_file(read(tmp_path / "loha.safetensors"), tmp_path / "resized.safetensors")
+    convert(tmp_path / "loha.safetensors", tmp_path / "converted.safetensors", style="diffusers")
+    convert(tmp_path / "full.safetensors", tmp_path / "stays.safetensors", style="kohya")
+    modules = {"resized": "networks.lora", "converted": "networks.lora", "stays": "lycoris.kohya"}
+    for name, module in modules.items():
+        metadata = read_header(tmp_path / f"{name}.safetensors").metadata
+        assert metadata["ss_network_module"] == module and metadata["ss_seed"] == "4"
+        assert "modelspec.hash_sha256" not in metadata

@@ -59,3 +59,26 @@ def test_what_peft_saves_reads_as_it_merges(
         key = name if name.endswith("bias") else f"{name}.weight"
         asked = after[key].double() - before[key].double()
         assert float((adapter[name].dense() - asked).norm() / asked.norm()) < 2e-6
+
+
+@pytest.mark.parametrize("kind", ["LoKr", "LoHa"])
+@pytest.mark.parametrize("rank", [2, 64])
+@pytest.mark.parametrize("patterns", [{}, {"rank_pattern": {"to_k": 3}, "alpha_pattern": {"attn1.to_k": 5}}])
+def test_what_peft_saves_of_other_kinds_reads_as_it_merges(
+    tmp_path: Path, kind: str, rank: int, patterns: dict[str, dict[str, int]]
+) -> None:
+    """PEFT scales a LoKr of two whole matrices too, which LyCORIS does not."""
+    torch.manual_seed(2)
+    model = Block()
+    config = getattr(peft, f"{kind}Config")(
+        r=rank, alpha=6, target_modules=["to_q", "to_k"], init_weights=False, **patterns
+    )
+    before = {f"unet.{key}": value.detach().clone() for key, value in model.state_dict().items()}
+    wrapped = peft.get_peft_model(model, config)
+    wrapped.save_pretrained(tmp_path / "unet")
+    adapter = read(tmp_path / "unet")
+    after = {f"unet.{key}": value for key, value in wrapped.merge_and_unload().state_dict().items()}
+    assert len(adapter) == 2
+    for name in adapter:
+        asked = after[f"{name}.weight"].double() - before[f"{name}.weight"].double()
+        assert float((adapter[name].dense() - asked).norm() / asked.norm()) < 1e-5

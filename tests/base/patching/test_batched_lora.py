@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank
 from loratools.adapter.architectures.names import lora_targets
 from loratools.base.load import load_base
@@ -19,7 +20,7 @@ from loratools.base.model import Base
 from loratools.base.patching.batched_lora import BatchedLora
 from loratools.base.patching.branch_buffers import rounded_rank
 from loratools.base.patching.patch import Patcher, live_modules
-from loratools.base.patching.summands import AdapterSum, RowAdapters, Summand
+from loratools.base.patching.summands import AdapterSum, RowAdapters
 from loratools.base.sampling.sample import plain_unet
 from tests.base.tiny_xl import save_tiny_xl
 

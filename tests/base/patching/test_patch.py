@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector
+from loratools.adapter.algebra.factor_sum import FactorSum, Rounding, Summand
+from loratools.adapter.algebra.lowrank import Delta, Dense, LowRank, Vector, concatenate
 from loratools.adapter.architectures.names import lora_targets, module_tree
 from loratools.base.load import load_base
 from loratools.base.model import Base
+from loratools.base.patching import weight_writer
 from loratools.base.patching.patch import PatchChange, Patcher, live_modules
 from loratools.base.patching.weight_writer import GroupedWriter, TensorCache
-from loratools.errors import BaseModelError, ShapeError
+from loratools.errors import BaseModelError, NonFiniteError, ShapeError
 
 
 def random_deltas(base: Base, *, conv: bool = False, seed: int = 0, rank: int = 3) -> dict[str, LowRank]:
@@ -200,6 +203,56 @@ def test_grouped_sums_are_the_dense_formula_and_leave_no_trace(folder, dtype: st
             oracle = saved.double() + weight * delta.dense().reshape(saved.shape)
             torch.testing.assert_close(live, oracle.to(live.dtype), rtol=1e-6 if dtype == "fp32" else 2e-3, atol=1e-6)
     patcher.restore()
+    assert not changed(before, base)
+
+
+class Sum(dict[str, Delta]):
+    """Deltas that are sums of the same sources under given strengths, as those of a merge."""
+
+    def __init__(self, sources: Sequence[Mapping[str, Delta]], strengths: Sequence[float], rounding: Rounding | None):
+        self._sources, self._strengths, self._rounding = sources, strengths, rounding
+        super().__init__({name: self._whole(name) for name in sources[0]})
+
+    def _whole(self, name: str) -> Delta:
+        whole = concatenate([(own, source[name]) for own, source in zip(self._strengths, self._sources, strict=True)])
+        if self._rounding is None or not isinstance(whole, LowRank):
+            return whole
+        return LowRank(*self._rounding.read_back(whole.up, whole.down), whole.shape)
+
+    def factor_sum(self, name: str) -> FactorSum | None:
+        if not all(isinstance(source[name], LowRank) for source in self._sources):
+            return None
+        pairs = enumerate(zip(self._strengths, self._sources, strict=True))
+        return FactorSum(tuple(Summand(n, own, source) for n, (own, source) in pairs), self._rounding)
+
+
+@pytest.mark.parametrize("rounding", [None, Rounding(torch.float16, 2.0), Rounding(torch.bfloat16, 0.5)])
+def test_other_strengths_of_the_same_files_need_nothing_read_again(base: Base, rounding: Rounding | None) -> None:
+    norm = "unet.mid_block.attentions.0.norm.bias"
+    sources: list[dict[str, Delta]] = [dict(random_deltas(base, conv=True, rank=2 + n, seed=n)) for n in range(2)]
+    for source in sources:
+        source[norm] = Vector(torch.ones(live_modules(base)[norm.removesuffix(".bias")].bias.shape))
+    patcher, oracle = Patcher(base), Patcher(base)
+    patcher._writer, oracle._writer = GroupedWriter(), GroupedWriter()
+    for n, strengths in enumerate([(0.7, -0.3), (1.0, 0.25), (-2.0, 1.0)]):
+        whole = Sum(sources, strengths, rounding)
+        oracle.patch(dict(whole), 0.9, dict.fromkeys(whole, ("alone", n)))
+        wanted = weights(base)
+        oracle.restore()
+        with mock.patch.object(weight_writer, "upload_all", wraps=weight_writer.upload_all) as uploaded:
+            patcher.patch(whole, 0.9, dict.fromkeys(whole, strengths))
+        assert not changed(wanted, base)  # bit for bit
+        patcher.restore()
+        tensors = [part for call in uploaded.call_args_list for parts in call.args[0] for part in parts]
+        assert n == 0 or all(part.numel() <= 2 * len(whole) for part in tensors), "factors were uploaded again"
+
+
+def test_a_sum_that_its_file_could_not_hold_is_an_error_and_leaves_no_trace(base: Base) -> None:
+    source, before = random_deltas(base), weights(base)
+    patcher = Patcher(base)
+    patcher._writer = GroupedWriter()
+    with pytest.raises(NonFiniteError, match="does not fit into F16"):
+        patcher.patch(Sum([source], [1e30], Rounding(torch.float16, 1.0)), 1.0)
     assert not changed(before, base)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
@@ -183,3 +184,15 @@ def test_cfg_plus_plus_needs_the_negative_prompt_at_any_scale(base: Base) -> Non
     ]
     assert (made[0] - made[1]).abs().max() > 1e-2
     torch.testing.assert_close(made[0], composed, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_begins_at_pure_noise_where_the_base_does(name: str) -> None:
+    config = {**CONFIG, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    usual, scheduler = (find_sampler(name).make_scheduler(one, 8) for one in (CONFIG, config))
+    if hasattr(scheduler, "alphas_cumprod"):
+        assert 0 <= scheduler.alphas_cumprod[-1] < 1e-7 < usual.alphas_cumprod[-1]
+        wanted = DDPMScheduler.from_config(config).alphas_cumprod[:-1]
+        torch.testing.assert_close(scheduler.alphas_cumprod[:-1], wanted, atol=1e-6, rtol=1e-3)
+    else:
+        assert scheduler.init_noise_sigma > 4000 and usual.init_noise_sigma < 15

@@ -12,7 +12,7 @@ from PIL import Image
 from loratools.cli.app import LazyGroup
 from loratools.dataset.balance.classes import read_classes
 from loratools.dataset.balance.plan import BalanceRequest, balance
-from loratools.dataset.balance.write import write_folders
+from loratools.dataset.balance.write import rename_folders, write_folders
 from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.dataset.tags.tag import Tag
@@ -64,7 +64,12 @@ def test_folders_are_written_elsewhere_and_again(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/a.txt").touch()
     assert "was not written by this" in run(source, "-o", tmp_path / "mine").output
-    assert "lies in the folder that is balanced" in run(source, "-o", source / "x").output
+    for place in (source / "x", source, source.parent):  # the last one would have been deleted, with all that is in it
+        assert "lie in one another" in run(source, "-o", place, "--force").output
+    (out / "10_main/0.txt").write_text("by hand")
+    assert "0.txt changed since" in run(source, "-o", out).output
+    assert (out / "10_main/0.txt").read_text() == "by hand"
+    assert run(source, "-o", out, "--force").exit_code == 0
 
 
 def test_folders_are_renamed_where_they_are_and_their_record_follows(tmp_path: Path) -> None:
@@ -91,14 +96,31 @@ def test_a_name_that_is_taken_stops_all(tmp_path: Path) -> None:
     assert run(tmp_path, "--rename", "--yes", "--mirrored").exit_code == 0 and folders(tmp_path) == {"9_main": 61}
 
 
+def test_a_folder_that_cannot_be_renamed_leaves_all_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans, rename = balance(DatasetFolder.open(fill(tmp_path))), Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name == "1_face":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(FileError, match="1_face cannot be renamed"):
+        rename_folders(plans)
+    assert folders(tmp_path) == COUNTS and not list(tmp_path.glob(".*.renamed"))
+
+
 def test_a_training_config(tmp_path: Path) -> None:
     source, out = fill(tmp_path / "set"), tmp_path / "ink.yaml"
     assert run(source, "-o", out, "--mirrored").exit_code == 0
     config, *_ = read_config(out, {"base": "pocket", "out": str(tmp_path / "run"), "name": "ink"})
     assert {subset.folder.name: subset.repeats for subset in config.images} == {"1_main": 20, "1_face": 10, "1_full": 1}
     assert config.flip
-    out.write_text("mine: 1\n")
-    assert "was not written by this" in run(source, "-o", out).output
+    for added in ("mine: 1\n", f"{out.read_text()}epochs: 3\n"):
+        out.write_text(added)
+        assert "holds more than this writes" in run(source, "-o", out).output and out.read_text() == added
 
 
 def test_guide_003_aims_at_steps(tmp_path: Path) -> None:

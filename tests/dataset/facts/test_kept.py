@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,32 @@ def test_what_is_not_asked_for_is_forgotten(tmp_path: Path) -> None:
     assert again.of("a.png", paths["a.png"]) is None and again.of("b.png", paths["b.png"]) is not None
     again.save([])
     assert KeptFacts(tmp_path / "facts.npz").of("b.png", paths["b.png"]) is None
+
+
+def test_a_picture_that_changes_and_keeps_its_size_and_its_contents_time_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {name: tmp_path / name for name in ("a.bmp", "b.bmp")}
+    for path in paths.values():
+        Image.new("RGB", (8, 8), "teal").save(path)
+    times = {path: path.stat().st_mtime_ns for path in paths.values()}
+
+    def repaint(path: Path) -> None:
+        time.sleep(0.02)  # clocks of file systems tick every few milliseconds
+        Image.new("RGB", (8, 8), "red").save(path)
+        os.utime(path, ns=(times[path], times[path]))
+
+    real = module.measure
+
+    def while_reading(some: list[Path], on_progress: object = None) -> object:
+        found = real(some)
+        repaint(paths["b.bmp"])
+        return found
+
+    monkeypatch.setattr(module, "measure", while_reading)
+    kept = KeptFacts(tmp_path / "facts.npz")
+    kept.measure(paths)
+    monkeypatch.undo()
+    repaint(paths["a.bmp"])
+    facts = kept.measure(paths).facts
+    assert all(facts[path].digest == picture_facts(path).digest for path in paths.values())

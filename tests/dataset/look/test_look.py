@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from click.testing import CliRunner
@@ -114,3 +117,23 @@ def test_folders_without_pictures_are_no_error_and_missing_ones_are(tmp_path: Pa
     assert report.json()["pictures"] == 0 and "no picture" in report.text()
     with pytest.raises(DatasetError, match="there is no folder"):
         look(tmp_path / "none")
+
+
+def test_pictures_that_share_a_caption_are_told(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "a.jpg", "b.png")):
+        Image.new("RGB", (8, 8), (90 * number, 0, 0)).save(tmp_path / name)
+    (tmp_path / "a.txt").write_text("1girl")
+    assert any(
+        "2 pictures share a caption with another (a.jpg and a.png have a.txt)" in one for one in look(tmp_path).warnings
+    )
+
+
+def test_a_sheet_of_many_pictures_names_them_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loratools.dataset.look.sheet._MOST_EMBEDDED", 0)
+    picture = tmp_path / "set" / "50% #1.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (64, 64), "teal").save(picture)
+    for sheet in (picture.parent / "look.html", tmp_path / "elsewhere" / "look.html"):
+        CliRunner().invoke(LazyGroup("loratools"), ["dataset", "look", str(picture.parent), "--html", str(sheet)])
+        (address,) = re.findall(r'src="([^"]+)"', sheet.read_text(encoding="utf-8"))
+        assert Path(url2pathname(urlsplit(urljoin(sheet.as_uri(), address)).path)) == picture

@@ -14,7 +14,7 @@ from PIL import Image
 
 from loratools.cli.app import LazyGroup
 from loratools.dataset.detect.boxes import Box, Boxes
-from loratools.dataset.detect.detectors import Detectors
+from loratools.dataset.detect.detectors import Detectors, open_detectors
 from loratools.dataset.folder import FolderOptions
 from loratools.dataset.prepare.manifest import read_manifest
 from loratools.dataset.prepare.options import PrepareOptions
@@ -24,6 +24,7 @@ from loratools.dataset.tags.picture import Picture
 from loratools.dataset.tags.store import DatasetFolder
 from loratools.errors import DatasetError, FileError, OptionError
 from loratools.pocket.draw import Figure, draw, random_figure
+from tests.dataset.onnx_graphs import constant_yolo
 
 SMALL = PrepareOptions(resolution=128)
 
@@ -178,6 +179,34 @@ def test_other_settings_make_everything_anew_and_keep_edited_captions(folder: Pa
     assert (out / "1_face/face.txt").read_text().strip() == "my own words"
 
 
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_run_that_is_killed_is_gone_on_with_and_loses_no_edit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    from loratools.dataset.prepare import run
+
+    def killed(number: int, total: int) -> None:
+        if number > total * 2 // 3 + done * (total // 3 // 6):  # of the third part, in which pieces are made
+            raise KeyboardInterrupt
+
+    out = tmp_path / "set"
+    monkeypatch.setattr(run, "_CHUNK", 1)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, out, SMALL, on_progress=killed)
+    assert prepare(folder, out, SMALL).classes() == {"face": 1, "main": 3, "full_variants": 2}
+    captions = sorted(out.glob("1_*/*.txt"))
+    for path in captions:
+        path.write_text("my own words")
+    with pytest.raises(KeyboardInterrupt):  # other settings make everything anew
+        prepare(folder, out, replace(SMALL, resolution=160), on_progress=killed)
+    (folder / "face.png").unlink()
+    report = prepare(folder, out, replace(SMALL, resolution=160))
+    assert report.classes() == {"main": 3, "full_variants": 2} and (out / "unused/face.png").is_file()
+    assert {path.read_text().strip() for path in out.glob("1_*/*.txt")} == {"my own words"}
+    assert prepare(folder, out, replace(SMALL, resolution=160)).done == 0
+    assert "stale" not in (out / "manifest.jsonl").read_text()
+
+
 class _Given(Detectors):
     def __init__(self, **boxes: Boxes) -> None:
         super().__init__((), {f"{name}.png": value for name, value in boxes.items()})
@@ -240,6 +269,28 @@ def test_crops_that_show_the_same_are_kept_once(tmp_path: Path) -> None:
     assert (out / "unused/b_face1.png").is_file() and (out / "1_face/a_face1.png").is_file()
     assert prepare(root, out, PrepareOptions(resolution=128), _Given(a=boxes, b=boxes)).done == 0
     assert (out / "1_face/a_face1.png").is_file() and not (out / "1_face/b_face1.png").exists()
+
+
+def test_pictures_that_come_later_are_judged_by_the_figures_of_the_first_run(tmp_path: Path) -> None:
+    """A figure of two and a half heads that touches the lower edge is whole in a folder of such figures."""
+    root, out, options = tmp_path / "in", tmp_path / "set", PrepareOptions(resolution=64, crops=False)
+    root.mkdir()
+    inside = Boxes(head=(Box(40, 10, 80, 50),), person=(Box(20, 10, 100, 110),))
+    cut = Boxes(head=(Box(40, 28, 80, 68),), person=(Box(20, 28, 100, 128),))
+    rng, boxes = np.random.default_rng(2), dict[str, Boxes]()
+
+    def add(name: str, at: Boxes) -> None:
+        Image.fromarray(rng.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(root / f"{name}.png")
+        boxes[name] = at
+
+    for number in range(5):
+        add(f"inside{number}", inside)
+    prepare(root, out, options, _Given(**boxes))
+    add("cut", cut)
+    assert prepare(root, out, options, _Given(**boxes)).done == 1
+    assert (out / "1_full/cut.png").is_file()
+    prepare(root, tmp_path / "alone", options, _Given(cut=cut))  # the same picture where nothing says how tall they are
+    assert (tmp_path / "alone/1_main/cut.png").is_file()
 
 
 def test_masks_are_written_for_all_and_training_reads_them(folder: Path, tmp_path: Path) -> None:
@@ -325,3 +376,90 @@ def test_a_picture_of_a_named_class_folder_stays_in_its_class(tmp_path: Path) ->
     prepare(root, out, SMALL)
     assert (out / "1_face/a.png").is_file()
     assert Picture("10_face/a.png").framing_class == "face"
+
+
+def _one(root: Path, caption: str = "1girl, smile, cowboy shot", ending: str = ".png") -> Path:
+    """A folder of one original."""
+    path = root / f"a{ending}"
+    root.mkdir(parents=True)
+    draw(_figure(1, framing="cowboy_shot"), 1, 128).image.save(path)
+    path.with_suffix(".txt").write_text(caption)
+    return path
+
+
+def _made(out: Path) -> dict[str, str]:
+    return {picture.file: picture.caption() for picture in DatasetFolder.open(out).pictures()}
+
+
+TEXT = Detectors((), {name: Boxes(text=(Box(50, 50, 90, 70),)) for name in ("a.png", "a.jpg")})
+
+
+def test_a_mask_goes_with_the_text_that_is_not_masked_any_more(tmp_path: Path) -> None:
+    _one(tmp_path / "raw")
+    assert prepare(tmp_path / "raw", tmp_path / "set", SMALL, TEXT).masked
+    assert not prepare(tmp_path / "raw", tmp_path / "set", replace(SMALL, text="keep"), TEXT).masked
+    assert not list((tmp_path / "set" / "masks").iterdir())
+
+
+def test_a_piece_that_becomes_another_kind_of_file_keeps_its_caption_and_its_mask(tmp_path: Path) -> None:
+    _one(tmp_path / "raw", ending=".jpg")
+    out = tmp_path / "set"
+    prepare(tmp_path / "raw", out, SMALL, TEXT)
+    assert _made(out) == {"1_main/a.jpg": "1girl, smile, cowboy shot"}
+    prepare(tmp_path / "raw", out, replace(SMALL, resolution=256), TEXT)  # enlarged, and so a PNG
+    assert _made(out) == {"1_main/a.png": "1girl, smile, cowboy shot"}
+    assert not (out / "unused").exists() and not (out / "1_main" / "a.jpg").exists()
+    mask = Image.open(out / "masks" / "a.png")
+    assert mask.size == (256, 256) and mask.getpixel((120, 120)) == 0 and mask.getpixel((10, 10)) == 255
+    (out / "1_main" / "a.txt").write_text("mine")
+    prepare(tmp_path / "raw", out, SMALL, TEXT)  # and back again
+    assert _made(out) == {"1_main/a.jpg": "mine"}
+
+
+@pytest.mark.parametrize("first", ["cowboy shot", "portrait"])
+def test_a_piece_of_another_class_takes_the_place_of_the_one_before(tmp_path: Path, first: str) -> None:
+    """Whichever of the two folders comes first by name, the new pixels and the new caption stay, once."""
+    original, out = _one(tmp_path / "raw", first), tmp_path / "set"
+    folders = {"cowboy shot": "1_main", "portrait": "1_face"}
+    second = next(name for name in folders if name != first)
+    prepare(tmp_path / "raw", out, SMALL)
+    assert list(_made(out)) == [f"{folders[first]}/a.png"]
+    original.with_suffix(".txt").write_text(second)
+    Image.new("RGB", (128, 128), "teal").save(original)
+    prepare(tmp_path / "raw", out, SMALL)
+    assert _made(out) == {f"{folders[second]}/a.png": second}
+    assert [path.name for path in out.rglob("a.*")].count("a.png") == 1
+    assert Image.open(out / folders[second] / "a.png").getpixel((5, 5)) == (0, 128, 128)
+
+
+def test_another_caption_of_an_original_is_taken_unless_its_piece_was_edited(tmp_path: Path) -> None:
+    original, out = _one(tmp_path / "raw"), tmp_path / "set"
+    prepare(tmp_path / "raw", out, SMALL)
+    original.with_suffix(".txt").write_text("1girl, frown, cowboy shot")
+    assert prepare(tmp_path / "raw", out, SMALL).done == 1
+    assert _made(out) == {"1_main/a.png": "1girl, frown, cowboy shot"}
+    assert prepare(tmp_path / "raw", out, SMALL).done == 0
+    (out / "1_main" / "a.txt").write_text("mine")
+    original.with_suffix(".txt").write_text("1girl, cry, cowboy shot")
+    prepare(tmp_path / "raw", out, SMALL)
+    assert _made(out) == {"1_main/a.png": "mine"}
+
+
+def test_a_crop_without_the_text_of_its_picture_has_no_tags_of_text(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    draw(_figure(9, framing="full_body"), 9, 512).image.save(tmp_path / "raw" / "a.png")
+    (tmp_path / "raw" / "a.txt").write_text("1girl, full body, speech bubble, smile")
+    given = {"a.png": Boxes(text=(Box(10, 490, 100, 505),), head=(Box(210, 50, 310, 150),))}
+    prepare(tmp_path / "raw", tmp_path / "set", replace(SMALL, text="keep"), Detectors((), given))
+    made = _made(tmp_path / "set")
+    assert made.pop("1_full/a.png") == "1girl, full body, speech bubble, smile"
+    assert made and not any("speech bubble" in caption for caption in made.values())
+
+
+def test_another_model_in_a_file_of_the_same_name_makes_everything_anew(tmp_path: Path) -> None:
+    _one(tmp_path / "raw")
+    for number in range(2):
+        model = constant_yolo(tmp_path / "model.onnx", [[10.0], [10.0], [4.0], [4.0], [0.9 - number / 10]])
+        detectors = open_detectors([f"head={model}"])
+        assert prepare(tmp_path / "raw", tmp_path / "set", SMALL, detectors).done == 1
+        assert prepare(tmp_path / "raw", tmp_path / "set", SMALL, detectors).done == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     assert report.pictures == 5 and report.untagged == 3
     wanted = ("a.json is not JSON", "b.txt is not UTF-8", "c.json says nothing of a picture")
     assert all(any(want in problem for problem in report.problems) for want in wanted)
-    assert len(report.problems) == 3 + 1 and "left as it is" in report.problems[3]
+    assert len(report.problems) == 3 + 2 and "read as utf-16 " in report.problems[3]
+    assert "left as it is" in report.problems[4]
     assert (tmp_path / "b.txt").read_bytes() == "été".encode("latin-1")
     assert (tmp_path / f"{'🦊' * 20}.txt").read_text(encoding="utf-8") == "fox\n"
 
@@ -243,6 +245,22 @@ def test_an_import_again_reads_only_what_is_new(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_text() == "new one, another one\n"
     import_folder(tmp_path, again=True)
     assert (tmp_path / "a.txt").read_text().startswith("hatsune miku, vocaloid")
+    (tmp_path / "a.txt").write_text("edited once more")
+    for _ in range(2):  # the second one writes over nothing that is not kept
+        import_folder(tmp_path, again=True)
+    kept = {path.parent.name: path.read_text() for path in (tmp_path / ".dataset").rglob("a.txt")}
+    assert kept["before_import"] == "edited by hand" and kept["before_import-2"] == "edited once more"
+    assert len(kept) == 3  # and what the first of the two made
+
+
+def test_captions_named_after_no_picture_are_told(tmp_path: Path) -> None:
+    _picture(tmp_path / "1_main" / "a.png")
+    for name in ("A.txt", "a.png.caption", "b.txt", "c.caption", "readme.md"):
+        (tmp_path / "1_main" / name).write_text("1girl")
+    (problem,) = import_folder(tmp_path).problems
+    assert problem.startswith("b.txt, c.caption in ") and problem.endswith(
+        "are named after no picture there, and not read"
+    )
 
 
 def test_categories_stay_if_asked_and_a_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -265,15 +283,12 @@ def test_a_full_disk_leaves_whole_captions(tmp_path: Path, monkeypatch: pytest.M
     for name in "ab":
         _picture(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text("one_tag two_tags")
-    written: list[Path] = []
 
-    def fails(path: Path, text: str, sync: bool = True) -> None:
-        if written:
-            raise OSError(28, "No space left on device", str(path))
-        written.append(path)
-        path.write_text(text)
+    def fails(files: Sequence[tuple[Path, str]]) -> None:
+        files[0][0].write_text(files[0][1])
+        raise OSError(28, "No space left on device", str(files[1][0]))
 
-    monkeypatch.setattr("loratools.dataset.tags.store.write_text", fails)
+    monkeypatch.setattr("loratools.dataset.tags.store.write_texts", fails)
     with pytest.raises((OSError, FileError)):
         import_folder(tmp_path)
     monkeypatch.undo()

@@ -144,10 +144,10 @@ def test_a_dry_run_writes_no_caption(folder: Path, tagger: str) -> None:
 def test_pictures_that_cannot_be_read_are_told_and_the_rest_goes_on(folder: Path, tagger: str) -> None:
     (folder / "1_main/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     Image.new("CMYK", (9, 5)).save(folder / "1_main/cmyk.jpg")
-    (folder / "1_main/green.txt").write_bytes("зелёный".encode("cp1251"))
+    (folder / "1_main/green.txt").write_bytes("été".encode("latin-1"))
     report = tag(folder, tagger, existing="replace")
     assert len(report.notes) == 2 and "green.txt is not UTF-8" in report.notes[0] and "broken.png" in report.notes[1]
-    assert (folder / "1_main/green.txt").read_bytes() == "зелёный".encode("cp1251")
+    assert (folder / "1_main/green.txt").read_bytes() == "été".encode("latin-1")
     assert (folder / "1_main/cmyk.txt").is_file() and not (folder / "1_main/broken.txt").exists()
 
 
@@ -214,6 +214,10 @@ def test_sentences_after_tags_and_in_their_place(
     CaptionEditor(DatasetFolder.open(folder)).undo()
     tag(folder, existing="replace", sentences=SentenceRequest(command, "instead"))
     assert captions(folder)[0] == "A girl with 3 tags."  # of the same bytes it is not asked again
+    script = Path(command.split('"')[3])
+    script.write_text(script.read_text(encoding="utf-8").replace("A girl", "A person"), encoding="utf-8")
+    tag(folder, existing="replace", sentences=SentenceRequest(command, "instead"))
+    assert captions(folder)[0].startswith("A person with")  # an edited program is another one
 
 
 @pytest.mark.parametrize(
@@ -240,3 +244,14 @@ def test_probabilities_are_strict_json_of_what_matters(folder: Path, tagger: str
     first, *lines = map(json.loads, kept.read_text().splitlines())
     assert first["family"] == "wd" and len(lines) == 3
     assert lines[0]["tags"]["character"] == {"miku (vocaloid)": 0.06} and "1girl" in lines[0]["tags"]["general"]
+
+
+def test_another_list_of_tags_is_another_tagger(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = wd_tagger(tmp_path_factory.mktemp("own") / "wd-swinv2-tagger-v3")
+    labels = model.with_name("selected_tags.csv")
+    tag(folder, str(model))
+    assert captions(folder)[0] == "1girl, blue hair, long hair"
+    labels.write_text(labels.read_text().replace("blue_hair", "green_hair"))  # the wrong list lay there
+    assert tag(folder, str(model)).looked_at == 3 and captions(folder)[0] == "1girl, green hair, long hair"
+    assert tag(folder, str(model)).looked_at == 0 and tag(folder, threshold="0.5").looked_at == 0
+    assert "blue hair" not in captions(folder)[0]

@@ -149,7 +149,7 @@ def test_a_caption_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
     _picture(tmp_path / "b.png")
     read = DatasetFolder.open(tmp_path).read()
-    assert len(read.pictures) == 2 and "b.txt is not UTF-8" in read.unreadable["b.png"]
+    assert len(read.pictures) == 2 and "b.txt is not utf-16" in read.unreadable["b.png"]
 
 
 def test_the_sentence_is_the_end_of_the_caption_only_while_it_is(tmp_path: Path) -> None:

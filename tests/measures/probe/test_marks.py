@@ -17,7 +17,8 @@ from loratools.measures.probe.marked import Marked
 from loratools.measures.probe.marks import marks_measures
 from loratools.measures.probe.pairs import PairChoice
 from loratools.measures.probe.ridge import fit_probe
-from loratools.measures.request import digest_of_sources, parse_measures
+from loratools.measures.request import parse_measures
+from loratools.measures.sources import digest_of_sources
 from tests.measures.probe.conftest import look, patterns
 
 pytestmark = pytest.mark.usefixtures("seeing")

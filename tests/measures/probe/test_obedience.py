@@ -10,7 +10,7 @@ from loratools.base.model import Base
 from loratools.base.prompt.conditioning import condition
 from loratools.base.sampling.noise import initial_latents
 from loratools.measures.measure import Shown, take
-from loratools.measures.probe.encoded import encoded, picture_encoder
+from loratools.measures.probe.encoded import PictureEncoder, encoded
 from loratools.measures.probe.obedience import TIMESTEPS, Obedience
 from loratools.train.step.objective import noise_schedule
 from tests.measures.probe.conftest import look
@@ -32,12 +32,12 @@ def test_it_is_the_share_of_the_loss_that_the_prompt_takes_away(tiny: Base) -> N
                 for text in (picture.prompt, "")
             )
         shares.append(float(1 - own / none))
-    got = take(Obedience(tiny, picture_encoder(tiny)), [picture]).values
+    got = take(Obedience(tiny, PictureEncoder(tiny)), [picture]).values
     assert got == pytest.approx([np.mean(shares)], abs=1e-5) and got[0] != 0
 
 
 def test_pictures_together_are_as_alone_and_without_a_prompt_nothing_is_said(tiny: Base) -> None:
-    measure = Obedience(tiny, picture_encoder(tiny))
+    measure = Obedience(tiny, PictureEncoder(tiny))
     assert (measure.name, measure.better) == ("obedience", "higher")
     wide = Shown(np.zeros((64, 128, 3), dtype=np.uint8), "red hat", 3)
     pictures = [look(1), look(2, prompt=""), wide, look(4, prompt="smile"), look(5)]
@@ -53,7 +53,7 @@ def test_pictures_are_encoded_once_for_all_readers(tiny: Base, monkeypatch: pyte
     calls: list[int] = []
     original = module.encoded
     monkeypatch.setattr(module, "encoded", lambda base, own: calls.append(len(own)) or original(base, own))
-    encode = picture_encoder(tiny)
+    encode = PictureEncoder(tiny)
     pictures = [look(1), look(2)]
     Obedience(tiny, encode)(pictures)
     UNetFeatures(tiny, encode=encode)(pictures)

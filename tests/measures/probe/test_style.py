@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loratools.measures.measure import take
+from loratools.measures.probe.ridge import Scaling
 from loratools.measures.probe.style import StyleMeasure, style_measure
 from tests.measures.probe.conftest import look, patterns
 
@@ -58,6 +59,6 @@ def test_no_style_is_a_sentence() -> None:
 
 
 def test_a_share_is_halfway_halfway() -> None:
-    measure = StyleMeasure(lambda _: np.empty(0), lambda x: x, np.zeros(1), np.ones(1), 0.8)  # type: ignore[arg-type]
-    shares = measure.shares(np.array([[0.0], [0.4], [0.8], [-50.0], [50.0]]))
+    measure = StyleMeasure(lambda _: np.empty(0), Scaling(np.zeros(1), np.ones(1)), np.zeros(1), np.ones(1), 0.8)
+    shares = measure.of(np.array([[0.0], [0.4], [0.8], [-50.0], [50.0]]))
     assert shares == pytest.approx([0.0067, 0.5, 0.9933, 0, 1], abs=1e-4)

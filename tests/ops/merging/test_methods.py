@@ -16,6 +16,7 @@ from torch import Tensor
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.adapter.files.file import read
 from loratools.adapter.files.metadata import KEY, Provenance
+from loratools.adapter.header import read_header
 from loratools.blocks.scheme import NO_BLOCK
 from loratools.errors import (
     BaseModelError,
@@ -25,6 +26,7 @@ from loratools.errors import (
     NonFiniteError,
     ShapeError,
 )
+from loratools.files import sha256
 from loratools.ops.analysis.analyze import analyze
 from loratools.ops.analysis.plot import plot
 from loratools.ops.merging.combine import combine
@@ -203,6 +205,17 @@ def test_merging_into_a_model_changes_only_its_modules(base: Path, tmp_path: Pat
     assert again.total.relative == report.total.relative
     with pytest.raises(FileError, match="force=True"):
         merge_into(combine(asked), base, report.path, provenance=into_provenance(asked, base, "them"))
+
+
+def test_a_hash_in_the_models_header_is_that_of_the_merged_tensors(base: Path, tmp_path: Path) -> None:
+    model = tmp_path / "hashed.safetensors"
+    save_file(load_file(base), model, {"modelspec.hash_sha256": "0xdead", "sshs_model_hash": "dead", "note": "kept"})
+    asked = terms("A:0.5", A=fitting(tmp_path, base))
+    path = merge_into(combine(asked), model, tmp_path / "o.safetensors", provenance=Provenance({}, "me")).path
+    header = read_header(path)
+    true = sha256(path, skip=header.data_start)
+    assert header.metadata["modelspec.hash_sha256"] == f"0x{true}" and header.metadata["sshs_model_hash"] == true
+    assert header.metadata["note"] == "kept" and list(load_file(path)) == list(load_file(model))
 
 
 def test_fused_rows_are_written_where_they_were_read(tmp_path: Path) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.adapter.files.file import read
+from loratools.adapter.files.file import Adapter, read
 from loratools.ops.merging.merge import merge_files
-from loratools.ops.merging.stored import StoredMerge
+from loratools.ops.merging.stored import StoredMerge, TermProducts
 from loratools.ops.merging.terms import Term
 from tests.loras import TINY_XL, lora_tensors, save
 from tests.ops.conftest import KINDS, LINEAR, SHAPES, Made, terms
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-TEXTS = ("A:0.7:GP1", "A:1,B:-1:GP2", "A:1:te=0,B:0.3:unet=-2", "A:1,B:-1:OUTD", "A:1,A:-0.999")
+TEXTS = ("A:0.7", "A:1e-6:GP1", "A:0.7:GP1", "A:1,B:-1:GP2", "A:1:te=0,B:0.3:unet=-2", "A:1,B:-1:OUTD", "A:1,A:-0.999")
 
 
 def same(one: Delta, other: Delta) -> bool:
@@ -27,12 +28,26 @@ def same(one: Delta, other: Delta) -> bool:
     return all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
+def of_its_factors(stored: StoredMerge, name: str) -> Delta | None:
+    """What an accelerator makes of the terms' own factors: strengths on them, and the file's rounding."""
+    whole = stored.factor_sum(name)
+    if whole is None or whole.rounding is None:
+        return None
+    parts = [(own.source[name], own.strength) for own in whole.summands]
+    up = torch.cat([delta.up * torch.tensor(strength) for delta, strength in parts if isinstance(delta, LowRank)], 1)
+    down = torch.cat([delta.down for delta, _ in parts if isinstance(delta, LowRank)])
+    up, down = whole.rounding.read_back(up[None], down[None])
+    return LowRank(up[0], down[0], stored.shapes[name])
+
+
 def check(summands: list[Term], out: Path, dtype: torch.dtype) -> None:
     merge_files(summands, out, dtype=dtype, force=True)
     written, stored = read(out), StoredMerge(summands, dtype)
     assert set(stored) == set(written) and len(stored) == len(written)
     for name in written:
         assert same(stored[name], written[name]), name
+        again = of_its_factors(stored, name)
+        assert again is None or same(again, written[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +91,23 @@ def test_equal_keys_mean_equal_numbers_and_only_a_moved_block_has_new_ones(pair:
     assert all(same(before[name], after[name]) for name in before if name not in moved)
     other = StoredMerge(terms("A:1:OUT03=0.5,B:0.5", missing=1.0, **pair), torch.bfloat16)
     assert not set(other.content_keys.values()) & set(before.content_keys.values())
+
+
+def test_all_low_rank_sums_are_made_of_factors_but_those_that_cancel(pair: dict[str, Path], tmp_path: Path) -> None:
+    def made(text: str) -> set[bool]:
+        stored = StoredMerge(terms(text, **pair))
+        return {stored.factor_sum(name) is not None for name in stored}
+
+    assert made("A:0.7") == made("A:0.7,B:-0.3") == {True}
+    assert made("A:1,A:-0.9") == {False}
+    full = Made("diff", seed=1).save(tmp_path / "A.safetensors")
+    assert StoredMerge(terms("A:0.7", A=full)).factor_sum(LINEAR) is None
+
+
+def test_whether_a_sum_cancels_is_known_under_other_strengths_without_reading_again(pair: dict[str, Path]) -> None:
+    products = TermProducts()
+    first = StoredMerge(terms("A:0.7,B:-0.3", **pair), products=products)
+    name = next(iter(first))
+    assert first.factor_sum(name) is not None
+    with mock.patch.object(Adapter, "delta", side_effect=AssertionError("read again")):
+        assert StoredMerge(first._summed.terms, products=products).factor_sum(name) is not None

@@ -83,3 +83,27 @@ def test_what_makes_no_stack_is_said(adapter: Adapter) -> None:
         vector_stacks([term], [{}, [{}, {}, {}]])
     with pytest.raises(ValueError, match="same adapters"):
         combine([term]).reweighted([replace(term, adapter=read(adapter.path))])
+
+
+def test_a_sums_unet_part_has_each_files_factors_and_strength(base: Base, tmp_path: Path) -> None:
+    """What mixed batches on a GPU draw from, which is no formed sum."""
+    files = [lora(base, tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
+    (stack,) = vector_stacks([Term(files[0], 2.0, label="a"), Term(files[1], -1.0, label="b")], [BLOCKS])
+    modules = stack.unet_part.modules
+    assert set(modules) == {name for name in stack.deltas if name.startswith("unet.")}
+    for name, summands in modules.items():
+        parts = sum(own.strength * own.source[name].dense() for own in summands)
+        torch.testing.assert_close(parts, stack.deltas[name].dense(), rtol=1e-6, atol=1e-9)
+    assert any(len(summands) == 2 for summands in modules.values())
+
+
+@pytest.mark.parametrize("rule", ["OUT05/attn1", "IN01/ff"])
+def test_rules_for_kinds_of_layers_are_those_of_a_merge_string(adapter: Adapter, rule: str) -> None:
+    (stack,) = vector_stacks([Term(adapter, 1.0, label="a")], [{"OUT05": 0.5, rule: 0.25}])
+    vector = parse_vector(f"ALL=1,OUT05=0.5,{rule}=0.25", load_presets(), "sd1", adapter)
+    merged = combine([Term(adapter, 1.0, vector=vector, label="a")])
+    assert set(stack.deltas) == set(merged)
+    assert all(same(stack.deltas[name], merged[name]) for name in merged)
+    vectored = Term(adapter, 1.0, vector=vector, label="a")
+    with pytest.raises(BlockError, match="has a vector already"):
+        vector_stacks([vectored], [{rule: 0.25}])

@@ -88,7 +88,8 @@ def test_seeds_and_sizes_are_read() -> None:
 def test_folder_names_are_safe_and_different() -> None:
     names = folder_names(["a/b", "a:b", "Style", "style", "画风", "", "..", "con", "base", "x" * 200])
     assert names[:5] == ["a_b", "a_b-2", "Style", "style-2", "画风"]
-    assert names[5:9] == ["row", "row-2", "con_", "base-2"] and len(names[9]) == 80
+    assert names[5:9] == ["row", "row-2", "_con", "base-2"] and len(names[9]) == 80
+    assert folder_names(["aux.v2"]) == ["_aux.v2"]  # what stands before the first dot is what Windows keeps to itself
     assert cell_path("a_b", 0.1 + 0.2, 1, 7) == "cells/a_b/0.3/prompt1_7.png"
 
 

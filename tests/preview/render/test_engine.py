@@ -459,6 +459,36 @@ def test_pictures_of_several_stacks_share_batches(base: Base, tmp_path: Path, mo
     assert np.abs(own["base"] - own["one"]).mean() > 1  # the control: a stack changes its picture
 
 
+def drawn(engine: Engine, asked: Sequence[GridJob], *, hold: bool = False) -> dict[Any, np.ndarray]:
+    """The pictures of ``asked`` by their keys."""
+    batches = [batch for batch in engine.pictures(asked, hold=hold) if batch is not None]
+    return {job.key: own for batch in batches for job, own in zip(batch.jobs, batch.pixels.wait(), strict=True)}
+
+
+def test_what_every_picture_needs_is_kept_while_prompts_come_and_go(base: Base, tmp_path: Path) -> None:
+    """The negative prompt was encoded first and is used last: others go, and their number stays within bounds."""
+    with Engine(base, EngineOptions(batch=1, mixed=False, prompts=3)) as engine:
+        for n in range(6):
+            drawn(engine, jobs(tmp_path, [Stack()], [f"girl, {n}"], steps=1), hold=True)
+        assert len(engine._prompts._guides) == 3
+
+
+def test_every_stack_of_a_mixed_batch_finds_its_prompts(base: Base, tmp_path: Path) -> None:
+    """However few are kept: four states of the text encoders, and two texts for each."""
+    asked = jobs(tmp_path, [stack(base, n) for n in range(1, 5)], PROMPTS[:1], steps=1)
+    with Engine(base, EngineOptions(batch=4, mixed=True, prompts=1)) as engine:
+        assert len(drawn(engine, asked)) == 4
+
+
+def test_a_stack_that_was_held_is_not_under_a_mixed_batch(base: Base, tmp_path: Path) -> None:
+    asked = jobs(tmp_path, [stack(base, 1, text=False), stack(base, 2, text=False)], PROMPTS[:1])
+    with Engine(base, EngineOptions(batch=2, mixed=True)) as engine:
+        expected = drawn(engine, asked)
+        drawn(engine, asked[:1], hold=True)
+        again = drawn(engine, asked, hold=True)  # all prompts are known, so that no text encoder is patched
+    assert all((again[key] == own).all() for key, own in expected.items())
+
+
 def replace_graphs(engine: Engine, graphs: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have ``graphs`` stand where CUDA graphs would."""
     monkeypatch.setattr(engine._unet, "graphs", graphs)

@@ -83,6 +83,7 @@ def test_every_path_draws_the_merged_file(drawn: Drawn, path: EnginePath, monkey
 @pytest.mark.slow
 def test_torchs_compiler_draws_the_merged_file(drawn: Drawn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LORATOOLS_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # not what a killed run left half written
     for path in (own for own in PATHS if own.options.compiled):
         said: list[str] = []
         check(drawn, drawn.draw(path, said))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from loratools.adapter.algebra.factor_sum import Summand
 from loratools.adapter.algebra.lowrank import Delta, LowRank
-from loratools.base.patching.summands import Summand
 from loratools.preview.plan.jobs import Job, Stack
 from loratools.preview.record.cells import SamplingSettings
 from loratools.preview.render.batches import StackBatch

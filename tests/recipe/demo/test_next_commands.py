@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loratools.recipe.demo.demo import is_learnt
 from loratools.recipe.demo.next_commands import WorstDefect
 
 
@@ -26,3 +27,8 @@ def test_a_sound_lora_is_not_said_to_need_a_search() -> None:
 
 def test_without_scores_there_is_none() -> None:
     assert WorstDefect.of({}) is None
+
+
+def test_a_style_that_is_not_learnt_yet_is_told_by_the_last_row() -> None:
+    first, final = {"label": "style@1", "style": 1.0}, {"label": "final", "style": 0.01}
+    assert not is_learnt({"rows": [first, final]}) and is_learnt({"rows": [final, first]}) and is_learnt({})

@@ -20,6 +20,7 @@ from loratools.recipe.importers.detect import Imported, import_recipe
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.recipe.schema.recipe import Step, parse_recipe
+from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import save_lora
@@ -288,6 +289,111 @@ def test_what_sd_scripts_did_that_is_a_setting_here_is_taken_over(here: Path) ->
     assert "odd = 1 has no place in a recipe" in said and "conv_dim" not in said and "its VAE vae.pt" in said
 
 
+SUBSETS = [
+    {
+        "num_repeats": 10,
+        "image_dir": "ink",
+        "class_tokens": "ink",
+        "shuffle_caption": True,
+        "caption_prefix": "me, ",
+    },
+    {"num_repeats": 1, "image_dir": "1_girl", "class_tokens": "girl", "is_reg": True, "flip_aug": True},
+]
+
+
+def imported_training(here: Path, **more: str) -> tuple[dict[str, Any], str]:
+    """The settings that METADATA with ``more`` become, and the notes."""
+    imported = import_recipe(str(bare(here / "ink.safetensors", METADATA | more)))
+    return load_yaml(imported.text).data["steps"]["ink"]["train"], " ".join(imported.notes)
+
+
+def test_each_folder_of_a_dataset_config_is_trained_as_it_was(here: Path) -> None:
+    """Of regularisation too, which only ``ss_datasets`` names; what differs stands at the folder."""
+    first = {"batch_size_per_device": 2, "resolution": [512, 512], "enable_bucket": True, "subsets": SUBSETS}
+    other = {"batch_size_per_device": 1, "resolution": [768, 768], "subsets": [{"num_repeats": 2, "image_dir": "big"}]}
+    train, said = imported_training(here, ss_datasets=json.dumps([first, other]))
+    ink, girl, big = train["images"]
+    assert ink == {
+        "folder": "ink",
+        "repeats": 10,
+        "plain_name": True,
+        "class_tokens": "ink",
+        "shuffle_tags": True,
+        "caption_prefix": "me, ",
+    }
+    assert girl["regularisation"] is True and girl["flip"] is True and big["folder"] == "big"
+    assert (train["resolution"], train["batch_size"]) == ([512, 512], 2)
+    assert "data set 2 had batch_size 1, resolution [768, 768], which a recipe has no place for" in said
+    read_config_of(train)
+
+
+def read_config_of(train: dict[str, Any]) -> None:
+    """Check that training takes the settings."""
+    TrainConfig.model_validate({"base": "x", "out": "x", "name": "x", **train})
+
+
+def test_a_run_without_a_dataset_config_keeps_its_buckets_and_rates(here: Path) -> None:
+    train, said = imported_training(
+        here,
+        ss_datasets="None",
+        ss_text_encoder_lr="[5e-05, 1e-05]",
+        ss_enable_bucket="False",
+        ss_batch_size_per_device="4",
+        ss_resolution="(512, 768)",
+        ss_max_token_length="225",
+        ss_caption_dropout_every_n_epochs="2",
+        ss_base_model_version="sd_v2_v",
+        ss_network_alpha="0",
+        ss_face_crop_aug_range="(1.0, 2.0)",
+    )
+    asked = {
+        "te_lr": 5e-5,
+        "buckets": False,
+        "batch_size": 4,
+        "resolution": [512, 768],
+        "max_token_length": 225,
+        "caption_dropout_every": 2,
+        "prediction": "v_prediction",
+        "alpha": 16,
+    }
+    assert {key: train.get(key) for key in asked} == asked
+    assert "the first is taken for all" in said and "ss_face_crop_aug_range = (1.0, 2.0) has no place" in said
+    read_config_of(train)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "asked", "note"),
+    [
+        ("lycoris.kohya", {"algo": "loha", "preset": "attn-mlp"}, {"network_type": "loha"}, ""),
+        (
+            "lycoris.kohya",
+            {"algo": "lokr", "factor": "8", "conv_dim": "4", "conv_alpha": "1", "use_tucker": "True"},
+            {"network_type": "lokr", "lokr_factor": 8, "conv_dim": 4},
+            "'use_tucker=True' in network_args is not",
+        ),
+        ("lycoris.kohya", {"algo": "ia3"}, {}, "this recipe trains a plain LoRA"),
+        ("networks.lora", {"down_lr_weight": "0,1,1,1,1,1,1,1,1,1,1,1"}, {"block_lr": {"IN00": 0}}, ""),
+    ],
+)
+def test_the_network_is_the_one_that_was_trained(
+    here: Path, module: str, arguments: dict[str, str], asked: dict[str, Any], note: str
+) -> None:
+    train, said = imported_training(here, ss_network_module=module, ss_network_args=json.dumps(arguments))
+    for key, value in asked.items():
+        assert train[key].items() >= value.items() if isinstance(value, dict) else train[key] == value
+    assert note in said and ("network_type" in train) == ("network_type" in asked)
+    read_config_of(train)
+
+
+def test_what_cannot_be_trained_here_is_no_recipe(here: Path) -> None:
+    with pytest.raises(RecipeError, match=r"is for Flux\.1"):
+        imported_training(here, ss_network_module="networks.lora_flux")
+    sets = [{"resolution": size, "subsets": [{"image_dir": "pics", "num_repeats": 1}]} for size in (512, 768)]
+    Path("sets.json").write_text(json.dumps({"datasets": sets}), encoding="utf-8")
+    with pytest.raises(RecipeError, match="it has 2 data sets, and a recipe's training has one"):
+        import_recipe("sets.json")
+
+
 def test_files_of_our_own_are_what_made_them(here: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         save_lora(here / f"{name}.safetensors", seed)
@@ -309,6 +415,31 @@ def test_files_of_our_own_are_what_made_them(here: Path) -> None:
     taken = steps(import_recipe("x.safetensors"))["x"].subtract
     assert taken is not None and taken.style == "a:1" and taken.mode == "project"
     assert taken.base_style.startswith("b:0.5:BASE=0.3,IN01=0.1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["merge", "a:1,b:0.7", "--method", "dare", "--density", "0.6", "--seed", "3"],
+        ["merge", "a:1,b:0.7", "--method", "breadcrumbs", "--gamma", "0.2", "--density", "0.5"],
+        ["merge", "a:1,b:0.3333333333333333", "--match-norm"],
+        ["merge", "a:1:IN01=0.5,b:1", "--missing", "0"],
+        ["merge", f"a:0.25:{','.join(['0.5'] * 17)},b:1:GP1", "--compat", "supermerger"],
+        ["subtract", "a:1", "b:0.5", "--mode", "project", "--blocks", "GP2"],
+        ["subtract", "a:1", "b:0.5:GP1", "--mode", "matched", "--blocks", "GP2"],
+        ["subtract", "a:1", "b:0.5:GP1", "--blocks", "GP2"],
+        ["subtract", "a:1", "b:1", "--mode", "soft", "--blocks", "BASE=0.5", "--missing", "1"],
+    ],
+)
+def test_every_setting_of_a_command_is_in_what_is_imported(here: Path, words: list[str]) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_lora(here / f"{name}.safetensors", seed)
+    call = CliRunner().invoke
+    done = call(cli, [*words, "-o", "x.safetensors"])
+    assert done.exit_code == 0, done.output
+    again = call(cli, ["reproduce", "x.safetensors", "--device", "cpu", "--json"])
+    assert again.exit_code == 0 and json.loads(again.stdout)["equal"] is True, again.output
+    assert not any("not taken over" in note for note in import_recipe("x.safetensors").notes)
 
 
 @pytest.mark.parametrize(

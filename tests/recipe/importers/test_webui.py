@@ -261,3 +261,12 @@ def test_pictures_of_other_programs_are_called_that(here: Path, chunk: str, text
     Image.new("RGB", (8, 8)).save("a.png", pnginfo=info)
     with pytest.raises(FormatError, match=words):
         import_recipe("a.png")
+
+
+def test_a_hypernetworks_tag_is_no_part_of_the_prompt() -> None:
+    """It would be drawn as words, and a grid refuses it."""
+    text = f"ink, <hypernet:old style:0.7>, <lora:a:1>\nNegative prompt: bad\n{LAST}"
+    assert picture(text).prompts == ("ink",)
+    assert "<hypernet:old style:0.7> is a hypernetwork, which a recipe has no place for" in " ".join(
+        imported(text).notes
+    )

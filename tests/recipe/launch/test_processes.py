@@ -203,7 +203,7 @@ class Running:
 
     def pids(self) -> dict[int, int]:
         """Rank -> process, of the job that runs."""
-        started = sorted(self.work.glob(".loratools/launch/*/*/*.started"))
+        started = sorted(self.work.glob(".loratools/launch/**/*.started"))
         return {int(path.stem): json.loads(path.read_text())["pid"] for path in started}
 
     def end(self) -> int:

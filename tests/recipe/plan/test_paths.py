@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loratools.errors import RecipeError
+from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.run.runner import make_planner
 from tests.recipe.conftest import save_lora
 from tests.recipe.plan.conftest import RECIPE, plan
@@ -104,3 +105,17 @@ def test_a_vae_that_is_none_is_named_at_its_line(
     assert "^" in error.value.excerpt
     with pytest.raises(RecipeError, match=rf"r.yaml, line 7: steps.style.train.vae: {reason}"):
         plan(folder, RECIPE.replace("train: {", f"train: {{vae: {vae}, ", 1))
+
+
+def test_of_hidden_files_those_count_that_say_what_pictures_are(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    seen = {digest_of(tmp_path)}
+    for name in (".DS_Store", ".git/objects/1", ".loratools-studio/jobs/queue.sqlite", ".dataset/facts.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert digest_of(tmp_path) in seen  # else a page that is opened on it, or a commit, would train everything anew
+    for name in ("a.txt", ".a_meta.json", "sub/.b_meta.json", ".dataset/tags.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+        assert digest_of(tmp_path) not in seen
+        seen.add(digest_of(tmp_path))

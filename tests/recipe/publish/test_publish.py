@@ -20,7 +20,9 @@ from loratools.errors import FileError, FormatError, RecipeError
 from loratools.files import sha256
 from loratools.recipe.observer import StepResult
 from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.lineage import lineage_of
 from loratools.recipe.publish.card import triggers
+from loratools.recipe.publish.public import public_text
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.yamlio import load_yaml
 from tests.recipe.conftest import MODULES, save_lora
@@ -134,6 +136,55 @@ def test_votes_for_nothing_are_located(folder: Path) -> None:
     ) as error:
         run("  best: {select: {run: runs/x, votes: votes.json}}\n")
     assert "^" in error.value.excerpt
+
+
+def test_what_is_published_names_no_folder_of_this_machine(folder: Path, tiny_base: Path) -> None:
+    """Paths that a recipe names whole stand in the header of its results: in what is handed out, names alone."""
+    save_lora(folder / "my files" / "a.safetensors", 1)
+    place = (folder / "my files").as_posix()
+    text = (
+        f"base: {tiny_base.as_posix()}\nlora_dirs: ['{place}']\nsteps:\n"
+        f"  first: {{merge: '\"{place}/a.safetensors\":0.8, a:0.1'}}\n"
+        "  final: {resize: first}\n"
+        "  sheet: {grid: {rows: [final], weights: 1, prompts: x, size: 64, steps: 1}}\n"
+        "  drawn: {publish: {lora: final, size: 64, steps: 1, thumbnail: true}}\n"
+        "  shown: {publish: {lora: final, preview: sheet}}\n"
+    )
+    recipe = folder / "my files" / "r.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    done = run_steps(make_planner(str(recipe), Path("work")).plan(), Path("work"), RunContext(device="cpu"))
+    (kept,) = [result.planned.out for result in done if result.planned.name == "final"]
+    assert place in kept.read_bytes().decode("utf-8", "replace")
+    for name in ("drawn", "shown"):
+        file = Path("work") / name / f"{name}.safetensors"
+        assert read(file).digest == read(kept).digest
+        lineage = lineage_of(file)
+        assert lineage is not None and lineage.data["base"] == "tiny" and lineage.data["lora_dirs"] == ["my files"]
+        assert lineage.data["steps"]["first"]["merge"] == '"a.safetensors":0.8, a:0.1'
+        picture, made = read_png(file.with_suffix(".png"))
+        assert "Steps: 1" in picture and made
+        for one in file.parent.rglob("*"):
+            content = one.read_bytes() if one.is_file() else b""
+            assert not any(str(own).encode() in content for own in (place, tiny_base.parent)), one
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("/home/ann/my loras/ink.safetensors", "ink.safetensors"),
+        ("C:\\Users\\Ann\\ink.safetensors", "ink.safetensors"),
+        ("\\\\nas\\share\\ink", "ink"),
+        ("~/loras/ink:1:GP1, b:-1", "ink:1:GP1, b:-1"),
+        ("/home/ann/ink:1,C:/Users/Ann/b:0.5", "ink:1,b:0.5"),
+        ("/home/Doe, Ann/pictures/", "pictures"),
+        ("loras/ink:1", "loras/ink:1"),
+        ("runwayml/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("1girl, \\m/, and/or, a / b", "1girl, \\m/, and/or, a / b"),
+    ],
+)
+def test_absolute_paths_lose_their_folders(text: str, public: str) -> None:
+    assert public_text(text) == public
 
 
 def test_publish_renders_and_tells(folder: Path) -> None:

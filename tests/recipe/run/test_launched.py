@@ -9,9 +9,11 @@ import pytest
 
 from loratools.errors import LaunchError, OptionError, RecipeError
 from loratools.launch.launcher import Launcher
-from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.context import KeptModel, RunContext
 from loratools.recipe.plan.planner import Planner
-from loratools.recipe.run.launched import StepLauncher, _arguments, launching, make_launched
+from loratools.recipe.plan.step import Outcome, Planned
+from loratools.recipe.run import launched
+from loratools.recipe.run.launched import Made, StepLauncher, _arguments, launching, make_launched
 from loratools.recipe.run.runner import make_planner, run_steps
 from loratools.tune.problem.effort import QUICK
 from loratools.yamlio import Document
@@ -64,6 +66,21 @@ def test_other_files_on_another_machine_are_found_before_anything_is_made(planne
     with pytest.raises(RecipeError, match=r"r.yaml, line 5: steps.half.merge.*'a'"):
         make_launched(**arguments)  # type: ignore[arg-type]
     assert not (here / "work/half.safetensors").exists()
+
+
+def test_the_steps_of_one_launched_process_share_the_base_that_is_loaded(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[KeptModel] = []
+
+    def make(planned: Planned, context: RunContext) -> Made:
+        kept.append(context.kept)
+        return Made(Outcome(""), 1)
+
+    monkeypatch.setattr(launched, "make_here", make)
+    for _ in range(2):
+        make_launched(**sent(planner, "half"))  # type: ignore[arg-type]
+    assert kept[0] is kept[1]
 
 
 def test_a_document_comes_back_from_json_with_its_places(planner: Planner) -> None:

@@ -88,7 +88,7 @@ def test_a_launched_step_that_fails_takes_only_what_needs_it() -> None:
 
 def test_processes_are_made_ready_where_the_next_steps_will_run() -> None:
     ready: list[tuple[int, ...]] = []
-    prepared = replace(places(2), prepare=lambda slots: ready.append(tuple(slots)))
+    prepared = replace(places(2), prepare=ready.extend)
     trained = [step("one"), step("two")]
     run_in_order([*trained, step("sheet", "grid", ["one", "two"], most=9)], Runs("one", "two"), places=prepared)
     assert set(ready) == {(0, 1)}
@@ -99,6 +99,28 @@ def test_processes_are_made_ready_where_the_next_steps_will_run() -> None:
     ready.clear()
     run_in_order(trained, Runs("one", "two"), places=prepared)
     assert not ready
+    run_in_order([step("pictures", "draw"), step("style", needs=["pictures"])], Runs(), places=prepared)
+    assert (0,) in ready  # while pictures are drawn here, although nothing runs there yet
+
+
+def test_a_step_that_is_stopped_elsewhere_stops_the_run() -> None:
+    """A launched training ends so when a file asks it to; the run is neither failed nor waits for ever."""
+
+    def stopped(planned: Planned, slots: Sequence[int]) -> str:
+        raise KeyboardInterrupt
+
+    ended: list[type[BaseException]] = []
+
+    def run() -> None:
+        try:
+            run_in_order([step("one"), step("two", needs=["one"])], stopped, places=places(1))
+        except BaseException as error:
+            ended.append(type(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert ended == [KeyboardInterrupt]
 
 
 def test_without_places_everything_runs_in_the_calling_thread() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,10 @@ def captions(step: str = "edited") -> dict[str, str]:
     }
 
 
+def hats(step: str) -> int:
+    return sum(caption.endswith(", hat") for caption in captions(step).values())
+
+
 def edit(folder: str, what: Edit) -> None:
     editor = CaptionEditor(DatasetFolder.open(folder))
     editor.apply(what, editor.plan(what))
@@ -118,6 +123,44 @@ def test_another_recipe_edit_keeps_what_was_done_by_hand(folder: Path) -> None:
     Path("out/edited/1_main/3.txt").unlink()  # and is the step's again
     run(RECIPE.replace("trigger: ink", "trigger: oil"))
     assert captions()["1_main/3"] == "oil, hatsune miku, 1girl"
+
+
+def test_what_a_person_changes_in_the_taggers_folder_stays_and_what_follows_sees_it(folder: Path) -> None:
+    run()
+    Path("out/tagged/1_main/3.txt").write_text("by hand")
+    edit("out/tagged", Edit(Add(("hat",)), "file:0.png"))
+    for _ in range(2):
+        run()
+        assert captions("tagged")["1_main/3"] == "by hand" and captions()["1_main/3"] == "ink, by hand"
+        assert captions("tagged")["1_main/0"].endswith(", hat") and hats("set") == hats("tagged")
+        draw("1_main/8", (255, 255, 0))
+
+
+def test_what_a_person_changed_in_the_balanced_folder_is_not_written_over(folder: Path) -> None:
+    run()
+    Path("out/set/25_main/0.txt").write_text("by hand")
+    draw("1_main/8", (255, 255, 0))
+    with pytest.raises(FileError, match=r"0\.txt changed since .*force=True"):
+        run()
+    assert captions("set")["25_main/0"] == "by hand"
+    run(force=True)
+
+
+def test_a_step_that_is_killed_while_it_writes_makes_no_persons_captions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    with monkeypatch.context() as patched:
+        patched.setattr("loratools.dataset.tags.store.DatasetFolder._write_record", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(RECIPE.replace("trigger: ink", "trigger: oil"))
+    assert captions()["1_main/0"].startswith("oil, ")
+    assert run(RECIPE.replace("trigger: ink", "trigger: tea"))["edited"][1]["by_hand"] == 0
+    assert captions()["1_main/0"].startswith("tea, ")
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_pictures_that_are_gone_go(folder: Path) -> None:
@@ -179,7 +222,7 @@ def test_mistakes_have_their_place(folder: Path, before: str, after: str, messag
 
 
 def test_what_cannot_be_read_stops_the_step(folder: Path) -> None:
-    Path("raw/1_face/0.txt").write_bytes("зелёный".encode("cp1251"))
+    Path("raw/1_face/0.txt").write_bytes("été".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"0\.txt is not UTF-8"):
         run()
     Path("raw/1_face/0.txt").write_text("mine")
@@ -194,3 +237,27 @@ def test_a_folder_of_another_is_not_overwritten(folder: Path) -> None:
     with pytest.raises(FileError, match="was not written by this step"):
         run()
     assert Path("out/edited/mine.txt").exists()
+
+
+def test_an_edited_captioner_makes_the_step_anew(folder: Path) -> None:
+    script = Path("says.py")
+    text = RECIPE.replace("existing: append", f"existing: append, captioner: '{sys.executable} says.py'")
+    for word in ("calm", "loud"):
+        script.write_text(f"import sys\nfor line in sys.stdin:\n    print('\"A {word} one.\"', flush=True)\n")
+        facts = run(text)
+        assert not facts["tagged"][0] and captions("tagged")["1_main/0"].endswith(f"A {word} one.")
+
+
+def test_what_a_person_changed_of_drawings_is_not_drawn_over(here: Path) -> None:
+    text = "version: 1\nbase: pocket\nsteps:\n  pics: {draw: {style: ink, count: 2, size: 32}}\n"
+    run(text)
+    caption = Path("out/pics/0001.txt")
+    caption.write_text("by hand")
+    for _ in range(2):
+        with pytest.raises(FileError, match=r"0001\.txt was changed since it was drawn.*force=True"):
+            run(text)
+    assert caption.read_text() == "by hand"
+    run(text, force=True)
+    assert caption.read_text() != "by hand"
+    caption.unlink()  # what is gone is drawn again
+    assert not run(text)["pics"][0] and caption.exists()

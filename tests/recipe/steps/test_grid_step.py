@@ -25,7 +25,9 @@ from loratools.preview.request.request import GridRequest
 from loratools.preview.request.row_text import RowText
 from loratools.preview.request.setting import RowEdit
 from loratools.recipe.plan.context import RunContext
+from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.run.runner import make_planner, run_steps
+from loratools.recipe.steps.pictures.grid_step import GridStep
 from tests.recipe.conftest import save_lora
 
 
@@ -98,6 +100,49 @@ def test_a_recipe_asks_for_what_the_command_line_asks_for(
     step = asked(recipe)
     assert step.fixed_kinds | {"base"} == wanted.fixed_kinds  # a recipe has a base in any case
     assert replace(step, model=replace(step.model, default=False)) == wanted
+
+
+def test_a_folder_of_several_runs_is_a_row_for_each_epoch_of_each(
+    folder: Path, asked: Callable[[Callable[[], object]], GridRequest]
+) -> None:
+    from loratools.library.pictures import name_lookup
+    from loratools.library.terms import TermReading
+    from loratools.preview.request.read_axes import build_arrangement
+
+    for name in ("ink-000001", "ink-000002", "wash-000001"):
+        (folder / "sub/o").mkdir(parents=True, exist_ok=True)
+        save_lora(folder / f"sub/o/{name}.safetensors", 1)
+    labels = ["ink@1", "ink@2", "wash@1"]
+    flags = ["--base", "tiny", "--prompt", "1girl", "--weights", "1", "--device", "cpu", "-o", "out"]
+
+    def shown(*words: str) -> list[str]:
+        request = asked(lambda: CliRunner().invoke(cli, ["grid", *words, *flags], catch_exceptions=False))
+        arrangement = build_arrangement(request, name_lookup(TermReading()))
+        return [row.label for axis in arrangement.axes if axis.kind == "adapter" for row in axis.values]
+
+    assert shown("sub/o") == labels == shown("--y", "adapter: sub/o")
+    assert shown("sub/o@last") == ["ink@2", "wash@1"] and shown("sub/o/ink") == labels[:2]
+    assert "sub/o holds several runs (ink, wash)" in CliRunner().invoke(cli, ["grid", "sub/o:0.5", *flags]).output
+
+    for body in ("rows: o", "y: {adapter: o}"):
+        text = f"base: {folder / 'tiny'}\nsteps:\n  sheet: {{grid: {{{body}, prompts: 1girl, weights: 1, most: 9}}}}\n"
+        Path("sub/r.yaml").write_text(text)
+        planner = make_planner("sub/r.yaml", Path("work"))
+        step = GridStep.read(StepRequest("sheet", planner))
+        rows = [row.label for axis in step.planned().axes if axis.kind == "adapter" for row in axis.values]
+        assert (
+            rows
+            == labels
+            == [
+                row.label
+                for axis in build_arrangement(step.request(), step.names()).axes
+                if axis.kind == "adapter"
+                for row in axis.values
+            ]
+        )
+    Path("sub/r.yaml").write_text("base: pocket\nsteps:\n  m: {merge: 'o:1'}\n")
+    with pytest.raises(RecipeError, match=r"several runs \(ink, wash\)"):
+        make_planner("sub/r.yaml", Path("work")).plan()
 
 
 def test_grids_of_a_run_share_their_base_and_training_gets_its_memory(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import loratools as lt
 from loratools import files
@@ -110,3 +113,28 @@ def test_a_conversion_is_named_after_its_own_file_and_made_again_by_its_own_step
     assert read(out).metadata["ss_output_name"] == "mine"
     run(text.replace("STYLE", "kohya"))
     assert [path.name for path in out.parent.iterdir() if path.suffix == ".safetensors"] == [out.name]
+
+
+def test_a_peft_folder_beside_the_recipe_counts_with_its_settings(folder: Path) -> None:
+    """Its alpha stands in a file of its own: with another one the step is made anew, and pictures drawn anew."""
+    path = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    factors = {f"{path}.lora_A.weight": torch.ones(2, 16), f"{path}.lora_B.weight": torch.ones(16, 2)}
+    (folder / "loras" / "unet").mkdir(parents=True)
+    save_file(factors, folder / "loras/unet/adapter_model.safetensors")
+    config, norms, digests = folder / "loras/unet/adapter_config.json", [], set()
+    for alpha in (2, 6, 6):
+        config.write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": alpha}), encoding="utf-8")
+        made = run('base: tiny\nsteps:\n  m: {merge: "loras/unet:1"}\n')["m"]
+        norms += [delta.norm() for delta in read(made).values()]
+        digests.add(read(folder / "loras/unet").digest)
+    assert norms == pytest.approx([32, 96, 96]) and len(digests) == 2
+
+
+def test_supermergers_reading_of_written_numbers_is_a_step_of_its_own(folder: Path) -> None:
+    """It ignores the ratio of a vector that is written out, and not of one that has a name."""
+    numbers = ",".join(["0.5"] * 17)
+    text = 'base: tiny\nblocks: {V: [NUMBERS]}\nsteps:\n  m: {merge: {terms: "a:0.25:VECTOR", compat: supermerger}}\n'
+    named, written = (
+        read(run(text.replace("NUMBERS", numbers).replace("VECTOR", vector))["m"]).digest for vector in ("V", numbers)
+    )
+    assert named != written

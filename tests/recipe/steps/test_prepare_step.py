@@ -66,6 +66,17 @@ def test_from_raw_pictures_to_a_set_and_then_five_more(folder: Path) -> None:
     assert captions and captions[0].startswith("ink, mine")
 
 
+def test_what_a_person_changes_in_the_prepared_folder_is_seen_by_what_follows(folder: Path) -> None:
+    _run()
+    Path("out/set/1_main/0.txt").write_text("mine, cowboy shot")
+    taken_out = Path("out/set/1_main/1.png")
+    taken_out.unlink()
+    _run()
+    captions = {path.stem: path.read_text() for path in Path("out/final").glob("*_main/*.txt")}
+    assert captions["0"].startswith("ink, mine") and "1" not in captions
+    assert all(cached for cached, _ in _run().values())
+
+
 def test_what_a_step_names_must_be_there(folder: Path) -> None:
     for wrong, words in (
         ("upscaler: none.onnx", "there is no file 'none.onnx'"),

@@ -87,6 +87,33 @@ def test_a_tuned_lora_is_made_once_and_used_by_later_steps(recipe: Path, here: P
     assert run(recipe)["better"] is True, "it is kept in the cache"
 
 
+def test_a_measure_lies_beside_the_recipe_and_is_part_of_the_steps_key(
+    recipe: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned() -> dict[str, str]:
+        return {step.name: step.key for step in make_planner(recipe).plan()}
+
+    before = planned()
+    (module,) = here.glob("step_*.py")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert planned() == before, "whatever the current folder is"
+    module.write_text(MEASURE.replace("128", "64"), encoding="utf-8")
+    after = planned()
+    assert after["better"] != before["better"], "figures of the measure as it was are no use"
+    text = recipe.read_text()
+    begin, end = text.index('measure: "'), text.index(", prompts:")
+    recipe.write_text(text[:begin] + "measure: [like=good, unlike=bad]" + text[end:], encoding="utf-8")
+    with pytest.raises(RecipeError, match="'good' is no step"):
+        planned()
+    for name in ("good", "bad"):
+        (here / name).mkdir()
+        Image.new("RGB", (8, 8)).save(here / name / "0.png")
+    marked = planned()
+    Image.new("RGB", (8, 8), "red").save(here / "bad/1.png")
+    assert len({own["better"] for own in (after, marked, planned())}) == 3
+
+
 def test_a_way_that_follows_is_part_of_the_step(recipe: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a maker that hands on the other LoRA, which has less of what is measured."""
     seen: list[Turn] = []
@@ -198,6 +225,8 @@ def test_an_earlier_epoch_by_block_is_part_of_the_steps_key(recipe: Path, here: 
         ("epochs_by_block: 3", "epoch 3 is the one that is tuned"),
         ("epochs_by_block: 9", "9"),
         ("epochs_by_block: 0", "epochs_by_block"),
+        ("epochs_by_block: 1, parts: kinds", "'parts: kinds' does not go with `epochs_by_block`"),
+        ("epochs_by_block: 1, method: gradient", "'method: gradient' does not go with `epochs_by_block`"),
     ],
 )
 def test_an_epoch_that_is_no_earlier_one(recipe: Path, trained: str, option: str, message: str) -> None:

@@ -82,6 +82,13 @@ def test_kept_frames_are_bounded_in_bytes_and_the_unused_go_first() -> None:
     assert again is not None and again.cached and len(again.data) == 90
 
 
+def test_kept_frames_are_bounded_in_number_too() -> None:
+    kept = KeptFrames(many=3)
+    for name in "abcd":
+        kept.put(name, Frame("jpeg", 1, 1, bytes(1)))
+    assert kept.get("a") is None and all(kept.get(name) for name in "bcd")
+
+
 def test_every_stream_ends_with_its_last_wish_and_frames_come_in_order(engine: FakeEngine) -> None:
     reader = Reader()
     page = engine.connect(reader)
@@ -150,7 +157,8 @@ def test_a_wish_that_fails_says_why_and_others_go_on(engine: FakeEngine) -> None
     page = engine.connect(reader)
     page.draw(0, 1, wish(1.0, prompt="fail please"))
     failed = reader.wait(0, 1, Failed)
-    assert failed == Failed(stream=0, seq=1, error="this prompt is one that fails", remedy="use another")
+    assert isinstance(failed, Failed) and (failed.seq, failed.key) == (1, "quoted")
+    assert failed.error == "this prompt is one that fails; use another"
     page.draw(0, 2, wish(1.0))
     reader.wait(0, 2)
 
@@ -206,7 +214,19 @@ def test_a_wishs_key_tells_what_makes_another_picture(tmp_path: Path) -> None:
 
     assert own() == own() and own(vector={"A": 1.0, "B": 2.0}) == own(vector={"B": 2.0, "A": 1.0})
     assert own() == own(dtype="bf16")  # a quick picture is not rounded
-    different = [own(), own("rest"), own("rest", "bf16"), own(vector="GP1"), own(vector={"A": 1.0}), own(seed=2)]
+    rules = {"A": 1.0, "IN/attn": 0.0, "IN05/attn1": 0.5}
+    assert own(vector=rules) == own(vector={"IN/attn": 0.0, "IN05/attn1": 0.5, "A": 1.0})
+    turned = own(vector={"A": 1.0, "IN05/attn1": 0.5, "IN/attn": 0.0})  # of rules the last that matches wins
+    different = [
+        own(vector=rules),
+        turned,
+        own(),
+        own("rest"),
+        own("rest", "bf16"),
+        own(vector="GP1"),
+        own(vector={"A": 1.0}),
+        own(seed=2),
+    ]
     lora.write_bytes(b"22")
     different.append(own())
     lora.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import shutil
 from collections.abc import Iterator
@@ -26,11 +27,11 @@ from loratools.studio.live.frame import Frame
 from loratools.studio.live.painter import Painter, Stopped
 from loratools.studio.live.painter_options import PainterOptions
 from loratools.studio.live.stack import OpenFiles, term_of
-from loratools.studio.live.wish import PictureWish, SamplingWish, TermWish
+from loratools.studio.live.wish import PictureWish, Quality, SamplingWish, TermWish
 from tests.base.patching.test_patch import changed, weights
 from tests.studio.live.conftest import Wishes
 
-VECTOR = {"BASE": 0.5, "IN04": -0.25, "OUT05": 1.5}
+VECTOR = {"BASE": 0.5, "IN04": -0.25, "OUT05": 1.5, "OUT05/attn1": -0.5, "IN05-OUT05/ff": 1.2, "M00/proj_": 0.0}
 
 
 class Watched:
@@ -92,10 +93,11 @@ def test_the_resting_picture_is_the_written_files_bit_for_bit(
 
 def test_it_is_the_file_that_the_merge_command_writes(watched: Watched, wishes: Wishes, tmp_path: Path) -> None:
     """The stack of the page, its strengths, parts and vector, as a merge string."""
+    second = {"OUT05": 0.5, "IN01": 0.0, "M00/attn1": 2.0}
     a, b = wishes.loras
-    terms = (TermWish(a, 0.75, "GP1", te=0.5), TermWish(b, -0.25, {"OUT05": 0.5, "IN01": 0.0}, unet=1.25))
+    terms = (TermWish(a, 0.75, "GP1,OUT05/attn1=0.1", te=0.5), TermWish(b, -0.25, second, unet=1.25))
     wish = PictureWish(terms, wishes.base, SamplingWish("1girl, ink style", steps=3), "rest")
-    text = f'"{a}":0.75:GP1:te=0.5,"{b}":-0.25:OUT05=0.5,IN01=0:unet=1.25'
+    text = f'"{a}":0.75:GP1,OUT05/attn1=0.1:te=0.5,"{b}":-0.25:OUT05=0.5,IN01=0,M00/attn1=2:unet=1.25'
     merge(text, tmp_path / "m.safetensors", missing=1.0)
     written = grid_pixels(wish.base, tmp_path / "m.safetensors", wish, tmp_path / "grid")
     assert np.array_equal(pixels(watched.draw(wish)), written)
@@ -159,8 +161,9 @@ def test_a_picture_stops_between_two_steps_and_the_next_one_is_whole(watched: Wa
     assert np.array_equal(expected, pixels(watched.draw(wishes("rest", VECTOR))))
 
 
+@pytest.mark.parametrize("quality", ["drag", "rest"])
 def test_short_memory_makes_a_smaller_picture_and_says_so(
-    watched: Watched, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, wishes: Wishes, monkeypatch: pytest.MonkeyPatch, quality: Quality
 ) -> None:
     drawn, sizes = Painter._drawn, []
 
@@ -171,12 +174,12 @@ def test_short_memory_makes_a_smaller_picture_and_says_so(
         return drawn(engine, job, on_step)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Painter, "_drawn", staticmethod(short))
-    frame = watched.draw(wishes("rest", VECTOR, size=(128, 128)))
+    frame = watched.draw(wishes(quality, VECTOR, size=(128, 128)))
     assert sizes == [(128, 128), (64, 64)] and frame.preview and frame.width == 64
     assert watched.said[1:] == ["memory ran out at 128x128, so pictures are drawn at 64x64"]
     monkeypatch.setattr(painter_module, "_FEWEST_PIXELS", 128)
     with pytest.raises(StudioError, match=r"not even a small picture fits.*; end other programs"):
-        watched.draw(wishes("rest", VECTOR, size=(128, 128)))
+        watched.draw(wishes(quality, VECTOR, size=(128, 128)))
 
 
 def test_a_smaller_picture_begins_from_the_larger_ones_noise() -> None:
@@ -196,6 +199,24 @@ def test_a_file_that_changes_is_read_anew(watched: Watched, wishes: Wishes, tmp_
     key, before = wish.key(), pixels(watched.draw(wish))
     shutil.copy(wishes.loras[1], lora)
     assert wish.key() != key and not np.array_equal(before, pixels(watched.draw(wish)))
+
+
+def test_between_pictures_a_loaded_base_is_put_out_of_the_collectors_way(watched: Watched, wishes: Wishes) -> None:
+    gc.unfreeze()
+    watched.painter.between()
+    assert gc.get_freeze_count() == 0  # nothing is loaded yet
+    watched.draw(wishes("drag"))
+    watched.painter.between()
+    assert gc.get_freeze_count() > 10_000
+    before = gc.get_freeze_count()
+    watched.draw(wishes("drag", {"MID": 0.3}))
+    watched.painter.between()
+    assert gc.get_freeze_count() <= before  # what a picture leaves is collected as ever
+    watched.painter._renewed()
+    assert gc.get_freeze_count() == 0  # an engine that ran out of memory is garbage
+    watched.painter.between()
+    watched.painter.close()
+    assert gc.get_freeze_count() == 0
 
 
 def test_mistakes_are_one_sentence_with_a_remedy_and_the_base_stays(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from loratools.studio.api.messages import Drawing, Failed, Note
@@ -30,7 +32,7 @@ START = 120.0  # seconds for a process to start on a busy machine
 
 @pytest.fixture
 def renderer() -> Iterator[Renderer]:
-    made = Renderer(PainterOptions("cpu"))
+    made = Renderer(PainterOptions("cpu", threads=torch.get_num_threads()))  # the bits are those of as many threads
     yield made
     made.close()
 
@@ -166,3 +168,20 @@ def alive(process: int) -> bool:
         return False
     stat = Path(f"/proc/{process}/stat")
     return not stat.is_file() or stat.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_process_that_cannot_be_started_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NotStarted:
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None:
+            raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", NotStarted, raising=False)
+    made, reader = Renderer(PainterOptions("cpu")), Reader()
+    page = made.connect(reader)
+    for seq in (1, 2):  # the first one must not stand in the second one's way
+        page.draw(1, seq, PictureWish((), "pocket", SamplingWish(), "drag"))
+        failed = reader.wait(1, seq, Failed, 5)
+        assert isinstance(failed, Failed) and "Cannot allocate memory" in failed.error
+    made.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,41 @@ def test_a_message_that_cannot_be_read_is_said_and_the_next_one_works(studio: Se
         assert "cannot be read" in next_text(socket, "note")["text"]
         socket.send_text(draw(studio, 1))
         assert next_frame(socket)[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "key"), [("steps", 0, "request.least"), ("cfg", 1000, "request.most"), ("steps", 1.5, "request")]
+)
+def test_a_wish_that_cannot_be_read_is_answered_under_its_number(
+    studio: Served, field: str, value: float, key: str
+) -> None:
+    """Else the page would wait for it for ever, and ask for nothing more."""
+    with studio.socket() as socket:
+        message = json.loads(draw(studio, 3))
+        message["settings"][field] = value
+        socket.send_text(json.dumps(message))
+        failed = next_text(socket, "failed")
+        assert (failed["stream"], failed["seq"], failed["key"]) == (2, 3, key)
+        assert field in failed["values"]["place"]
+
+
+def test_the_disk_is_looked_at_on_a_thread_and_may_fail(studio: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def no_disk(self: Path) -> bool:
+        threads.append(threading.current_thread().name)
+        raise OSError(5, "Input/output error")
+
+    with studio.socket() as socket:
+        text = draw(studio, 4)
+        monkeypatch.setattr(Path, "exists", no_disk)
+        socket.send_text(text)
+        failed = next_text(socket, "failed")
+        assert (failed["seq"], failed["key"], failed["values"]) == (4, "disk", {"error": "Input/output error"})
+        monkeypatch.undo()
+        socket.send_text(draw(studio, 5))
+        assert next_frame(socket)[2] == 5
+    assert all(own.startswith("asyncio_") for own in threads) and threads  # of the executor, not the loop's
 
 
 def test_a_page_that_leaves_in_the_middle_of_a_drag_leaves_nothing_behind(studio: Served) -> None:

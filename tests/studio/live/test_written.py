@@ -37,7 +37,7 @@ def test_the_resting_picture_of_the_socket_is_that_of_the_file_which_the_job_wro
         state = made.client.get("/api/state").json()
         bases = {own["name"]: own["id"] for own in state["bases"]}
         terms = [
-            {"lora": ids["a"], "weight": 0.8, "vector": {"OUT05": 1.25, "IN01": 0.3, "BASE": 0.5}},
+            {"lora": ids["a"], "weight": 0.8, "vector": {"OUT05": 1.25, "IN01": 0.3, "BASE": 0.5, "OUT05/ff": -0.4}},
             {"lora": ids["b"], "weight": -0.4, "vector": "GP2", "te": 0.0},
         ]
         stack = {"terms": terms, "base": bases["tiny"]}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -288,3 +289,14 @@ def test_a_run_is_called_as_the_folder_however_that_is_spelled(
     (tmp_path / "set/10_ink").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "set/10_ink")
     assert make_config({"base": "x", "images": images}, "test").name == name
+
+
+def test_a_setting_that_came_later_leaves_older_keys_as_they_were() -> None:
+    plain = read_config(overrides={"base": "b", "out": "o", "images": ["x"]})[0].settings()
+    assert "caption_encoding" not in json.dumps(plain)
+    images = [{"folder": "x", "caption_encoding": "gbk"}, "y"]
+    named = read_config(overrides={"base": "b", "out": "o", "images": images, "caption_encoding": "cp1251"})[
+        0
+    ].settings()
+    assert named["caption_encoding"] == "cp1251"
+    assert [one.get("caption_encoding") for one in named["images"]] == ["gbk", None]

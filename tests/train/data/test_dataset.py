@@ -188,7 +188,7 @@ def test_an_unreadable_image_is_named(data: bytes | None, pictures: Callable[...
 def test_a_caption_that_is_not_utf8_is_named(pictures: Callable[..., Path]) -> None:
     folder = pictures(count=1)
     (folder / "00.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DatasetError, match=r"00\.txt is not UTF-8"):
+    with pytest.raises(DatasetError, match=r"00\.txt is not utf-16"):
         read_dataset(_config(str(folder)), (64, 64))
 
 

@@ -15,9 +15,12 @@ from safetensors.torch import load_file, save_file
 from loratools.adapter.files.checkpoint import open_checkpoint
 from loratools.adapter.files.file import Adapter, read
 from loratools.adapter.files.metadata import Provenance
+from loratools.adapter.files.write_model import write_checkpoint
 from loratools.adapter.header import read_header
 from loratools.base.load import load_base
-from loratools.errors import BaseModelError, NeedsBaseError, RecipeError, TrainingError
+from loratools.base.vae import checkpoint_tensors
+from loratools.errors import BaseModelError, NeedsBaseError, RankError, RecipeError, TrainingError
+from loratools.ops.analysis.describe import brief, describe
 from loratools.ops.merging.combine import combine
 from loratools.ops.merging.merge import into_provenance
 from loratools.ops.merging.merge_into import merge_into
@@ -28,8 +31,13 @@ from loratools.train.config.read import make_config
 from loratools.train.network.block_rates import BlockRates
 from loratools.train.network.full import FullWeights, exact_weights, named_parameters
 from loratools.train.optim.param_groups import parameter_groups
+from loratools.train.output.diffusers_folder import write_folder
 from loratools.train.output.state import load_state
-from loratools.train.trainer import RunResult, train
+from loratools.train.setup import setup_base, setup_trainable
+from loratools.train.step.precision import Precision
+from loratools.train.trainer import RunResult, dry_run, train
+from tests.base.compvis import write_single_file
+from tests.tiny import save_tiny_base
 
 Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
@@ -149,7 +157,61 @@ def test_checkpoint_delta_and_folder_are_one_result(
     assert texts["modelspec.hash_sha256"].startswith("0x")
 
 
+def test_a_checkpoint_has_the_vae_that_it_was_trained_with(
+    make: Callable[..., TrainConfig], tiny: Path, tmp_path: Path
+) -> None:
+    """As sd-scripts' has: with the base's own VAE, the latents that the weights learnt from mean other pictures."""
+    other = save_tiny_base(tmp_path / "other", seed=5)
+    vae = write_single_file(other, tmp_path / "whole.safetensors")
+    once = {"epochs": 1, "batch_size": 4, "te_lr": 0, "vae": str(vae), "save_end": "diffusers"}
+    run = train(make(tmp_path / "a", **once), progress=False)
+    wanted, own = (load_base(path, device="cpu").vae.state_dict() for path in (other, tiny))
+    for path in (run.epochs[-1], tmp_path / "a/t-last"):
+        held = load_base(path, config=str(tiny), device="cpu").vae.state_dict()
+        assert held.keys() == own.keys()
+        assert all(torch.equal(held[name], one) for name, one in wanted.items())
+        assert not all(torch.equal(held[name], one) for name, one in own.items())
+    before, after = load_file(write_single_file(tiny, tmp_path / "tiny.safetensors")), load_file(run.epochs[-1])
+    assert set(after) == set(before) and read_header(run.epochs[-1]).metadata["ss_vae_name"] == vae.name
+    assert not any("encoder.down" in name for name in read(run.epochs[-1]))  # it is no difference to the base
+
+
+@pytest.mark.parametrize("way", ["folder", "original", "diffusers", "checkpoint"])
+def test_the_vae_of_a_checkpoint_is_taken_from_any_form(way: str, tiny: Path, tmp_path: Path) -> None:
+    wanted = {
+        key: one
+        for key, one in load_file(write_single_file(tiny, tmp_path / "whole.safetensors")).items()
+        if key.startswith("first_stage_model.")
+    }
+    stored = {key.removeprefix("first_stage_model."): one for key, one in wanted.items()}
+    vae = {"folder": tiny / "vae", "checkpoint": tmp_path / "whole.safetensors"}.get(way, tmp_path / "vae.safetensors")
+    if way == "original":
+        save_file({**stored, "loss.logvar": torch.zeros(1)}, vae)
+    elif way == "diffusers":
+        save_file(load_file(tiny / "vae/diffusion_pytorch_model.safetensors"), vae)
+    held = checkpoint_tensors(vae)
+    assert held.keys() == wanted.keys() and all(torch.equal(held[key], one) for key, one in wanted.items())
+    if way == "folder":
+        base = load_base(tiny, device="cpu")
+        shutil.copytree(tiny, tmp_path / "copy")
+        (tmp_path / "copy/vae/config.json").write_text("{}")
+        write_folder(
+            base,
+            open_checkpoint(tmp_path / "copy"),
+            {},
+            tmp_path / "out",
+            dtype=torch.float16,
+            owner="t",
+            made={},
+            vae=vae,
+        )
+        assert (tmp_path / "out/vae/config.json").read_bytes() == (tiny / "vae/config.json").read_bytes()
+
+
 def checkpoint_is_an_adapter(file: Path, learnt: Adapter, tiny: Path, out: Path) -> None:
+    facts = brief(file)  # by its header alone, as lists of files ask for it
+    whole = describe(file)
+    assert (facts.modules, facts.scheme, facts.kind) == (len(read(file)), whole.scheme, whole.kind)
     """An epoch's checkpoint is read as what it differs by; added to the base as a folder it is the checkpoint again."""
     tuned = read(file)
     assert set(tuned) == set(learnt) and set(tuned.kinds.values()) == {"tuned"} and tuned.dense == set(tuned)
@@ -190,6 +252,17 @@ def test_a_delta_whose_base_is_gone_loses_nothing(
     result = train(settings.model_copy(update={"resume": True}), progress=False)
     whole = train(make(tmp_path / "b", base=str(mine), epochs=1, batch_size=4, save="delta"), progress=False)
     assert result.epochs[0].read_bytes() == whole.epochs[0].read_bytes()
+
+
+def test_files_can_become_smaller_ones_when_the_run_goes_on(make: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    """As the message of a full disk proposes; a rank that nothing has is refused before the first step."""
+    with pytest.raises(RankError, match="save_end: lora:4000 is above what any matrix can have"):
+        train(make(tmp_path, save_end="lora:4000"), progress=False)
+    steps = {"epochs": 2, "batch_size": 4}
+    train(make(tmp_path, **{**steps, "epochs": 1}), progress=False)
+    result = train(make(tmp_path, save="lora:2", resume=True, **steps), progress=False)
+    whole, small = ({key.partition(".")[0] for key in read_header(path).tensors} for path in result.epochs)
+    assert "model" in whole and any(key.startswith("lora_unet_") for key in small)
 
 
 def test_an_extract_says_its_error_by_block(make: Callable[..., TrainConfig], tmp_path: Path) -> None:
@@ -240,6 +313,23 @@ def test_the_23_numbers_of_sd_scripts() -> None:
     assert {name: rates.factor(name) for name in wanted} == wanted
 
 
+def test_a_rate_of_ones_own_is_the_unets_over_a_presets() -> None:
+    def rates(**given: Any) -> tuple[float, float]:
+        return make_config({"base": "b", "images": "i", **given}, "test").learned_rates()
+
+    assert rates(network_type="full", learning_rate=4e-6) == (4e-6, pytest.approx(2e-6))
+    assert rates(preset="dreambooth-001", learning_rate="4e-6") == (4e-6, pytest.approx(2e-6))
+    assert rates(preset="finetune-sdxl", learning_rate=1e-5) == (1e-5, 0)
+    assert rates(network_type="full", learning_rate=4e-6, te_lr=0) == (4e-6, 0)
+    assert rates(network_type="full", learning_rate=4e-6, unet_lr=1e-5) == (1e-5, pytest.approx(2e-6))
+
+
+def test_what_a_header_says_of_a_run_makes_its_config_again(make: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    config = make(tmp_path, weights="bf16", stop_text_encoder_training=0.4, block_lr={"M00": 0.5}, save="lora:4")
+    again = make_config(config.settings() | {"device": "cpu", "out": str(tmp_path)}, "the run's header")
+    assert again.settings() == config.settings() and "dim" not in config.settings()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -275,3 +365,74 @@ def test_a_base_in_8_bits_is_refused(make: Callable[..., TrainConfig], tiny: Pat
     save_file({**state, "conv_in.weight": state["conv_in.weight"].to(torch.float8_e4m3fn)}, file)
     with pytest.raises(BaseModelError, match=r"holds weights of 8 bits \(F8_E4M3\), too coarse to train all of"):
         train(make(tmp_path, base=str(coarse)), progress=False)
+
+
+def test_what_belongs_to_a_setting_of_a_preset_goes_with_it(make: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    """As docs/training.md proposes: ``--preset dreambooth-001 --weights bf16``, whose own fp16 is of fp32 weights."""
+    guide = make(tmp_path, preset="dreambooth-001")
+    assert (guide.mixed_precision, guide.weights) == ("fp16", "fp32")
+    assert make(tmp_path, preset="dreambooth-001", weights="bf16").mixed_precision is None
+    sdxl = make(tmp_path, preset="finetune-sdxl")
+    assert make(tmp_path, preset="finetune-sdxl", optimizer="adafactor").optimizer_args == sdxl.optimizer_args
+    assert not make(tmp_path, preset="finetune-sdxl", optimizer="AdamW").optimizer_args
+    with pytest.raises(RecipeError, match="leave mixed_precision out, or set it to bf16"):
+        make(tmp_path, preset="dreambooth-001", weights="bf16", mixed_precision="fp16")
+
+
+@pytest.mark.parametrize("kind", [{}, {"network_type": "lora", "preset": "default", "dim": 2}])
+def test_a_text_encoder_alone_cannot_be_stopped(
+    kind: dict[str, Any], make: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    for run in (train, dry_run):
+        with pytest.raises(TrainingError, match="the text encoder alone is trained, and stop_text_encoder_training"):
+            run(make(tmp_path, unet_lr=0, stop_text_encoder_training=0.5, **kind))
+
+
+def test_what_a_base_is_trained_to_predict_is_what_its_files_and_samples_say(
+    make: Callable[..., TrainConfig], tiny: Path, tmp_path: Path
+) -> None:
+    """A base whose file does not say that it predicts v was trained so, and drawn as if it predicted the noise."""
+    settings = make(
+        tmp_path, epochs=1, batch_size=4, prediction="v_prediction", zero_terminal_snr=True, save_end="diffusers"
+    )
+    drawn = setup_base(settings).scheduler_config  # of the run's own samples
+    assert (drawn["prediction_type"], drawn["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    result = train(settings, progress=False)
+    folder = load_base(tmp_path / "t-last", device="cpu")
+    assert folder.scheduler_config == drawn and load_base(tiny, device="cpu").prediction == "epsilon"
+    single = load_base(result.epochs[-1], config=str(tiny), device="cpu")
+    assert single.prediction == "v_prediction" and single.zero_snr
+    again = setup_base(make(tmp_path, base=str(tmp_path / "t-last")))  # such a base needs neither option
+    assert again.prediction == "v_prediction" and again.zero_snr and not again.notes
+    other = setup_base(make(tmp_path, base=str(tmp_path / "t-last"), prediction="epsilon"))
+    assert other.prediction == "epsilon" and not other.zero_snr
+    assert "the base says that it predicts v, and `prediction: epsilon` is asked for" in other.notes[0]
+
+
+def test_a_checkpoint_can_carry_the_keys_by_which_others_know_it(tiny: Path, tmp_path: Path) -> None:
+    made, base = Provenance({}, "t"), open_checkpoint(tiny)
+    plain, marked = tmp_path / "plain.safetensors", tmp_path / "marked.safetensors"
+    write_checkpoint(base, plain, {}, dtype=None, metadata={}, provenance=made)
+    write_checkpoint(base, marked, {}, dtype=None, metadata={}, provenance=made, marks=("v_pred", "ztsnr"))
+    without, own = load_file(plain), load_file(marked)
+    assert set(own) - set(without) == {"v_pred", "ztsnr"} and own["v_pred"].numel() == 0
+    assert all(torch.equal(own[key], value) for key, value in without.items())
+    assert set(open_checkpoint(marked)) == set(base)
+
+
+def test_an_average_of_bf16_weights_is_saved_finer_than_they_are(make: Callable[..., TrainConfig], tiny: Path) -> None:
+    """Rounded to bf16, every average change below half of a last place was lost from the files."""
+    settings = make(Path("unused"), weights="bf16", ema=0.9)
+    base = load_base(tiny, device="cpu", dtype="bf16")
+    trained = setup_trainable(settings, base, Precision("bf16", torch.device("cpu")))
+    network, ema = trained.network, trained.ema
+    assert isinstance(network, FullWeights) and ema is not None
+    name = "unet.conv_in.weight"
+    start, held = network.start[name], network.masters[name].held
+    ema.load([mean + 0.2 * mean.abs() * 2**-8 for mean in ema.state()])  # a fifth of a last place, or two
+    assert not network.difference(name).any()
+    with trained.saved_weights():
+        learnt = network.difference(name)
+        assert float(learnt.mean()) == pytest.approx(0.2 * float(start.abs().mean()) * 2**-8, rel=0.01)
+        assert float((held.float() == start).float().mean()) > 0.9  # what samples are drawn with
+    assert not network.difference(name).any()

@@ -14,7 +14,9 @@ from loratools.errors import FileError, TrainingError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import make_config
 from loratools.train.dry_run import full_cost as module
+from loratools.train.dry_run.advice import disk_room
 from loratools.train.dry_run.full_cost import cheaper, check_disk, check_room, cost_lines, full_cost
+from loratools.train.output.run_folder import RunFolder
 
 GB = 10**9
 UNET, TEXT, VAE = 860_000_000, 123_000_000, 84_000_000
@@ -101,3 +103,39 @@ def test_too_little_memory_or_disk_is_said_with_what_helps(monkeypatch: pytest.M
         check_disk(own, cost, 2**30)
     check_disk(own, cost, 2**40)
     assert own.out == Path("runs")
+
+
+def test_what_helps_is_never_what_is_refused() -> None:
+    """Each piece of advice follows the ones before it, and none of them says less than it takes."""
+
+    def listed(**settings: Any) -> list[str]:
+        return list(cheaper(config(**settings), base_of(UNET, TEXT), UNET + TEXT, 4096, 100))
+
+    fp16 = listed(mixed_precision="fp16", max_grad_norm=1)
+    assert fp16[0].startswith("max_grad_norm: 0 with fused_backward_pass: on and mixed_precision: bf16 (")
+    assert fp16[1].startswith("weights: bf16, without mixed_precision: fp16")
+    adam = listed(optimizer="Prodigy", learning_rate=1, unet_lr=1, te_lr=1)
+    assert [text.partition(" (")[0] for text in adam[:2]] == [
+        "optimizer: AdamW8bit",
+        "max_grad_norm: 0 with fused_backward_pass: on",
+    ]
+    assert not any("fused" in text for text in listed(gradient_accumulation=2))
+    own = config(mixed_precision="no", gradient_checkpointing=False, max_grad_norm=0)
+    base = base_of(UNET, TEXT)
+    first = next(cheaper(own, base, UNET + TEXT, 4096, 100))
+    after = own.model_copy(update={"gradient_checkpointing": True})
+    memory = full_cost(after, base, UNET + TEXT, 4096, 4, 100).memory
+    assert first == f"gradient_checkpointing: true ({memory / 2**30:.1f} GiB)"
+
+
+def test_what_a_run_has_on_the_disk_already_is_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a run's files took the room that going on needed for all of them, so that it was refused."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    settings = config(out=str(tmp_path), name="t")
+    folder = RunFolder(tmp_path, "t")
+    assert disk_room(settings) == 1000
+    for path in (folder.epoch(1), folder.step(7), folder.state, folder.end(folder=True) / "unet" / "weights"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(10))
+    (tmp_path / "other-000001.safetensors").write_bytes(bytes(10))
+    assert disk_room(settings) == 1040

@@ -16,6 +16,7 @@ from loratools.train.trainer import train
 
 Pictures = Callable[..., Path]
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+ADAFACTOR = {"optimizer": "Adafactor", "optimizer_args": {"scale_parameter": False, "relative_step": False}}
 KINDS: dict[str, dict[str, Any]] = {
     "fp32": {"mixed_precision": "no"},
     "masters": {"mixed_precision": "bf16"},
@@ -23,6 +24,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "fp32, in backward, clipped": {"mixed_precision": "no", "fused_backward_pass": "on", "max_grad_norm": 1e-2},
     "bf16": {"weights": "bf16"},
     "bf16, in backward": {"weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0},
+    "Adafactor": {"weights": "bf16", "fused_backward_pass": "on", "max_grad_norm": 0, **ADAFACTOR},
+    "Adafactor, fp32, clipped": {"mixed_precision": "no", "fused_backward_pass": "on", **ADAFACTOR},
+    "checkpointing": {"weights": "bf16", "gradient_checkpointing": True, **ADAFACTOR},
 }
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from loratools.errors import DatasetError, TrainingError
+from loratools.errors import DatasetError, HeldError, TrainingError
+from loratools.files import locked
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.data import Prior
 from loratools.train.data.read import read_dataset
 from loratools.train.distributed import Ranks
+from loratools.train.drawing.generate import drawn_by, load_drawer
 from loratools.train.drawing.prior import common_beginning, prior_folder, prior_pictures, with_prior
 from loratools.train.trainer import train
 
@@ -36,6 +38,40 @@ def test_captions_without_the_trigger_are_drawn_once_and_shown_as_often(config: 
     assert again.images[-1].regularisation and again.images[-1].folder == folder
     changed = [path.name for path, time in before.items() if path.stat().st_mtime_ns != time]
     assert changed == ["prior_0001.png"]
+    drawn = {path: path.stat().st_mtime_ns for path in folder.glob("*")}
+    other = settings.model_copy(update={"seed": 2, "resume": True})
+    with pytest.raises(TrainingError, match=r"cannot resume: .*t-prior was drawn by another base, seed, caption"):
+        train(other, progress=False)
+    with locked(folder), pytest.raises(HeldError):
+        with_prior(settings, Ranks(), "cpu")
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*")} == drawn
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"optimizer": "Adma"}, "no optimizer 'Adma'"), ({"clip_skip": 9}, r"above the .* layers")],
+)
+def test_what_ends_the_run_is_said_before_anything_is_drawn(
+    settings: dict[str, object], message: str, config: Config, pictures: Pictures
+) -> None:
+    asked = config(pictures(count=2), prior={"count": 2, "steps": 1}, **settings)
+    with pytest.raises(TrainingError, match=message):
+        train(asked, progress=False)
+    assert not prior_folder(asked).exists()
+
+
+def test_class_pictures_are_drawn_as_the_run_sees_its_base(
+    config: Config, pictures: Pictures, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own VAE, predicting what it says, and without asking the hub where it may not."""
+    images = pictures(count=2)
+    plain, own = config(images), config(images, prediction="v_prediction", vae=str(tiny), offline=True)
+    base = load_drawer(own, "cpu")
+    assert base.prediction == "v_prediction" and base.vae_digest and drawn_by(own)[:1] == drawn_by(plain)
+    asked = []
+    monkeypatch.setattr("loratools.base.base_path._download", lambda name, offline: asked.append(offline) or tiny)
+    drawn_by(config(images, base="no/model", offline=True))
+    assert asked == [True]
 
 
 def test_prompts_and_trigger(config: Config, pictures: Pictures) -> None:

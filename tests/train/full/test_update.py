@@ -14,6 +14,7 @@ from loratools.train.step.update import InBackward, Update, WeightByWeight
 
 STEPS = 10_000
 _FIXED = {"relative_step": False, "scale_parameter": False, "warmup_init": False}
+_ARGUMENTS: dict[str, dict[str, object]] = {"Adafactor": _FIXED, "AdamW8bit": {"min_8bit_size": 1}}
 
 
 def test_small_updates_move_the_mean_and_rounding_to_the_nearest_loses_them() -> None:
@@ -61,7 +62,7 @@ class Toy:
         self.masters = Masters({name: Master(live, kept[name]) for name, live in self.net.named_parameters()})
         leaves = [master.leaf for master in self.masters.values()]
         groups = [{"params": leaves[:2], "lr": 1e-2, "name": "a"}, {"params": leaves[2:], "lr": 3e-2, "name": "b"}]
-        arguments = _FIXED if optimizer == "Adafactor" else {"weight_decay": 0.1}
+        arguments = {"weight_decay": 0.1, **_ARGUMENTS.get(optimizer, {})}
         self.optimizer = build_optimizer(OptimizerConfig(optimizer=optimizer, optimizer_args=arguments), groups)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         if fused:
@@ -86,14 +87,18 @@ class Toy:
         return {name: master.held.detach().float().clone() for name, master in self.masters.items()}
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "Adafactor", "Lion", "SGDNesterov"])
+@pytest.mark.parametrize("optimizer", ["AdamW", "AdamW8bit", "Adafactor", "Lion", "SGDNesterov"])
 @pytest.mark.parametrize("weights", ["fp32", "masters"])
 def test_a_step_within_the_backward_pass_is_the_step_after_it_bit_for_bit(optimizer: str, weights: str) -> None:
+    if optimizer == "AdamW8bit":
+        pytest.importorskip("bitsandbytes")
     one, two = (Toy(optimizer, fused=fused, clip=0, weights=weights) for fused in (False, True))
     after, within = one.run(), two.run()
     assert all(torch.equal(after[name], within[name]) for name in after)
     states = [toy.optimizer.state_dict()["state"] for toy in (one, two)]
     assert states[0].keys() == states[1].keys()  # so that a run may go on either way
+    held = two.optimizer.state[next(iter(two.masters.values())).leaf]
+    assert optimizer != "AdamW8bit" or held["state1"].dtype == torch.uint8
     assert all(master.live.grad is None for master in two.masters.values())
 
 

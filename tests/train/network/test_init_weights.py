@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,20 @@ def test_a_network_starts_at_a_file(base: Base, tmp_path: Path) -> None:
     assert larger.down[4:].any() and not larger.up[:, 4:].any()  # the ranks that it gains can learn
     with pytest.raises(TrainingError, match="raise dim"):
         make_network(base, 3, 3, network_weights=path)
+
+
+def test_a_dora_starts_at_a_file(base: Base, tmp_path: Path) -> None:
+    """At W + delta and not at W's own norms in its direction; a DoRA without a file still starts at W."""
+    path = save_network(move_factors(make_network(base, 4, 2, conv_dim=2)), tmp_path / "start.safetensors")
+    adapter, network = read(path), make_network(base, 6, 3, conv_dim=2, dora=True, network_weights=path)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name in (QUERY, CONV, TEXT):
+            layer = network.layers[name]
+            frozen = copy.deepcopy(layer.frozen).double()
+            frozen.weight += adapter[name].dense().double().reshape(layer.shape)
+            x = torch.randn((2, layer.shape[1], 5, 5)[: len(layer.shape)], generator=generator)
+            torch.testing.assert_close(layer(x), frozen(x.double()).float(), rtol=1e-4, atol=1e-5)
 
 
 def test_what_a_start_has_beyond_the_network_is_kept_as_it_is(
@@ -111,6 +126,13 @@ def test_base_adapters_are_in_the_base_and_not_in_the_file(
     save_network(move_factors(make_network(plain), seed=6), path, force=True)
     with pytest.raises(TrainingError, match="cannot resume: the base changed"):
         train(settings.model_copy(update={"resume": True}), progress=False)
+
+
+def test_the_digest_of_a_base_with_adapters_is_of_their_vectors_too(base: Base, tmp_path: Path) -> None:
+    path = save_network(move_factors(make_network(base)), tmp_path / "style.safetensors")
+    terms = [f"{path}:0.5{vector}" for vector in ("", ":IN=1,MID=0,OUT=1,TE=1", ":IN=1,MID=1,OUT=1,TE=0")]
+    digests = {BaseAdapters([term], base).base_digest for term in terms}
+    assert len(digests | {base.digest}) == 4
 
 
 def _inputs_of(adapter: Any) -> Any:

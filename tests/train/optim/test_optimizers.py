@@ -75,7 +75,7 @@ def test_a_short_name_is_the_librarys_own_class(name: str) -> None:
     pytest.importorskip(package)
     asked = config(name.lower(), **given)
     ours = build_optimizer(asked, groups(asked))
-    assert f"{type(ours).__module__}.{type(ours).__name__}" == path
+    assert path in {f"{kind.__module__}.{kind.__name__}" for kind in type(ours).__mro__}
     peer: Any = optimizer_class(path)(groups(asked), **{"lr": 0.02, **arguments})  # type: ignore[call-arg]
     if name in FREE:
         peer.train()
@@ -105,7 +105,7 @@ def test_a_saved_state_goes_on_bit_for_bit(name: str) -> None:
 def test_torchs_own_are_found_in_any_case_and_by_path() -> None:
     assert optimizer_class("adamw") is torch.optim.AdamW
     assert optimizer_class("torch.optim.Adafactor") is torch.optim.Adafactor
-    assert optimizer_class("Adafactor").__module__.startswith("transformers")
+    assert optimizer_class("Adafactor").__base__ is optimizer_class("transformers.optimization.Adafactor")
     built = build_optimizer(config("AdamW", optimizer_args={"weight_decay": 0.5}), groups(config("AdamW")))
     assert built.param_groups[0]["weight_decay"] == 0.5 and built.param_groups[0]["fused"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loratools.errors import RecipeError
 from loratools.train.config.config import TrainConfig
 from loratools.train.config.read import read_config
 
@@ -123,3 +124,62 @@ def test_sdxl_train_py_without_its_text_encoders(tmp_path: Path) -> None:
 def test_what_no_full_training_has_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(Exception, match=key.partition(" ")[0]):
         read(tmp_path, AKIBA + key + "\n")
+
+
+def test_rates_are_those_that_the_files_own_trainer_would_use(tmp_path: Path) -> None:
+    """train_db.py's text encoder has the UNet's rate where none is given; sdxl_train.py's have none by themselves."""
+    plain = AKIBA.replace("learning_rate = 1e-6", "learning_rate = 3e-6")
+    assert read(tmp_path, plain)[0].learned_rates() == (3e-6, 5e-7)
+    assert read(tmp_path, plain.replace("learning_rate_te = 5e-7", ""))[0].learned_rates() == (3e-6, 3e-6)
+    none = plain.replace("learning_rate_te = 5e-7", "").replace("learning_rate = 3e-6", "")
+    assert read(tmp_path, none)[0].learned_rates() == (2e-6, 2e-6)
+    xl = plain.replace("sd-dreambooth", "sdxl-finetune").replace("learning_rate_te = 5e-7", "learning_rate_te1 = 5e-7")
+    config, notes = read(tmp_path, xl)
+    assert config.learned_rates() == (3e-6, 0)
+    assert any("have no effect without train_text_encoder, as in sd-scripts" in note for note in notes)
+    both = read(tmp_path, f"{xl}\ntrain_text_encoder = true\n")[0]
+    assert both.component_rates() == {"unet": 3e-6, "text_encoder": 5e-7, "text_encoder_2": 3e-6}
+    of_sd1 = plain + "learning_rate_te1 = 1e-5\nlearning_rate_te2 = 1e-5\n"  # a GUI's fields for the other family
+    assert read(tmp_path, of_sd1)[0].learned_rates() == (3e-6, 5e-7)
+
+
+def test_fine_tune_py_trains_its_text_encoder_only_where_it_is_asked_to(tmp_path: Path) -> None:
+    """kohya_ss' tab of fine-tuning, and sd-scripts' fine_tune.py of SD1, have the switch that train_db.py lacks."""
+    own = 'pretrained_model_name_or_path = "b"\ntrain_data_dir = "i"\nlearning_rate = 1e-6\n'
+    plain = f"{own}learning_rate_te = 5e-7\n"
+    assert read(tmp_path, plain)[0].learned_rates() == (1e-6, 5e-7)
+    assert read(tmp_path, f"{plain}train_text_encoder = true\n")[0].learned_rates() == (1e-6, 5e-7)
+    off, notes = read(tmp_path, f"{plain}train_text_encoder = false\n")
+    assert off.learned_rates() == (1e-6, 0)
+    assert any("learning_rate_te has no effect without train_text_encoder" in note for note in notes)
+    assert read(tmp_path, f'{plain}in_json = "m.json"\n')[0].learned_rates() == (1e-6, 0)
+    tab = {
+        "pretrained_model_name_or_path": "b",
+        "train_data_dir": "i",
+        "learning_rate": 1e-6,
+        "max_resolution": "512,512",
+        "model_list": "custom",
+        "num_cpu_threads_per_process": 2,
+        "train_text_encoder": False,
+        "sdxl_checkbox": False,
+    }
+    assert read(tmp_path, json.dumps(tab), "t.json")[0].learned_rates() == (1e-6, 0)
+    on = json.dumps({**tab, "train_text_encoder": True, "learning_rate_te": 2e-7})
+    assert read(tmp_path, on, "t.json")[0].learned_rates() == (1e-6, 2e-7)
+
+
+def test_what_is_not_kept_of_a_file_is_noted_and_what_is_no_number_is_named(tmp_path: Path) -> None:
+    _, notes = read(tmp_path, AKIBA.replace('save_model_as = "safetensors"', 'save_model_as = "ckpt"'))
+    assert any("save_model_as = ckpt: files are .safetensors here" in note for note in notes)
+    for line, said in (
+        ('learning_rate_te = "abc"', "learning_rate_te = abc is no number"),
+        ('block_lr = "1,x"', "block_lr = x is no number"),
+        ('stop_text_encoder_training = "abc"', "stop_text_encoder_training = abc is no number"),
+        ('max_token_length = "abc"', "'max_token_length = abc' cannot be read"),
+        ("dataset_config = [1]", "is no file's name"),
+        ("optimizer_args = 3", "'optimizer_args = 3' cannot be read"),
+    ):
+        key = line.partition(" ")[0]
+        kept = [own for own in AKIBA.splitlines() if own.partition(" ")[0] != key]
+        with pytest.raises(RecipeError, match=said):
+            read(tmp_path, "\n".join([*kept, line]))

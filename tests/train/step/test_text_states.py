@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +145,33 @@ def test_captions_that_are_cut_are_told_of(config: Config, pictures: Pictures) -
     warned = [dry_run(config(images, max_token_length=length)).warnings for length in (75, 225)]
     assert any("1 of 2 captions are longer than 75 tokens" in text and "max_token_length" in text for text in warned[0])
     assert not any("tokens" in text for text in warned[1])
+
+
+def test_a_samples_prompt_beside_the_thread_that_reads_captions_changes_neither(
+    base: Base, config: Config, tmp_path: Path
+) -> None:
+    """One tokenizer for both gave captions without padding, or an error, and prompts with the captions' padding."""
+    captioner = CaptionEncoder(base, config(tmp_path, base="x", sample_prompts=["1girl"]), 10)
+    captions, prompts = ["1girl, smile", "hat"], ["1girl, smile", "red hair"]
+
+    def read_prompts() -> object:
+        return base.tokenizer(prompts, truncation=False, add_special_tokens=False, verbose=False).input_ids
+
+    wanted, split = captioner.tokenized(captions).tokens[0], read_prompts()
+    wrong: list[object] = []
+
+    def read_captions() -> None:
+        for _ in range(600):
+            try:
+                if not torch.equal(captioner.tokenized(captions).tokens[0], wanted):
+                    wrong.append("padding")
+            except Exception as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=read_captions)
+    thread.start()
+    while thread.is_alive():
+        if read_prompts() != split:
+            wrong.append("prompt")
+    thread.join()
+    assert not wrong

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,19 @@ def request(run: Path, base: Path, **given: object) -> VerdictRequest:
     sampling = SamplingRequest(steps=1, sampler="Euler", size=(64, 64), cfg=1.0)
     quick = {"sampling": sampling, "seeds": (1, 2), "device": "cpu", "material": EvaluationRequest(("1girl",))}
     return VerdictRequest(run, str(base), **{**quick, **given})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def looked_at(trained: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EpochVerdict]:
+    """A run with its verdict, made once for those that only read it."""
+    folder = Path(shutil.copytree(trained / "runs/ink", tmp_path_factory.mktemp("looked at") / "ink"))
+    return folder, epoch_verdict(request(folder, tiny))
+
+
+@pytest.fixture
+def judged(looked_at: tuple[Path, EpochVerdict], tmp_path: Path) -> Path:
+    """A copy of its folder."""
+    return Path(shutil.copytree(looked_at[0], tmp_path / "judged"))
 
 
 def test_a_verdict_holds_its_evidence_and_is_what_best_reads(run: Path, tiny: Path) -> None:
@@ -125,9 +139,8 @@ def test_a_failure_leaves_the_old_verdict_and_the_pictures(
     assert epoch_verdict(request(run, tiny, seeds=(1, 2, 3))).drawn.rendered == 0
 
 
-def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
-    verdict = epoch_verdict(request(run, tiny))
-    chosen = verdict.decision.epoch
+def test_a_verdict_goes_stale_with_its_files(judged: Path) -> None:
+    run, chosen = judged, best_epoch(judged)
     shortlisted = 2 if chosen != 2 else 3
     _record(run, shortlisted)  # a verdict for an epoch of our choice
     assert best_epoch(run) == shortlisted and stale_note(run) == ""
@@ -150,15 +163,14 @@ def test_a_verdict_goes_stale_with_its_files(run: Path, tiny: Path) -> None:
     assert "is gone" in recorded.stale(epochs(run))
 
 
-def test_an_edited_header_changes_nothing(run: Path, tiny: Path) -> None:
+def test_an_edited_header_changes_nothing(judged: Path) -> None:
     from loratools.adapter.header import encode_header, read_header
 
-    epoch_verdict(request(run, tiny))
-    recorded = read_verdict(epochs(run))
-    path = run / "ink-000001.safetensors"
+    recorded = read_verdict(epochs(judged))
+    path = judged / "ink-000001.safetensors"
     header, whole = read_header(path), path.read_bytes()
     path.write_bytes(encode_header({**header.metadata, "title": "x"}, header.tensors) + whole[header.data_start :])
-    assert recorded is not None and not recorded.stale(epochs(run))
+    assert recorded is not None and not recorded.stale(epochs(judged))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "loratools verdict 1"}'])
@@ -167,6 +179,11 @@ def test_what_is_no_verdict_is_named_with_the_remedy(run: Path, tiny: Path, text
     for call in (lambda: best_epoch(run), lambda: epoch_verdict(request(run, tiny))):
         with pytest.raises(FormatError, match=r"ink.verdict.json is no verdict over epochs.*delete it"):
             call()
+    assert not (run / "ink-verdict").exists()
+
+
+def test_what_is_no_verdict_is_replaced_if_asked_to(run: Path, tiny: Path) -> None:
+    (run / "ink.verdict.json").write_text("{", encoding="utf-8")
     assert epoch_verdict(request(run, tiny, force=True)).decision.epoch == best_epoch(run)
 
 
@@ -280,12 +297,27 @@ def test_a_clip_says_how_prompts_are_obeyed(run: Path, tiny: Path, monkeypatch: 
     assert figure.values[1, 0] == pytest.approx(pixels[0] / np.linalg.norm(pixels), abs=1e-5)
 
 
-def test_closeness_without_a_judge_is_by_what_the_base_sees(run: Path, tiny: Path) -> None:
-    verdict = epoch_verdict(request(run, tiny))
+def test_closeness_without_a_judge_is_by_what_the_base_sees(looked_at: tuple[Path, EpochVerdict]) -> None:
+    verdict = looked_at[1]
     figure = verdict.measured.closeness
     assert figure is not None and figure.name == "style" and figure.base is not None
     assert figure.base.mean() == pytest.approx(0, abs=1e-6) and np.isfinite(figure.values).all()
     assert verdict.decision.reasons[1].figure in ("", "style", "0.9 test", "copies", "diversity")
+
+
+def test_a_measure_that_tells_nothing_is_told(run: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every epoch the same: a note, for there may well be no defect at all. Of one epoch nothing: an error."""
+    (run / "epochs_measure.py").write_text(
+        "def constant(images, prompts, seeds):\n    return [1.0] * len(images)\n"
+        "def blind(images, prompts, seeds):\n    return [None if 3 < n < 6 else n for n in range(len(images))]\n"
+    )
+    monkeypatch.chdir(run)
+    sys.modules.pop("epochs_measure", None)
+    asked = request(run, tiny, measures=parse_measures(["python=epochs_measure:constant"]))
+    told = epoch_verdict(asked).measured.missing
+    assert any("constant: 1 for every picture of every epoch and of the base" in note for note in told)
+    with pytest.raises(LoratoolsError, match="'blind' could tell of no picture of epoch 2"):
+        epoch_verdict(replace(asked, measures=parse_measures(["python=epochs_measure:blind"])))
 
 
 def test_seeds_by_default_make_about_as_many_pictures() -> None:

@@ -18,6 +18,7 @@ from loratools.errors import TuneError
 from loratools.measures.build import MeasureSet
 from loratools.measures.estimate import Estimate
 from loratools.measures.measure import Better, Shown
+from loratools.measures.request import parse_measures
 from loratools.ops.merging.terms import Term
 from loratools.preview.request.request import SamplingRequest
 from loratools.train import trainer
@@ -46,6 +47,7 @@ SMALL = Effort(
     fresh=2,
     strengths=(0.7,),
 )
+LED = parse_measures(("python=math:fsum",))  # stands for those that the tests put in its place
 PROMPTS = ("1girl, smile", "1girl, red hair", "1girl, hat", "1girl, ink style")
 
 
@@ -84,6 +86,7 @@ def follow(trained: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         request = TuneRequest(
             ("hands",),
             PROMPTS,
+            LED,
             seeds=seeds,
             effort=SMALL,
             then=then,
@@ -193,7 +196,7 @@ def test_what_no_training_goes_on_from_is_refused_before_anything_is_drawn(
     tensors = lora_tensors("sd1", rank=1)
     name = next(key for key in tensors if key.endswith("attn1_to_q.lora_down.weight")).removesuffix(".lora_down.weight")
     whole = save(tmp_path / "whole.safetensors", {**without(tensors, name), f"{name}.diff": torch.ones(4, 4)})
-    request = TuneRequest(("hands",), PROMPTS, effort=SMALL, then=("picks",))
+    request = TuneRequest(("hands",), PROMPTS, LED, effort=SMALL, then=("picks",))
     term = Term(read(whole), 1.0, label="whole")
     with pytest.raises(TuneError, match=r"from which no training goes on; leave .*`loratools resize"):
         tuning.tune(load_base(tiny, device="cpu"), [term], request, tmp_path / "out")

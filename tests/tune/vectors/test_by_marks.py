@@ -26,6 +26,7 @@ from loratools.tune.problem.request import TuneRequest
 from loratools.tune.report.result import TuneResult
 from loratools.tune.run import TuneRun
 from tests.tune.vectors.conftest import PROMPTS, TINY, Figure, Tuning, World
+from tests.tune.vectors.test_descent import SmoothWorld, smooth_figures
 
 HANDS, STYLE = Figure("hands", "lower"), Figure("style", "higher")
 
@@ -41,9 +42,14 @@ class Asking:
         self.seen.append(marked)
         return MeasureSet((HANDS,), (STYLE, Figure("tags", "higher")))
 
+    def smooth(self, *_: Any, **__: Any) -> MeasureSet:
+        return smooth_figures((), ())
+
     def of(self, world: World, *, key: str = "key", ranks: Ranks = Ranks(), **words: Any) -> AskedTune:  # noqa: B008
-        request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=TINY)
-        shots = split_prompts(PROMPTS, (1, 2), TINY, 1)
+        effort = replace(TINY, descent=20)
+        request = TuneRequest(("hands",), PROMPTS, seeds=(1, 2), effort=effort)
+        shots = split_prompts(PROMPTS, (1, 2), effort, 1)
+        smooth = words.pop("gradient", None)
         run = TuneRun(
             space=self.tuning.space,
             request=request,
@@ -56,9 +62,11 @@ class Asking:
             on_progress=lambda _: None,
             on_note=lambda _: None,
             ranks=ranks,
+            smooth=None if smooth is None else lambda: smooth,
         )
         given = words.get("given", False)
-        asker = MarksAsker(shots.search, ("hands",), self.measures, given, words.pop("marker", None))
+        measures = self.measures if smooth is None else self.smooth
+        asker = MarksAsker(shots.search, ("hands",), measures, given, words.pop("marker", None))
         return AskedTune(run, asker, **words)
 
     def run(self, world: World | None = None, **words: Any) -> TuneResult:
@@ -116,6 +124,20 @@ def test_a_person_marks_round_by_round_and_may_stop_at_any(asking: Asking) -> No
     assert three.history.generations[: len(two.history)] == tuple(
         replace(own, seconds=three.history.generations[n].seconds) for n, own in enumerate(two.history.generations)
     ), "what earlier rounds drew is known to the last one"
+
+
+def test_marks_lead_a_descent_and_the_next_round_shows_where_it_has_come_to(asking: Asking) -> None:
+    world = asking.tuning.world()
+    result = asking.run(world, marker=by_eye, gradient=SmoothWorld(world))
+    assert result.waiting == "" and len(result.steps) == 20 and result.answer == "tuned"
+    first, later = ({cell.key for cell in asking.page(number).cells()} for number in (1, 2))
+    assert later and not first & later
+    shown = asking.of(world)._draws
+    hands = [HANDS([_opened(cell, shown)])[0] for cell in asking.page(2).cells()]
+    assert np.median(hands) < 1, "what the descent made of them; the whole LoRA's were shown before"
+    again = SmoothWorld(asking.tuning.world(), fail_at=0)
+    assert np.array_equal(asking.run(again.world, marker=by_eye, gradient=again).point, result.point)
+    assert again.world.drawn == 0
 
 
 def test_no_picture_is_drawn_twice_and_a_second_call_draws_none(asking: Asking) -> None:
@@ -222,11 +244,32 @@ def test_answers_of_another_page_and_of_one_kind_are_one_sentence(asking: Asking
         asking.run()
 
 
+def test_where_nothing_is_left_to_show_the_result_so_far_is_the_result(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AnswersWantedError):
+        asking.run()
+    asking.answer(1)
+    monkeypatch.setattr("loratools.tune.asking.by_marks.to_mark", lambda *_: [])
+    result = asking.run()
+    assert result.file.is_file() and not result.waiting and any("has been shown" in note for note in result.notes)
+
+
 def test_another_tune_s_folder_is_refused_and_several_processes_too(asking: Asking) -> None:
     with pytest.raises(AnswersWantedError):
         asking.run()
     with pytest.raises(FileError, match="holds another search"):
         asking.run(key="another")
+    asking.answer(1)
+    answers = asking.page(1).answers.read_bytes()
+    world = asking.tuning.world()
+    with pytest.raises(AnswersWantedError):  # pictures of the other LoRA, and what was said of them, are not this one's
+        asking.run(world, key="another", force=True)
+    assert world.drawn and (asking.tuning.folder / "marks-key/round-1/votes.json").read_bytes() == answers
+    for key, place in (("key", "marks-another"), ("another", "marks-key-2")):
+        with pytest.raises(AnswersWantedError):
+            asking.run(key=key, force=True)
+        assert (asking.tuning.folder / place / "round-1/grid.html").is_file()
     with pytest.raises(TuneError, match="draws in one process"):
         asking.run(ranks=replace(Ranks(), world=2))
 

@@ -18,15 +18,38 @@ from loratools.ops.merging.merge_string import parse_merge_string
 from loratools.ops.merging.terms import Term, resolve_terms
 from loratools.tune.history import Generation, History, Samples
 from loratools.tune.problem.effort import QUICK
-from loratools.tune.problem.goals import goals_of
+from loratools.tune.problem.goals import Goals, goals_of
 from loratools.tune.problem.guide import guide_point
-from loratools.tune.problem.prompts import prompts_from_header, split_prompts
+from loratools.tune.problem.prompts import Shot, prompts_from_header, split_prompts
 from loratools.tune.problem.request import TuneRequest, parse_duration
 from loratools.tune.problem.space import Space
 from loratools.tune.problem.weight_range import NARROW, WeightRange
+from loratools.tune.report.columns import Column, HeldOut
+from loratools.tune.report.verdict import judge_answer, notes_of
 from loratools.tune.search.gaussian_process import GaussianProcess
 from loratools.tune.search.screening import screening_points
 from loratools.tune.search.strength import best_strength
+
+
+def test_a_single_picture_makes_no_answer() -> None:
+    """Its standard error is unknown, which is not none: what a chance picture says does not beat plain strength."""
+    figures = {"base": 0.0, "before": 2.0, "strength": 1.8, "tuned": 0.1}
+
+    def verdict(seeds: tuple[int, ...]) -> tuple[HeldOut, Goals]:
+        shots = tuple(Shot("girl", seed) for seed in seeds)
+        columns = [
+            Column(name, name, None, {"hands": [value + 0.01 * seed for seed in seeds]}, ())
+            for name, value in figures.items()
+        ]
+        held = HeldOut(shots, tuple(columns))
+        goals = goals_of({"hands": "lower"}, {}, held.column("before").values, held.column("base").values, 0.95)
+        return held, goals
+
+    several, one = verdict((1, 2, 3)), verdict((1,))
+    assert judge_answer(*several).answer == "tuned" and judge_answer(*several).clear
+    alone = judge_answer(*one)
+    assert alone.answer == "strength" and not alone.clear
+    assert any("a single picture" in note for note in notes_of(*one, alone, 0.95, 0.9))
 
 
 def test_goals_count_from_the_base_to_the_whole() -> None:
@@ -59,7 +82,7 @@ def test_the_process_finds_a_function_through_pictures_that_differ() -> None:
     shares = np.zeros((60, 12))
     for row in shares:
         row[random.choice(12, 4, replace=False)] = 0.25
-    process = GaussianProcess(Samples(points, truth + random.normal(0, 0.02, 60), shares, 0.0))
+    process = GaussianProcess(Samples(points, truth + random.normal(0, 0.02, 60), shares))
     fresh = random.uniform(-1, 0.4, (40, 6))
     guessed = process.mean(fresh)
     assert np.corrcoef(guessed, fresh[:, 0] * 0.8 - fresh[:, 3] * 0.3)[0, 1] > 0.98
@@ -73,11 +96,15 @@ def test_the_process_finds_a_function_through_pictures_that_differ() -> None:
 def test_what_pictures_differ_by_whatever_the_vector_is_taken_off() -> None:
     effects = np.array([0.0, 1.0, -1.0, 2.0])
     points = [(float(x), 1.0) for x in (0, 0.3, 0.6, 1.0)]
-    whole = Generation("ladder", tuple(points), (0, 1, 2, 3), {"hands": tuple(tuple(x + effects) for x, _ in points)})
+    rows = {x: tuple(x + effects) for x, _ in points}
+    whole = Generation("whole", points[3:], (0, 1, 2, 3), {"hands": (rows[1.0],)})
+    ladder = Generation("ladder", tuple(points[:3]), (0, 1, 2, 3), {"hands": tuple(rows[x] for x, _ in points[:3])})
     part = Generation("search", ((0.5, 1.0),), (1, 3), {"hands": ((0.5 + 1.0, 0.5 + 2.0),)})
+    later = Generation("fresh", ((1.0, 1.0), (0.2, 1.0)), (4, 5), {"hands": ((7.0, 9.0), (6.2, 8.2))})
     goals = replace(goals_of({"hands": "lower"}, {}, {"hands": [1.0]}, {"hands": [0.0]}, 0.9))
-    samples = History((whole, part), 4).cost_samples(goals, np.array([1.0, 1.0]))
-    assert np.allclose(samples.means - samples.means[0], [0, 0.3, 0.6, 1.0, 0.5]) and samples.picture_variance < 1e-9
+    samples = History((whole, ladder, part, later), 6).cost_samples(goals, np.array([1.0, 1.0]))
+    assert np.allclose(samples.means - samples.means[1], [1.0, 0, 0.3, 0.6, 0.5, 1.0, 0.2])
+    assert samples.shares.shape == (7, 6) and np.allclose(samples.shares.sum(1), 1)
 
 
 def test_screening_holds_each_block_low_half_of_the_time(space: Space) -> None:
@@ -96,6 +123,10 @@ def test_the_best_strength_lies_between_those_that_were_drawn() -> None:
     assert best_strength(History((whole, ladder), 4), goals, strengths) == 0.9
     strict = goals_of({"hands": "lower"}, {"style": "higher"}, whole.of_point(0), base, 1.0)
     assert best_strength(History((whole, ladder), 4), strict, strengths) == 1.0
+    few = {"hands": ((1.0, 3.0), (0.2, 0.6), (0.1, 0.3)), "style": ((1.0, 1.0), (0.99, 0.99), (0.5, 0.5))}
+    whole = replace(whole, values={"hands": ((1.0, 9.0, 3.0, 9.0),), "style": ((1.0,) * 4,)})
+    ladder = replace(ladder, shots=(0, 2), values={name: rows[1:] for name, rows in few.items()})
+    assert best_strength(History((whole, ladder), 4), goals, strengths) == 0.8, "compared on the ladder's own shots"
 
 
 def test_the_space_starts_from_the_vector_that_is_there(lora: Path) -> None:
@@ -148,8 +179,24 @@ def test_what_cannot_be_searched(lora: Path) -> None:
     with pytest.raises(BlockError, match="no second LoRA"):
         Space.of([Term(adapter, 1.0)], amount=True)
     rules = parse_vector("GP1,IN05-OUT05/attn=0", load_presets(), "sd1")
-    with pytest.raises(BlockError, match="rules for parts of blocks"):
+    with pytest.raises(BlockError, match="whole blocks would not keep"):
         Space.of([Term(adapter, 1.0, rules)])
+    part = parse_vector("GP1,OUT05/attn1.to_q=0", load_presets(), "sd1")
+    with pytest.raises(BlockError, match="OUT05/attn1 different weights, which a search over kinds of layers"):
+        Space.of([Term(adapter, 1.0, part)], kinds=True)
+
+
+def test_a_search_over_kinds_begins_at_the_rules_that_are_there(lora: Path) -> None:
+    term = Term(read(lora), 1.0, parse_vector("GP1,IN05-OUT05/attn=0,OUT05/attn1=0.3", load_presets(), "sd1"))
+    space = Space.of([term], kinds=True)
+    starts = space.vector(space.start)
+    assert (starts["OUT05/attn1"], starts["OUT05/attn2"], starts["OUT05/ff"], starts["BASE"]) == (0.3, 0.0, 0.8, 1.0)
+    short = space.shortest(space.start)
+    assert short["OUT05"] == 0.8 and "OUT05/ff" not in short and short["OUT05/attn1"] == 0.3
+    (tuned,) = space.terms_at(space.start)
+    assert all(tuned.strength(name) == term.strength(name) for name in term.adapter)
+    plain = space.shortest(np.ones(len(space.names)))
+    assert not any("/" in name for name in plain), "a weight that all layers of a block have is the block's number"
 
 
 def test_the_guides_rule(space: Space) -> None:
@@ -163,12 +210,14 @@ def test_prompts_are_parted_and_seeds_too() -> None:
     prompts = [f"prompt {number}" for number in range(10)]
     effort = replace(QUICK, prompts=4, held_out=3, pool=10, fresh=6)
     split = split_prompts([*prompts, "prompt 1"], (3, 1), effort, 7)
+    assert {shot.seed for shot in split.held_out} == {4, 5}
     search, held = ({shot.prompt for shot in part} for part in (split.search, split.held_out))
     assert len(search) == 4 and len(held) == 3 and not search & held
-    assert {shot.seed for shot in split.search} == {1, 3} and {shot.seed for shot in split.held_out} == {4, 5}
+    assert {shot.seed for shot in split.search} == {1, 3}
     assert {shot.prompt for shot in split.fresh} == search and len(split.fresh) == 6
     assert not {shot.seed for shot in split.fresh} & {1, 3, 4, 5}, "fresh pictures are nobody else's"
     assert split == split_prompts(prompts, (3, 1), effort, 7) != split_prompts(prompts, (3, 1), effort, 8)
+    assert len(split_prompts(prompts, (), replace(effort, prompts=7, pool=4), 7).search) == 7, "one seed of each"
     few = split_prompts(prompts[:4], (), effort, 7)
     assert len(few.search) == 10 and len(few.held_out) == 2 * 4, "few prompts have more seeds, the report four at most"
     with pytest.raises(PromptError, match="two different prompts"):

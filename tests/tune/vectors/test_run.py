@@ -17,8 +17,10 @@ from loratools.measures.build import MeasureSet
 from loratools.ops.merging.terms import Term
 from loratools.ops.merging.verify import verify
 from loratools.tune import run
+from loratools.tune.problem.prompts import Shot
 from loratools.tune.problem.space import Space
 from loratools.tune.progress import TuneProgress
+from loratools.tune.report.columns import Column, HeldOut, check_comparable
 from tests.loras import lora_tensors, save
 from tests.tune.vectors.conftest import Figure, Tuning, World, figures
 
@@ -147,7 +149,7 @@ def test_ctrl_c_says_what_becomes_of_the_search(tuning: Tuning, capfd: pytest.Ca
 
     tuning.run(tuning.world(interrupt=press))
     said = capfd.readouterr().err
-    assert "its best vector so far is kept" in said and "step" not in said
+    assert "its best vector so far, if there is one yet" in said and "step" not in said
 
 
 def test_ctrl_c_before_any_screening_leaves_plain_strength(tuning: Tuning) -> None:
@@ -158,6 +160,17 @@ def test_ctrl_c_before_any_screening_leaves_plain_strength(tuning: Tuning) -> No
     result = tuning.run(tuning.world(interrupt=press))
     assert not result.finished and result.history.count("screening") == 0
     assert result.verdict.answer == "strength" and result.file.is_file()
+
+
+@pytest.mark.parametrize("at", [3, 20])  # among the base's pictures, and among those of plain strengths
+def test_ctrl_c_before_there_is_a_vector_ends_as_ctrl_c_does(tuning: Tuning, at: int) -> None:
+    def press(number: int) -> None:
+        if number == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.run(tuning.world(interrupt=press))
+    assert not (tuning.folder / "tuned.safetensors").exists() and tuning.run(tuning.world()).finished
 
 
 def test_a_budget_ends_the_search_in_time(tuning: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +225,29 @@ def test_measures_that_cannot_lead(tuning: Tuning) -> None:
             own.run(tuning.world(), measures=lambda *_, kind=kind: MeasureSet((kind("hands", "lower"),)))
     with pytest.raises(MeasureError, match="votes"):
         tuning.run(tuning.world(), measures=lambda *_: MeasureSet(by_votes=True))
+
+
+def test_a_measure_that_tells_of_no_picture_under_two_vectors_is_named() -> None:
+    def held(*columns: tuple[float, ...]) -> HeldOut:
+        names = ("before", "strength", "tuned")
+        shots = tuple(Shot("1girl", seed) for seed in range(2))
+        own = [
+            Column(name, f"its {name}", None, {"hands": values}, ())
+            for name, values in zip(names, columns, strict=True)
+        ]
+        return HeldOut(shots, tuple(own))
+
+    blind = float("nan")
+    check_comparable(held((1.0, blind), (0.5, blind), (0.2, 0.3)), ("before", "strength", "tuned"))
+    with pytest.raises(MeasureError, match=r"'hands' could tell of none of the 2 pictures .* 'its before' and 'its t"):
+        check_comparable(held((1.0, blind), (0.5, 0.5), (blind, 0.3)), ("before", "strength", "tuned"))
+
+
+def test_a_file_in_the_folders_place_is_told(tuning: Tuning) -> None:
+    tuning.folder.write_text("mine")
+    with pytest.raises(FileError, match="is a file, and a tune writes a folder"):
+        tuning.run(tuning.world())
+    assert tuning.folder.read_text() == "mine"
 
 
 def test_a_measure_that_cannot_tell_of_some_pictures_leads_all_the_same(tuning: Tuning) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from loratools.errors import DatasetError, FileError
 from loratools.files import replacing, write_text
 
 if TYPE_CHECKING:
+    from loratools.dataset.edits.log import Edit
     from loratools.dataset.tags.picture import Picture
     from loratools.dataset.tags.store import DatasetFolder
 
@@ -34,6 +35,7 @@ class Written:
         captions: text of each caption, by its picture's path.
         by_hand: captions that a person had changed, which the step keeps.
         entries: the last entry of the folder's own log of edits at that time.
+        writing: captions that the step was about to write when it was killed.
     """
 
     owner: str = ""
@@ -41,6 +43,7 @@ class Written:
     captions: Mapping[str, str] = field(default_factory=dict)
     by_hand: Mapping[str, str] = field(default_factory=dict)
     entries: int = 0
+    writing: Mapping[str, str] = field(default_factory=dict)
 
 
 def written(out: Path) -> Written | None:
@@ -48,7 +51,7 @@ def written(out: Path) -> Written | None:
     try:
         value = json.loads((out / MARKER).read_text(encoding="utf-8"))
         maps = {name: dict(value[name]) for name in ("files", "captions", "by_hand")}
-        return Written(str(value["owner"]), **maps, entries=int(value["entries"]))
+        return Written(str(value["owner"]), **maps, entries=int(value["entries"]), writing=value.get("writing", {}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -112,12 +115,13 @@ class CopiedFolder:
 
         kept = by_hand or {}
         result = [captioned(each, kept[each.file]) if each.file in kept else each for each in pictures]
+        captions = {each.file: each.caption() for each in result}
+        self._mark(replace(self.before, writing=captions))  # so that a kill makes no person's captions of them
         record = self.out.resolve() / RECORD_FOLDER
         record.mkdir(parents=True, exist_ok=True)
         (record / "tags.jsonl").unlink(missing_ok=True)  # so that nothing of pictures that are gone stays
         for sentence in DatasetFolder(record.parent, record.parent).write(result):
             raise DatasetError(sentence)
-        captions = {each.file: each.caption() for each in result}
         entries = OperationLog(record).entries()
         left = {file: kept[file] for file in kept if file in captions}
         self._mark(Written(self._owner, self._files, captions, left, entries[-1].id if entries else 0))
@@ -125,6 +129,35 @@ class CopiedFolder:
     def _mark(self, state: Written) -> None:
         value: dict[str, Any] = {name: getattr(state, name) for name in Written.__dataclass_fields__}
         write_text(self.out / MARKER, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+@dataclass(frozen=True)
+class DoneHere:
+    """What a person did in a step's folder since the step wrote it, which counts as part of the step.
+
+    Attributes:
+        edits: of the folder's own log, that hold.
+        by_hand: captions that neither the step nor these edits wrote, by picture.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    by_hand: Mapping[str, str] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """For the step's key; empty where nothing was done."""
+        values = {"own": [edit.json() for edit in self.edits], "by_hand": dict(self.by_hand)}
+        return {name: value for name, value in values.items() if value}
+
+
+def done_here(out: Path, owner: str) -> DoneHere:
+    """What a person did in the folder ``out`` of the step ``owner``."""
+    from loratools.dataset.edits.log import OperationLog
+
+    before = written(out)
+    if before is None or before.owner != owner:
+        return DoneHere()
+    edits = tuple(entry.edit for entry in OperationLog(out / ".dataset").active() if entry.edit is not None)
+    return DoneHere(edits, changed_by_hand(out, before))
 
 
 def changed_by_hand(out: Path, before: Written) -> dict[str, str]:
@@ -142,6 +175,6 @@ def changed_by_hand(out: Path, before: Written) -> dict[str, str]:
             now = read_caption_file(path)
         except DatasetError:
             continue
-        if now != text or file in before.by_hand:
+        if now not in (text, before.writing.get(file)) or file in before.by_hand:
             changed[file] = now
     return changed

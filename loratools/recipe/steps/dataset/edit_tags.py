@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,10 @@ from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.fields import Strict, listed
 from loratools.recipe.schema.kinds import StepKind, UnitCost
-from loratools.recipe.steps.dataset.copied import CopiedFolder, changed_by_hand, written
+from loratools.recipe.steps.dataset.copied import CopiedFolder, done_here
 from loratools.recipe.steps.dataset.source import pictures_input, units_of
 
 if TYPE_CHECKING:
-    from loratools.dataset.edits.log import Edit
     from loratools.dataset.edits.written import WrittenEdit
 
 
@@ -40,7 +40,7 @@ KIND = StepKind(
 
 def draft(request: StepRequest) -> Draft:
     """Read the edits, and what was done in the step's own folder since it ran."""
-    from loratools.dataset.edits.log import OperationLog, edits_in
+    from loratools.dataset.edits.log import edits_in
     from loratools.dataset.edits.written import WrittenEdit
 
     options = request.options(EditTags)
@@ -59,16 +59,9 @@ def draft(request: StepRequest) -> Draft:
             edits += map(WrittenEdit, edits_in(log.path))
     except DatasetError as error:
         raise request.error("log", message=str(error)) from error
-    out = request.planner.out(request.name)
-    before = written(out)
-    own: list[Edit] = []
-    by_hand: dict[str, str] = {}
-    if before is not None and before.owner == request.owner:
-        own = [entry.edit for entry in OperationLog(out / ".dataset").active() if entry.edit is not None]
-        by_hand = changed_by_hand(out, before)
-    done_here = {"own": [edit.json() for edit in own], "by_hand": by_hand}
-    resolved = {"edits": [edit.json() for edit in edits], **{name: item for name, item in done_here.items() if item}}
-    step = EditStep(request.owner, source, (*edits, *map(WrittenEdit, own)), tables, by_hand)
+    here = done_here(request.planner.out(request.name), request.owner)
+    resolved = {"edits": [edit.json() for edit in edits], **here.json()}
+    step = EditStep(request.owner, source, (*edits, *map(WrittenEdit, here.edits)), tables, here.by_hand)
     return Draft(resolved, tuple(inputs), step.make, in_place=True, units=units_of(request, source))
 
 
@@ -98,7 +91,7 @@ class EditStep:
     source: StepInput
     edits: tuple[WrittenEdit, ...]
     tables: dict[int, StepInput]
-    by_hand: dict[str, str]
+    by_hand: Mapping[str, str]
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Write the pictures with their edited captions into the folder ``out``.
@@ -128,4 +121,5 @@ class EditStep:
         changed = sum(picture.caption() != before[picture.file] for picture in pictures)
         hand = f", {len(self.by_hand)} by hand" if self.by_hand else ""
         facts = {"pictures": len(pictures), "copied": copied, "changed": changed, "by_hand": len(self.by_hand)}
-        return Outcome(f"{len(self.edits)} edits: {changed} of {len(pictures)} captions changed{hand}", facts)
+        said = "".join(f"; {note}" for note in read.read_as)
+        return Outcome(f"{len(self.edits)} edits: {changed} of {len(pictures)} captions changed{hand}{said}", facts)

@@ -37,6 +37,9 @@ class Prepare(Strict):
     max_ratio: Annotated[float, Field(ge=1)] = Field(3.0, description="long to short side; beyond it one is left out")
     max_enlarge: Annotated[float, Field(ge=1)] = Field(4.0, description="times a side; beyond it one is left out")
     keep_copies: bool = Field(False, description="leave copies of a picture in")
+    encoding: str = Field(
+        "auto", description="of sidecars that are not Unicode, such as gbk; auto finds it if it is sure"
+    )
 
 
 KIND = StepKind("prepare", Prepare, "pictures", made_for="train", guess=UnitCost(seconds=0.1, size=500_000))
@@ -45,15 +48,19 @@ _NOT_KEYED = {"images", "detectors", "boxes", "upscaler"}  # what they name coun
 
 def draft(request: StepRequest) -> Draft:
     """Find the pictures and every model's file."""
+    from loratools.dataset.prepare.earlier import changes_by_hand
+
     options = request.options(Prepare)
     source = pictures_input(request, options.images, "images")
     detectors = tuple(_located(request, name) for name in options.detectors)
     boxes = _path(request, options.boxes, "boxes")
     upscaler = _path(request, options.upscaler, "upscaler")
-    files = [Path(name.partition("=")[2]) for name in detectors if "=" in name]
-    inputs = [source, *(_file(path) for path in (*files, boxes, upscaler) if path is not None and path.is_file())]
-    named = [name.partition("=")[0] if Path(name.partition("=")[2]).is_file() else name for name in detectors]
+    files = [file for name in detectors for file in _files_of(name)]
+    inputs = [source, *(_file(path) for path in (*files, boxes, upscaler) if path is not None)]
+    named = [name.partition("=")[0] if _files_of(name) else name for name in detectors]
+    by_hand = changes_by_hand(request.planner.out(request.name))  # which the folder keeps, and later steps have to see
     resolved = {**options.model_dump(mode="json", exclude=_NOT_KEYED, exclude_defaults=True), "detectors": named}
+    resolved |= {"by_hand": by_hand} if by_hand else {}
     step = PrepareStep(source, options, detectors, boxes, upscaler)
     return Draft(
         resolved, tuple(inputs), step.make, in_place=True, check=step.check(request), units=units_of(request, source)
@@ -64,6 +71,13 @@ def _located(request: StepRequest, name: str) -> str:
     """A detector's name with its file as a path that exists, where the recipe's folder has it."""
     kind, equals, file = name.partition("=")
     return f"{kind}={request.paths.find(file) or file}" if equals else name
+
+
+def _files_of(name: str) -> list[Path]:
+    """The files on disk that a detector is made of: its graph, and the threshold beside it."""
+    file = Path(name.partition("=")[2])
+    graph = file / "model.onnx" if file.is_dir() else file
+    return [path for path in (graph, graph.with_name("threshold.json")) if path.is_file()] if graph.is_file() else []
 
 
 def _path(request: StepRequest, name: str | None, place: str) -> Path | None:
@@ -128,6 +142,7 @@ class PrepareStep:
                 self._settings(),
                 self._open(context),
                 upscaler,
+                encoding=self.options.encoding,
                 force=context.force,
                 on_progress=on_progress,
             )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from loratools.errors import DatasetError, LoratoolsError
+from loratools.line_program import command_files
 from loratools.recipe.plan.context import RunContext, bar
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.fields import Strict, listed
 from loratools.recipe.schema.kinds import StepKind, UnitCost
-from loratools.recipe.steps.dataset.copied import CopiedFolder
+from loratools.recipe.steps.dataset.copied import CopiedFolder, DoneHere, done_here
 from loratools.recipe.steps.dataset.source import pictures_input, units_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class Tag(Strict):
-    """Captions by a tagger (WD, CL, DeepDanbooru) as an ONNX file, and sentences by a program of your own."""
+    """Captions by a tagger (WD, CL, DeepDanbooru) as an ONNX file, and sentences by a program of your own. What is
+    changed in the step's own folder, by `dataset edit` or by hand, counts as part of the step and stays."""
 
     images: str = Field(description="a folder of pictures, or the step that makes one")
     tagger: str | None = Field(None, description="an .onnx file, its folder, or a hub id")
@@ -58,8 +60,11 @@ def draft(request: StepRequest) -> Draft:
         files = _find(request, options)
         inputs += [_file(request, files.model), _file(request, files.labels)]
         _check(request, options, files)
-    resolved = options.model_dump(mode="json", exclude=_NOT_KEYED, exclude_defaults=True)
-    step = TagStep(request.owner, source, options, files)
+    if options.captioner is not None:
+        inputs += [_file(request, file) for file in command_files(options.captioner)]
+    here = done_here(request.planner.out(request.name), request.owner)
+    resolved = options.model_dump(mode="json", exclude=_NOT_KEYED, exclude_defaults=True) | here.json()
+    step = TagStep(request.owner, source, options, files, here)
     return Draft(resolved, tuple(inputs), step.make, in_place=True, units=units_of(request, source))
 
 
@@ -108,6 +113,7 @@ class TagStep:
     source: StepInput
     options: Tag
     files: TaggerFiles | None
+    here: DoneHere
 
     def make(self, out: Path, context: RunContext) -> Outcome:
         """Write the pictures with their captions into the folder ``out``.
@@ -115,6 +121,7 @@ class TagStep:
         Raises:
             DatasetError: for a picture or caption that cannot be read.
         """
+        from loratools.dataset.edits.edit import CaptionEditor
         from loratools.dataset.tagging.tag_folder import tag_pictures
         from loratools.dataset.tags.store import DatasetFolder
 
@@ -130,11 +137,12 @@ class TagStep:
             pictures, report = tag_pictures(own, read.pictures, self._request(context), on_progress=done)
         if report.notes:
             raise DatasetError(report.notes[0])
-        copy.write(pictures)
+        copy.write(CaptionEditor(own).edited(self.here.edits, pictures), self.here.by_hand)
         facts: dict[str, Any] = {**report.json(), "copied": copied}
         facts.pop("tags")
         seen = f"{report.looked_at} looked at" if report.tagger else f"{report.sentences} sentences"
-        return Outcome(f"{len(pictures)} pictures, {seen}", facts)
+        said = "".join(f"; {note}" for note in read.read_as)
+        return Outcome(f"{len(pictures)} pictures, {seen}{said}", facts)
 
     def _request(self, context: RunContext) -> TagRequest:
         from loratools.dataset.edits.operations import tag_list

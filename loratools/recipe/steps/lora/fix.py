@@ -87,5 +87,4 @@ def _moved(spec: TermSpec, role: str, combined: CombinedSteps, size: float, pres
     if spec.vector_text is None:
         raise BlockError(f"{spec.ref} has no block vector to move; give it one, such as {spec.ref}:{spec.weight:g}:ALL")
     vector = parse_vector(spec.vector_text, presets, family)
-    weights = {block: max(0.0, round(vector.weight(block) + size * by, 10)) for block, by in moves.items()}
-    return replace(spec, vector_text=vector.replaced(weights).text())
+    return replace(spec, vector_text=vector.moved({block: size * by for block, by in moves.items()}).text())

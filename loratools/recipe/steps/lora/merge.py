@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from loratools.blocks.tokens import is_number
 from loratools.errors import MergeStringError, OptionError
 from loratools.ops.merging.methods.declared import PARAMETERS, MethodName, find_method
 from loratools.recipe.plan.context import RunContext
@@ -100,6 +101,8 @@ class MergeStep:
             **self.options.model_dump(include={"method", "match_norm", "compat", *PARAMETERS}, exclude_defaults=True),
             "rank": rank_text(self.options.rank, self.request),
         }
+        if self.options.compat in ("supermerger", "supermerger-strength"):  # which reads written numbers otherwise
+            options["written"] = [is_number((spec.vector_text or "").split(",")[0]) for spec in self.terms.specs]
         inputs = with_base(self.terms.inputs, self.options.dora, self.request.paths)
         return Draft(options, inputs, self.make, family=self.terms.family)
 

@@ -153,5 +153,6 @@ def _subsets(config: TrainConfig) -> list[dict[str, Any]]:
     subsets = []
     for subset, name in zip(config.images, names, strict=True):
         given = {key: "given" for key in FILES_OF_FOLDER if getattr(subset, key) is not None}
-        subsets.append({**subset.model_dump(mode="json"), **given, "folder": name})
+        own = subset.model_dump(mode="json", exclude={"caption_encoding"} if subset.caption_encoding is None else None)
+        subsets.append({**own, **given, "folder": name})
     return subsets

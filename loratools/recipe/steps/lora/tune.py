@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -18,6 +18,7 @@ from loratools.errors import LoratoolsError, MeasureError
 from loratools.progress import tqdm_bar
 from loratools.recipe.plan.context import RunContext
 from loratools.recipe.plan.lora_refs import Terms, check_base, read_terms
+from loratools.recipe.plan.paths import digest_of
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome, StepInput
 from loratools.recipe.schema.fields import Above, Count, Fraction, NumberText, Seed, Texts, listed
@@ -28,6 +29,7 @@ from loratools.tune.problem.weight_range import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
+    from loratools.measures.request import MeasureRequest
     from loratools.tune.problem.request import TuneRequest
     from loratools.tune.progress import OnProgress, TuneProgress
 
@@ -49,6 +51,12 @@ class Tune(TermOptions):
     keep: Fraction = Field(0.95, description="share of the style that has to stay")
     lowest: float = Field(LOWEST, description="least block weight that is tried; below 0 a block is subtracted")
     highest: float = Field(HIGHEST, description="greatest block weight that is tried")
+    method: Literal["auto", "gradient", "pictures"] = Field(
+        "auto", description="gradient follows judge, like, unlike and marks; pictures needs none, for any measure"
+    )
+    parts: Literal["auto", "blocks", "kinds"] = Field(
+        "auto", description="what has a number: each block, or each kind of layers in a block"
+    )
     amount: bool = Field(False, description="search the amount of the subtracted LoRA as well")
     epochs_by_block: Count | None = Field(
         None, description="an earlier epoch of the tuned run; search how much of each block comes from it as well"
@@ -64,6 +72,7 @@ class Tune(TermOptions):
     cfg: Above | None = Field(None, description="guidance scale")
     sampler: str | None = Field(None, description="the WebUI's sampler and schedule type, such as `DPM++ 2M Karras`")
     size: NumberText | None = Field(None, description="512 or 512x768")
+    frames: Count | None = Field(None, description="of a video base's videos, whose middle is shown")
     batch_size: Count = Field(8, description="pictures at once")
 
 
@@ -92,16 +101,19 @@ def draft(request: StepRequest) -> Draft:
     }
     inputs: list[StepInput] = [*terms.inputs, request.paths.base_input(), *([training] if training else [])]
     inputs += [] if earlier is None else earlier.inputs
-    inputs += [request.input(str(path), "measure") for path in _measured_by(wanted)]
-    step = TuneStep(request, options, terms, presets, wanted, training, earlier)
+    measures = [_measure(own, request) for own in wanted.measures]
+    inputs += [own for _, read in measures for own in read]
+    wanted_here = replace(wanted, measures=tuple(own for own, _ in measures))
+    step = TuneStep(request, options, terms, presets, wanted_here, training, earlier)
     effort = wanted.effort
-    later = [pictures_of(way, effort, effort.pool, 2 * effort.held_out * 3) for way in wanted.then]
+    count = max(effort.pool, effort.prompts)
+    later = [pictures_of(way, effort, count, 2 * effort.held_out) for way in wanted.then]
     return Draft(
         resolved,
         with_base(tuple(inputs), options.dora, request.paths),
         step.make,
         family=terms.family,
-        units=effort.search_pictures(effort.pool, effort.fresh) + sum(later),
+        units=(wanted if earlier is None else effort).search_pictures(count, effort.fresh) + sum(later),
         most_processes=max(1, wanted.effort.population * wanted.effort.shots // _PORTION),
     )
 
@@ -151,11 +163,15 @@ def _tune_request(options: Tune, request: StepRequest) -> TuneRequest:
             QUICK if options.quick else FULL,
             None,
             request.planner.recipe.seed if options.seed is None else options.seed,
-            SamplingRequest(options.negative or None, options.steps, options.cfg, options.sampler, size),
+            SamplingRequest(
+                options.negative or None, options.steps, options.cfg, options.sampler, size, frames=options.frames
+            ),
             None,
             options.batch_size,
             ways,
             weights,
+            options.method,
+            options.parts,
         )
 
 
@@ -170,6 +186,10 @@ def _earlier(options: Tune, terms: Terms, request: StepRequest, presets: Presets
     number, place = options.epochs_by_block, "epochs_by_block"
     if number is None:
         return None
+    if options.parts == "kinds" or options.method == "gradient":
+        option = "parts" if options.parts == "kinds" else "method"
+        message = f"'{option}: {getattr(options, option)}' does not go with `epochs_by_block`; leave one of them out"
+        raise request.error(option, message=message)
     spec = next((own for own in terms.specs if own.weight > 0), None)
     if spec is None:
         raise request.error("lora", message="nothing here has a positive weight, so there is no LoRA to tune")
@@ -190,9 +210,24 @@ def _at(request: StepRequest, option: str) -> Iterator[None]:
         raise request.error(option, message=str(error)) from error
 
 
-def _measured_by(wanted: TuneRequest) -> list[Path]:
-    """Folders and files that measures read, whose content is part of the step's key."""
-    return [Path(own.source) for own in wanted.measures if own.kind in ("like", "unlike", "marks")]
+def _measure(measure: MeasureRequest, request: StepRequest) -> tuple[MeasureRequest, list[StepInput]]:
+    """``measure`` with the place of the folder, the votes or the module that it names, which is looked for beside the
+    recipe first, like all that a recipe names; and what it reads, whose content is part of the step's key.
+
+    Raises:
+        RecipeError: for a folder or a file of marks that is not there.
+    """
+    from loratools.measures.request import MARKED
+    from loratools.measures.sources import sources_of
+
+    if measure.kind in MARKED:
+        read = request.input(measure.source, "measure")
+        return replace(measure, source=str(read.path)), [read]
+    if measure.kind == "python":
+        module, _, function = (part.strip() for part in measure.source.rpartition(":"))
+        file = request.paths.find(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
+        measure = measure if file is None else replace(measure, source=f"{file}:{function}")
+    return measure, [StepInput(path.name, path, digest_of(path)) for path in sources_of([measure])]
 
 
 @dataclass(frozen=True)

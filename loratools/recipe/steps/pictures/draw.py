@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from loratools.errors import FileError, PocketError
-from loratools.files import replacing, write_text
+from loratools.files import replacing, sha256, write_text
 from loratools.recipe.plan.context import RunContext, bar
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.plan.step import Draft, Outcome
@@ -97,7 +97,8 @@ class DrawStep:
         """Draw into the folder ``out``.
 
         Raises:
-            FileError: if something else than this step's own drawings is there, without ``force``.
+            FileError: if something else than this step's own drawings is there, or what a person changed of them,
+                without ``force``.
         """
         _clear(out, self.owner, context.force)
         write_text(out / _MARKER, json.dumps({"owner": self.owner}))
@@ -106,6 +107,7 @@ class DrawStep:
             for number in range(1, count + 1):
                 self._draw(out / f"{number:04d}", number)
                 advance(1)
+        write_text(out / _MARKER, json.dumps({"owner": self.owner, "files": _digests(out)}))
         return Outcome(f"{count} {self.options.style} pictures with tags", {"images": count})
 
     def _draw(self, stem: Path, number: int) -> None:
@@ -122,17 +124,30 @@ class DrawStep:
         write_text(stem.with_suffix(".txt"), ", ".join(tags) + "\n")
 
 
+def _digests(out: Path) -> dict[str, str]:
+    """Of every file below ``out`` but hidden ones, by its path there."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(out).as_posix(): sha256(path) for path in files}
+
+
 def _clear(out: Path, owner: str, force: bool) -> None:
-    """Delete the step's own unfinished drawings; raise FileError where the folder holds anything else."""
+    """Delete the step's own drawings; raise FileError where the folder holds anything else, or a changed one."""
     if not out.exists():
         return
     try:
-        ours = json.loads((out / _MARKER).read_text(encoding="utf-8")).get("owner") == owner
-    except (OSError, ValueError, AttributeError):
-        ours = False
+        marker = json.loads((out / _MARKER).read_text(encoding="utf-8"))
+        ours, drawn = marker.get("owner") == owner, dict(marker.get("files") or {})
+    except (OSError, ValueError, AttributeError, TypeError):
+        ours, drawn = False, {}
     if not ours and not force and (out.is_file() or any(out.iterdir())):
         raise FileError(
             f"{out} exists and was not drawn by this step; give the step another `out`, or use `force=True`"
+        )
+    changed = [name for name, digest in (_digests(out) if drawn else {}).items() if drawn.get(name) != digest]
+    if ours and changed and not force:
+        raise FileError(
+            f"{out / changed[0]} was changed since it was drawn; edit captions by an edit_tags step after this one, or "
+            "use `force=True` to draw all anew"
         )
     if ours:
         shutil.rmtree(out)

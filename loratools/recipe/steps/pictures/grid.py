@@ -28,7 +28,7 @@ KIND = StepKind("grid", Grid, "grid", revision=2, loads_model=True, shared="opti
 _PORTION = 8  # pictures that one process takes at a time: with fewer it gains nothing from another
 _DRAWN = ("title", "labels", "captions", "sheets", "full_size", "embed", "score")  # how the sheet and the page look
 _SCORED = ("score_images", "held_out", "score_models")  # by content, and which of them each is
-_ADDED = ("frames",)  # left out where nothing is asked for, so that older keys stay
+_ADDED = ("frames", "allow_unknown")  # left out where nothing is asked for, so that older keys stay
 # what no result depends on beyond rounding; vectors count by value
 _WORKED = ("presets", "compile", "mixed", "offload", "sliced", "tiled")
 _Compared = Sequence[tuple[str, StepInput]]  # option -> what pictures are compared with

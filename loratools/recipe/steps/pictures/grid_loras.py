@@ -6,10 +6,11 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loratools.errors import GridError, LoratoolsError
-from loratools.recipe.plan.lora_refs import Terms, read_terms
+from loratools.recipe.plan.lora_refs import Terms, find_on_disk, read_terms
 from loratools.recipe.plan.planner import StepRequest
 from loratools.recipe.steps.pictures.grid_axes import GridAxes
 from loratools.recipe.steps.pictures.grid_options import Grid
@@ -17,6 +18,7 @@ from loratools.yamlio import Place
 
 if TYPE_CHECKING:
     from loratools.blocks.vector import Presets
+    from loratools.preview.request.axes import Axis
 
 
 def named_loras(
@@ -60,12 +62,36 @@ def with_places(axes: GridAxes, step: StepRequest, settings: Grid, presets: Pres
         raise step.error(error.axis, message=str(error)) from error
 
 
+def with_runs(axes: GridAxes, step: StepRequest) -> GridAxes:
+    """``axes`` with each folder of several training runs, on an axis of adapters, as those runs."""
+
+    def values(axis: Axis) -> Axis:
+        texts = (text for value in axis.values for text in _by_run(str(value), step))
+        return replace(axis, values=tuple(texts)) if axis.kind == "adapter" else axis
+
+    return replace(axes, axes=tuple(map(values, axes.axes)))
+
+
+def _by_run(text: str, step: StepRequest) -> list[str]:
+    """A row as one for each run, where it is the name of a folder that holds several; any other as it is."""
+    from loratools.preview.request.read_rows import one_row_a_run
+    from loratools.preview.request.row_text import RowText
+
+    def find(ref: str) -> Path:
+        return step.planner.out(ref) if ref in step.planner.recipe.steps else find_on_disk(ref, step)
+
+    with contextlib.suppress(LoratoolsError):  # read_terms says what is wrong, and where
+        return [row.text for row in one_row_a_run(RowText.parse(text), find)]
+    return [text]
+
+
 def _written(step: StepRequest, settings: Grid, axes: GridAxes, presets: Presets) -> Iterator[tuple[str, Place]]:
     """Every merge string and where it stands: rows, values of an axis of adapters, tags in prompts."""
     from loratools.blocks.webui_tag import take_tags
     from loratools.preview.request.placeholders import has_placeholder
 
-    yield from ((text, ("rows", n)) for n, text in enumerate(settings.rows))
+    for n, row in enumerate(settings.rows):
+        yield from ((text, ("rows", n)) for text in _by_run(row, step))
     for axis in axes.axes:
         if axis.kind == "adapter":
             yield from ((str(value), (axis.slot,)) for value in axis.values)

@@ -49,6 +49,7 @@ class Grid(Strict):
         None, description="weight of the modules in blocks that a short vector does not list"
     )
     presets: str | None = Field(None, description="a file of more named vectors")
+    allow_unknown: bool = Field(False, description="read LoRAs with keys that no table knows instead of refusing them")
     title: str = Field("", description="over the sheet")
     labels: dict[str, str] = Field(default_factory=dict, description="what a value is called: `{style@8: the eighth}`")
     captions: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(

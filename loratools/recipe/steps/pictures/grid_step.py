@@ -19,7 +19,7 @@ from loratools.recipe.plan.lora_refs import Terms, why_no_epoch
 from loratools.recipe.plan.planner import Planner, StepRequest
 from loratools.recipe.plan.step import StepInput
 from loratools.recipe.steps.pictures.grid_axes import GridAxes, read_grid_axes
-from loratools.recipe.steps.pictures.grid_loras import named_loras, with_places
+from loratools.recipe.steps.pictures.grid_loras import named_loras, with_places, with_runs
 from loratools.recipe.steps.pictures.grid_options import Grid
 from loratools.train.output.epoch_report import best_epoch
 from loratools.yamlio import Place
@@ -55,7 +55,7 @@ class GridStep:
         """
         settings = step.options(Grid)
         presets = step.presets(settings.presets)
-        axes = with_places(read_grid_axes(step, settings), step, settings, presets)
+        axes = with_runs(with_places(read_grid_axes(step, settings), step, settings, presets), step)
         return GridStep(step, settings, axes, named_loras(step, settings, axes, presets))
 
     def error(self, *place: str | int, message: str) -> RecipeError:
@@ -164,13 +164,16 @@ class GridStep:
 
     def names(self) -> NameLookup:
         """Names of what is there once the steps before this one have run."""
-        return NameLookup(self.lookup, self.step.paths.find, self.presets, self.settings.missing, best_epoch)
+        from loratools.adapter.files.lora_file import KeyRules
+
+        settings, keys = self.settings, KeyRules(self.settings.allow_unknown)
+        return NameLookup(self.lookup, self.step.paths.find, self.presets, settings.missing, best_epoch, keys)
 
     def planned_names(self) -> PlannedNames:
         """Names of what need not be there yet."""
         names = self.names()
         return PlannedNames(
-            names.lookup, names.find, names.presets, names.missing, names.best, planner=self.step.planner
+            names.lookup, names.find, names.presets, names.missing, names.best, names.keys, planner=self.step.planner
         )
 
     def arrange(self, names: NameLookup) -> Arrangement:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -76,7 +76,7 @@ class Publish(Short):
         return self
 
 
-KIND = StepKind("publish", Publish, "package", revision=2, loads_model=True)
+KIND = StepKind("publish", Publish, "package", revision=3, loads_model=True)
 _MARKER = ".published.json"  # says whose folder it is
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -187,15 +187,18 @@ class PublishStep:
         from loratools.imaging.thumbnail import thumbnail_url
         from loratools.ops.analysis.describe import describe
         from loratools.recipe.publish.card import CardOptions, Published, card, header_texts, sidecar, triggers
+        from loratools.recipe.publish.public import public_metadata, public_text
 
         options, owner, lora = self.options, self.request.owner, one_file(self.terms)
-        described = describe(lora, allow_unknown=True)
+        read = describe(lora, allow_unknown=True)
+        described = replace(read, metadata=public_metadata(read.metadata))
+        hidden = {key: text for key, text in described.metadata.items() if read.metadata[key] != text}
         activation = ", ".join(triggers(described.metadata)) if options.activation is None else options.activation
         about = CardOptions(**options.model_dump(include={field.name for field in fields(CardOptions)}))
-        published = Published(about, self.name, described, activation, self.request.paths.base)
+        published = Published(about, self.name, described, activation, public_text(self.request.paths.base))
         with _swapped(out, owner, context.force) as folder:
             file = folder / f"{self.name}.safetensors"
-            digest = rewrite_header(lora, file, header_texts(published), owner=owner)
+            digest = rewrite_header(lora, file, hidden | header_texts(published), owner=owner)
             picture = self._picture(folder, context, published)
             if options.thumbnail and picture is not None:
                 rewrite_header(file, file, {THUMBNAIL: thumbnail_url(folder / picture)}, force=True)
@@ -207,16 +210,19 @@ class PublishStep:
 
     def _picture(self, folder: Path, context: RunContext, published: Published) -> str | None:
         """Put the preview beside the LoRA in ``folder``; its name, or None without one."""
+        from loratools.recipe.publish.public import make_picture_public
+
         path, text, planner = folder / f"{self.name}.png", self.options.preview, self.request.planner
         if text == "none":
             return None
         if text == "render":
             self._render(path, context, published)
-            return path.name
-        source = planner.step(text).out if text in planner.recipe.steps else planner.paths.find(text)
-        if source is None:
-            raise FileError(f"the preview '{text}' is gone; name another")
-        _copy(_grid_picture(source, self.options, published) if source.is_dir() else source, path)
+        else:
+            source = planner.step(text).out if text in planner.recipe.steps else planner.paths.find(text)
+            if source is None:
+                raise FileError(f"the preview '{text}' is gone; name another")
+            _copy(_grid_picture(source, self.options, published) if source.is_dir() else source, path)
+        make_picture_public(path)
         return path.name
 
     def _render(self, path: Path, context: RunContext, published: Published) -> None:

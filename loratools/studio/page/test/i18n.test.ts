@@ -59,4 +59,12 @@ it("says the server's words in the person's language, and the library's as they 
   expect(said({ key: "", values: {}, text: "no LoRA" })).toBe("no LoRA");
   expect(told({ error: "no LoRA", remedy: null })).toEqual(["no LoRA", null]);
 });
+it("says how a process ended in the person's language, and that it quotes the library", () => {
+  const ended = { key: "live.restarted", values: { how: "signal", code: 11 }, text: "..." };
+  expect(said(ended)).toBe("the drawing process ended (signal 11) and is started again");
+  choose("ru");
+  expect(said(ended)).toContain("(сигнал 11)");
+  const failure = { error: "x has no block IN99", remedy: null, key: "quoted", values: { text: "x has no block IN99" } };
+  expect(told(failure)).toEqual(["сообщение программы (на английском): x has no block IN99", null]);
+});
 it("says small shares without lying", () => expect([0, 0.004, 0.006, 1].map(percent)).toEqual(["0%", "<1%", "1%", "100%"]));

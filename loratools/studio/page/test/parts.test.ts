@@ -1,17 +1,19 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { differ, heatColor } from "../src/blocks/heat";
 import { proposed } from "../src/blocks/save_dialog";
 import { sizesFor } from "../src/blocks/scenes";
 import { nearest } from "../src/epochs/chart";
 import { range, smooth, thinned, ticks } from "../src/epochs/curve";
-import { cellIn, lined } from "../src/epochs/grid_view";
-import { tabled } from "../src/epochs/samples";
-import { moved, span } from "../src/epochs/window";
-import { clock } from "../src/queue/job_line";
+import { cellIn, lined, starred } from "../src/epochs/grid_view";
+import { drawingOf, tabled } from "../src/epochs/samples";
+import { moved, span, tabStop } from "../src/epochs/window";
+import { clock, noted } from "../src/queue/job_line";
 import { ordered } from "../src/queue/page";
-import { parseRoute, tokenIn } from "../src/state/route";
+import { follow, parseRoute, route, tokenIn } from "../src/state/route";
+import { bounded, numberIn } from "../src/ui/draft";
 import { dragged, keyed, partOf } from "../src/ui/fader";
-import type { GridDetail, Job } from "../src/api/types";
+import { keyOf } from "../src/ui/keys";
+import type { GridCell, GridDetail, Job } from "../src/api/types";
 
 describe("a fader", () => {
   it("moves by its length, a fifth of that with shift, and never past its ends", () => {
@@ -31,6 +33,18 @@ describe("a fader", () => {
 describe("routes", () => {
   it("are pages; what else stands in the fragment is a token", () => {
     expect(parseRoute("#/epochs/a%2Fb")).toEqual({ page: "epochs", rest: "a/b" });
+    const reload = vi.fn();
+    let changed = (): void => undefined;
+    vi.stubGlobal("addEventListener", (_: string, run: () => void) => (changed = run));
+    follow();
+    vi.stubGlobal("location", { hash: "#/queue", reload });
+    changed();
+    expect([route.value.page, reload.mock.calls.length]).toEqual(["queue", 0]);
+    vi.stubGlobal("location", { hash: `#${"x".repeat(43)}`, reload }); // pasted into the tab of a server that ended
+    changed();
+    expect([route.value.page, reload.mock.calls.length]).toEqual(["queue", 1]);
+    vi.unstubAllGlobals();
+    expect(parseRoute("#/queue/50%zz")).toEqual({ page: "queue", rest: "50%zz" }); // written by hand
     expect([parseRoute("#/nowhere"), parseRoute(""), parseRoute("#abc")]).toEqual([null, null, null]);
     expect(tokenIn(`#${"x".repeat(43)}`)).toBe("x".repeat(43));
     expect([tokenIn("#/blocks"), tokenIn(""), tokenIn("#main")]).toEqual([null, null, null]);
@@ -62,6 +76,18 @@ describe("the table of pictures", () => {
     const many = lined({ ...detail, grid: { ...grid, weights: [0, 0.5, 1] } }, 0, null);
     expect(many.rows.map(({ row, shot }) => [row, ...shot!])).toEqual([[0, 0, 3], [1, 0, 3], [0, 0, 4], [1, 0, 4]]);
     expect([cellIn(many, 1, 1), many.columns.length]).toEqual([cell, 3]);
+  });
+  it("is reached by the Tab key wherever it was scrolled to, and where its first cell is empty", () => {
+    const has = (row: number, column: number): boolean => row > 0 || column > 1;
+    expect(tabStop([5, 2], [4, 5], [1, 2], has)).toEqual([5, 2]);
+    expect(tabStop([0, 0], [4, 5], [1, 2], has)).toEqual([4, 1]);
+    expect(tabStop([0, 0], [0, 1], [0, 1, 2], has)).toEqual([0, 2]);
+    expect(tabStop([0, 0], [], [], has)).toBeNull();
+  });
+  it("keeps the stars of all cells that are marked one after another", () => {
+    const cell = (key: string): GridCell => ({ row: 0, epoch: 1, weight: 1, prompt: 0, seed: 1, picture: key, key, stars: 0 });
+    const detail = { cells: [cell("a"), cell("b")] } as unknown as GridDetail;
+    expect(starred(starred(detail, "a", 3), "b", 5).cells.map(one => one.stars)).toEqual([3, 5]);
   });
   it("shows the last sample of an epoch and prompt", () => {
     const one = (epoch: number, step: number, picture: string) => ({ epoch, step, prompt: "p", picture });
@@ -102,7 +128,33 @@ describe("the queue", () => {
     const all = [job("old", "done", 0, 1), job("b", "waiting", 2), job("a", "waiting", 1), job("new", "failed", 0, 2), job("run", "running", 0)];
     expect(ordered(all).map(one => one.id)).toEqual(["run", "a", "b", "new", "old"]);
   });
+  it("says what a bar is at, in words without holes", () => {
+    expect(["epoch 1/4", "epoch 2", "search 3", "whatever"].map(noted)).toEqual(["epoch 1 of 4", "epoch 2", "searching", "whatever"]);
+  });
+  it("knows whose grid is drawn", () => {
+    const grid = (name: string, state: string): Job => ({ kind: "grid", state, says: { key: "job.title.grid", values: { name }, text: "" } }) as unknown as Job;
+    expect(drawingOf("ink-grid", [grid("face-grid", "running"), grid("ink-grid", "done")])).toBeUndefined();
+    expect(drawingOf("ink-grid", [grid("face-grid", "running"), grid("ink-grid", "waiting")])?.state).toBe("waiting");
+  });
   it("says times", () => expect([clock(5), clock(75), clock(3700), clock(-1)]).toEqual(["0:05", "1:15", "1:01:40", "0:00"]));
+});
+
+describe("what is typed", () => {
+  it("is a number with a point, a comma or a long minus, and nothing else", () => {
+    expect(["0.5", " 7,5 ", "\u22121", "1e-4", "", "abc", "1,234.5", "Infinity", "NaN"].map(numberIn)).toEqual([0.5, 7.5, -1, 1e-4, null, null, null, null, null]);
+  });
+  it("keeps its digits, within bounds", () => {
+    expect(bounded(0.125, -5, 5, 0.0001)).toBe(0.125);
+    expect(bounded(-0.35, -5, 5, 0.0001)).toBe(-0.35);
+    expect([bounded(99, -5, 5, 0.0001), bounded(0, 1, 200, 1), bounded(3.7, 1, 200, 1)]).toEqual([5, 1, 4]);
+    expect(bounded(4_294_967_295, 0, Number.MAX_SAFE_INTEGER, 1)).toBe(4_294_967_295); // a seed as other programs make them
+  });
+  it("is the same key on a keyboard of another alphabet", () => {
+    expect(keyOf({ key: "я", code: "KeyZ" })).toBe("z");
+    expect(keyOf({ key: "Z", code: "KeyZ" })).toBe("z");
+    expect(keyOf({ key: "y", code: "KeyZ" })).toBe("y"); // German: the letter counts, not the place
+    expect([keyOf({ key: "ArrowUp", code: "ArrowUp" }), keyOf({ key: "5", code: "Digit5" })]).toEqual(["ArrowUp", "5"]);
+  });
 });
 
 describe("small parts", () => {

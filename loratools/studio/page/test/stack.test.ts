@@ -1,8 +1,10 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import {
-  addLayer, begin, canRedo, canUndo, change, commit, desk, effective, moveLayer, MOST_STEPS, newLayer, redo, removeLayer, reset,
-  rounded, selected, setWeight, shiftWeights, toggle, toStack, undo, untouched,
+  addLayer, begin, canRedo, canUndo, change, claimKeys, commit, desk, effective, effectiveVector, moveLayer, MOST_STEPS, newLayer, redo, removeLayer, reset,
+  rounded, selected, setRules, setWeight, shiftWeights, toggle, toStack, undo, untouched,
 } from "../src/state/stack";
+
+import { ruleGroups } from "../src/state/rules";
 
 const blocks = ["BASE", "IN01", "OUT03"];
 const layer = () => desk.value.layers[0]!;
@@ -78,6 +80,42 @@ describe("layers", () => {
   });
 });
 
+describe("the selected layer", () => {
+  const names = (): string | undefined => desk.value.layers[selected.value]?.lora;
+  beforeEach(() => {
+    addLayer(newLayer("b", "base"));
+    addLayer(newLayer("c", "other"));
+  });
+  it("stays so when others move, go or come back", () => {
+    selected.value = 1;
+    moveLayer(desk.value.layers[0]!.key, 1);
+    expect(names()).toBe("b");
+    removeLayer(desk.value.layers[1]!.key);
+    expect(names()).toBe("b");
+    undo();
+    undo();
+    expect([names(), selected.value]).toEqual(["b", 1]);
+  });
+  it("is one that is there, also after an undo or another desk", () => {
+    undo(); // it was the third, which is gone
+    expect(names()).toBe("b");
+    redo();
+    selected.value = 2;
+    change({ ...desk.value, layers: [newLayer("d", "short")] });
+    expect(names()).toBe("d");
+    change({ ...desk.value, layers: [] });
+    expect(selected.value).toBe(0);
+  });
+});
+
+it("new layers have other keys than those of an earlier visit, wherever these are kept", () => {
+  claimKeys({ base: "", layers: [{ ...newLayer("x", "in A"), key: 41 }] });
+  expect(newLayer("y", "new").key).toBe(42);
+  reset({ base: "", layers: [{ ...newLayer("x", "on the desk"), key: 77 }] });
+  reset();
+  expect(newLayer("z", "newer").key).toBe(78);
+});
+
 describe("what a block counts with", () => {
   it("is nothing when muted, or when others are solo", () => {
     const { key } = layer();
@@ -104,6 +142,8 @@ describe("what a block counts with", () => {
     const { key } = layer();
     shiftWeights(key, { IN01: 0.5, OUT03: 1 }, ["IN01", "OUT03"], 0.1);
     expect(layer().vector).toEqual({ IN01: 0.6, OUT03: 1.1 });
+    shiftWeights(key, { IN01: 0.125, OUT03: 1 }, ["IN01"], 0.1);
+    expect(layer().vector.IN01).toBe(0.225); // all of its digits, as a search or a person gave them
   });
 });
 
@@ -111,4 +151,59 @@ it("rounds without dust", () => {
   expect(rounded(0.1 + 0.2)).toBe(0.3);
   expect(Object.is(rounded(-0.001), 0)).toBe(true);
   expect(rounded(1.005, 0.05)).toBe(1);
+});
+
+describe("rules for kinds of layers", () => {
+  it("are set, changed and removed by one step of undo each", () => {
+    const { key } = layer();
+    setRules(key, ["OUT03/attn1"], 0.5);
+    setRules(key, ["OUT03/attn1"], 0.3);
+    setRules(key, ["IN01/ff"], 2);
+    expect(untouched(layer())).toBe(false);
+    setRules(key, ["OUT03/attn1", "IN01/ff"], null);
+    expect(layer().vector).toEqual({});
+    undo();
+    expect(layer().vector).toEqual({ "OUT03/attn1": 0.3, "IN01/ff": 2 });
+    undo();
+    undo();
+    expect(layer().vector).toEqual({ "OUT03/attn1": 0.5 });
+  });
+  it("come after the blocks in what is drawn and written, in their order", () => {
+    const { key } = layer();
+    setRules(key, ["IN01-OUT03/attn"], 0);
+    setWeight(key, "OUT03", 0.8);
+    setRules(key, ["OUT03/attn1"], 0.3);
+    const { vector } = toStack(desk.value, () => blocks).terms[0]!;
+    expect(Object.entries(vector!)).toEqual([["BASE", 1], ["IN01", 1], ["OUT03", 0.8], ["IN01-OUT03/attn", 0], ["OUT03/attn1", 0.3]]);
+    expect(toStack(desk.value, () => null).terms[0]!.vector).toEqual({ OUT03: 0.8, "IN01-OUT03/attn": 0, "OUT03/attn1": 0.3 });
+  });
+  it("keep their distance to their block's number, whether it or its group moves", () => {
+    const { key } = layer();
+    setRules(key, ["OUT03/attn1"], 0.3);
+    setRules(key, ["IN/attn"], 0.5);
+    setWeight(key, "OUT03", 0.8);
+    expect(layer().vector).toEqual({ OUT03: 0.8, "OUT03/attn1": 0.1, "IN/attn": 0.5 });
+    shiftWeights(key, { OUT03: 0.8, IN01: 1 }, ["IN01", "OUT03"], 0.2);
+    expect(layer().vector).toEqual({ IN01: 1.2, OUT03: 1, "OUT03/attn1": 0.3, "IN/attn": 0.5 });
+    undo();
+    undo();
+    expect(layer().vector).toEqual({ "OUT03/attn1": 0.3, "IN/attn": 0.5 });
+  });
+  it("of a silent block are silent too", () => {
+    const { key } = layer();
+    setRules(key, ["OUT03/attn1"], 0.3);
+    toggle(key, "muted", ["OUT03"]);
+    expect(effectiveVector(layer(), blocks)).toEqual({ BASE: 1, IN01: 1, OUT03: 0 });
+    setRules(key, ["IN01-OUT03/ff"], 2);
+    expect(Object.entries(effectiveVector(layer(), blocks)).at(-1)).toEqual(["OUT03/_", 0]);
+    toggle(key, "muted", ["OUT03"]);
+    toggle(key, "solo", ["BASE"]);
+    expect(effectiveVector(layer(), blocks)).toMatchObject({ BASE: 1, IN01: 0, OUT03: 0, "IN01/_": 0, "OUT03/_": 0 });
+  });
+  it("stand together by block, in the order of the desk", () => {
+    const vector = { "OUT03/ff": 1, "IN/attn": 0, "IN01/ff": 0.5, OUT03: 1, "OUT03/attn1": 0.2 };
+    expect(ruleGroups(vector, blocks)).toEqual([
+      { block: "IN01", rules: ["IN01/ff"] }, { block: "OUT03", rules: ["OUT03/ff", "OUT03/attn1"] }, { block: "IN", rules: ["IN/attn"] },
+    ]);
+  });
 });

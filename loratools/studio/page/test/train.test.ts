@@ -10,6 +10,7 @@ describe("what is typed for a training", () => {
   it("is sent as numbers and words, and an empty field is the preset's own", () => {
     expect(given({ epochs: " 4", alpha: "0,5", unet_lr: "1e-4", resolution: "512x768", seed: "" }))
       .toEqual({ epochs: 4, alpha: 0.5, unet_lr: 1e-4, resolution: "512x768" });
+    expect(given({ resolution: "512,768" })).toEqual({ resolution: "512,768" }); // two numbers, not one
   });
   it("begins with the base's preset", () => {
     const all = [preset("default"), preset("style-004"), preset("pocket-style")];

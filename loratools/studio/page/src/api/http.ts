@@ -39,7 +39,9 @@ async function reach(path: string, init: RequestInit): Promise<Response> {
 }
 
 async function answer<T>(response: Response): Promise<T> {
-  const text = await response.text();
+  const text = await response.text().catch(() => {
+    throw new Failure(t("error.unreachable"), t("error.unreachable.remedy")); // it was cut off on its way
+  });
   let data: unknown = null;
   try {
     data = text ? JSON.parse(text) : null;

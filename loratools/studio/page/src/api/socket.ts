@@ -64,8 +64,8 @@ export class LiveSocket {
     private readonly clock: Clock = CLOCK,
   ) {}
 
-  /** after: the last event that what the page has read includes. */
-  start(after = 0): void {
+  /** after: the last event that what the page has read includes; of one that was stopped, the last that it saw. */
+  start(after = this.lastEvent): void {
     this.closed = false;
     this.lastEvent = after;
     this.open();
@@ -75,7 +75,14 @@ export class LiveSocket {
     this.closed = true;
     this.clock.clear(this.timer);
     this.wire?.close();
-    this.wire = null;
+    this.lose();
+  }
+
+  /** The server answers and will not have this page: no more is tried by itself. */
+  deny(): void {
+    if (this.wire) return;
+    this.clock.clear(this.timer);
+    this.handlers.onConnection("denied");
   }
 
   /** Try now instead of after the wait (the person asked, the page became visible, the network is back). */
@@ -154,17 +161,21 @@ export class LiveSocket {
     wire.onerror = () => undefined; // a close follows and says all there is to say
     wire.onclose = event => {
       if (this.wire !== wire) return;
-      this.wire = null;
-      // what was being drawn is lost with the connection: the page asks again when it is back
-      for (const lane of this.lanes.values()) {
-        lane.drawing = null;
-        lane.next = lane.after ?? lane.next;
-        lane.after = null;
-      }
+      this.lose();
       if (this.closed) return;
       if (DENIED.includes(event.code)) this.handlers.onConnection("denied");
       else this.again();
     };
+  }
+
+  /** What was being drawn is lost with the connection: the page asks again when it is back. */
+  private lose(): void {
+    this.wire = null;
+    for (const lane of this.lanes.values()) {
+      lane.drawing = null;
+      lane.next = lane.after ?? lane.next;
+      lane.after = null;
+    }
   }
 
   private again(): void {

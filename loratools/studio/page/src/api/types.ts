@@ -15,10 +15,11 @@ export interface BaseInfo {
   size: [number, number];
 }
 
-/** A block of a family's scheme; ``group`` is ``BASE``, ``IN``, ``MID``, ``OUT`` or a container's name; ``norm_share`` is the block's share of the squared norm, None while it is not known. */
+/** A block of a family's scheme; ``group`` is ``BASE``, ``IN``, ``MID``, ``OUT`` or a container's name; ``norm_share`` is the block's share of the squared norm, None while it is not known. ``kinds`` are the left sides of rules for the kinds of its layers in this file, ``OUT05/attn1``; empty where it has one kind, or none is known. */
 export interface Block {
   group: string;
-  help: string;
+  help: Words | null;
+  kinds: (string)[];
   name: string;
   norm_share: number | null;
 }
@@ -88,10 +89,11 @@ export interface Event {
   type: "event";
 }
 
-/** ``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen. ``vector``: of the searched LoRA; ``amount``: what the strength of the one that is taken away is multiplied by, None where it stays. ``picture``: both, side by side. */
+/** ``GET /api/jobs/{id}/evidence``: what a search measured on pictures that it had not seen. ``vector``: of the searched LoRA, by block and by rules for kinds of their layers; ``amount``: what the strength of the one that is taken away is multiplied by, None where it stays. ``picture``: both, side by side. ``lora``: the searched LoRA; None of a recipe's, and of one that is gone. */
 export interface Evidence {
   amount: number | null;
-  notes: (string)[];
+  lora: string | null;
+  notes: (Words)[];
   picture: string | null;
   rows: (EvidenceRow)[];
   sentence: Words;
@@ -111,7 +113,7 @@ export interface ExplainAnswer {
   heat: (HeatCell)[] | null;
   norm: number;
   shares: Record<string, number>;
-  warnings: (string)[];
+  warnings: (Words)[];
 }
 
 /** ``POST /api/stack/explain``: a stack, and another that it is compared with. */
@@ -340,7 +342,6 @@ export interface Point {
 
 /** A named vector that a family's sliders can be set to. */
 export interface Preset {
-  help: string;
   name: string;
   weights: Record<string, number>;
 }
@@ -366,7 +367,7 @@ export interface Recipe {
 /** ``GET /api/recipes/{id}``; ``vectors`` are those that it names, ``undo`` says whether an edit can be undone. */
 export interface RecipeDetail {
   base: string | null;
-  problem: string | null;
+  problem: Words | null;
   recipe: Recipe;
   steps: (RecipeStep)[];
   text: string;
@@ -513,7 +514,7 @@ export interface Standing {
 export interface Started {
   command: string;
   job: string | null;
-  note: string;
+  says: (Words)[];
   stack: Stack | null;
   step: string;
   turn: number;
@@ -543,6 +544,7 @@ export interface SymptomOptions {
   keep?: number | null;
   like?: string | null;
   measure?: ("judge" | "votes")[];
+  parts?: "auto" | "blocks" | "kinds";
   prompts?: (string)[];
   quick?: boolean;
   seeds?: (number)[];
@@ -560,7 +562,7 @@ export interface SymptomRequest {
   symptom: string;
 }
 
-/** A LoRA of a stack: strength, vector (weights by block, or text) and the strengths of its two parts. */
+/** A LoRA of a stack: strength, vector (weights by block and by rules for kinds of their layers, ``OUT05/attn1``; or text) and the strengths of its two parts. */
 export interface Term {
   lora: string;
   te: number;
@@ -586,14 +588,14 @@ export interface TrainPreset {
   source: string;
 }
 
-/** A vector: its weights by block, its spellings, and the preset that it equals. */
+/** A vector: its weights by block and by rule (``OUT05/attn1``), its spellings, and the preset that it equals. */
 export interface VectorAnswer {
   preset: string | null;
   texts: VectorTexts;
   weights: Record<string, number>;
 }
 
-/** ``POST /api/vector``: a vector as text (``GP1``, numbers, names), or its weights by block. */
+/** ``POST /api/vector``: a vector as text (``GP1``, numbers, names), or its weights by block and by rule. */
 export interface VectorRequest {
   family?: string;
   text?: string | null;

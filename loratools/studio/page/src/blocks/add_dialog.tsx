@@ -1,7 +1,7 @@
 // Which LoRA to add: those of the opened folders, found by any part of name or path; a run's epochs stand together.
 import { useSignal } from "@preact/signals";
 import { nameOf, placeOf, useLora } from "../state/choose";
-import { t } from "../state/i18n";
+import { number, t } from "../state/i18n";
 import { bases, loras } from "../state/studio";
 import { desk } from "../state/stack";
 import type { Lora } from "../api/types";
@@ -42,7 +42,7 @@ export function AddDialog({ onClose }: { onClose: () => void }) {
             <li key={lora.id}>
               <button type="button" disabled={other} onClick={() => add(lora)}>
                 <b>{nameOf(lora)}</b>
-                <small>{lora.family}{lora.rank ? ` · ${t("add.rank", { rank: lora.rank })}` : ""} · {(lora.bytes / 1e6).toFixed(1)} MB{other ? ` · ${t("add.other", { family: inUse })}` : ""}</small>
+                <small>{lora.family}{lora.rank ? ` · ${t("add.rank", { rank: lora.rank })}` : ""} · {t("add.size", { size: number(lora.bytes / 1e6, 1) })}{other ? ` · ${t("add.other", { family: inUse })}` : ""}</small>
                 <small class="path">{placeOf(lora)}</small>
               </button>
             </li>

@@ -1,6 +1,7 @@
 // A search by a person's choices: it draws, asks about pairs, and goes on with the answers.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { asking } from "../api/asking";
 import { get, post } from "../api/http";
 import type { Job, Round } from "../api/types";
 import { PairDialog, type Winner } from "../epochs/pairs";
@@ -16,7 +17,7 @@ export function Choices({ job }: { job: Job }) {
   const address = `api/jobs/${encodeURIComponent(job.id)}`;
   useEffect(() => {
     round.value = null;
-    if (job.asks) void attempt(() => get<Round>(`${address}/round`)).then(got => (round.value = got ?? null));
+    return !job.asks ? undefined : asking(() => get<Round>(`${address}/round`), got => (round.value = got));
   }, [job.id, job.asks, job.ended]);
   const asked = round.value;
   if (!job.asks || !asked) return null;

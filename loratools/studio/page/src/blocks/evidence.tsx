@@ -16,7 +16,7 @@ export function Evidence({ evidence, onUse }: { evidence: Measured; onUse: (() =
         </table>
       ) : null}
       {evidence.picture ? <a href={pictureUrl(evidence.picture)} target="_blank" rel="noreferrer"><img src={pictureUrl(evidence.picture, 512)} alt={t("evidence.sheet")} loading="lazy" /></a> : null}
-      {evidence.notes.map((note, n) => <p key={n} class="hint">{note}</p>)}
+      {evidence.notes.map((note, n) => <p key={n} class="hint">{said(note)}</p>)}
       {onUse ? <Button kind="primary" label={t("evidence.use")} onClick={onUse} /> : null}
     </div>
   );

@@ -3,11 +3,12 @@ import { useComputed } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { groupsOf } from "../state/choose";
 import { explained } from "../state/explain";
-import { percent, t, tOr } from "../state/i18n";
+import { percent, said, t, tOr } from "../state/i18n";
+import { blockOfRule, isRule } from "../state/rules";
 import { details, loadDetail } from "../state/studio";
 import { desk, effective, rounded, selected, setWeight, shiftWeights, toggle, weightOf, type Layer } from "../state/stack";
 import { narrow } from "../state/theme";
-import { NumberField } from "../ui/controls";
+import { NumberField } from "../ui/draft";
 import { Fader } from "../ui/fader";
 
 const LOW = -0.5;
@@ -15,7 +16,7 @@ const HIGH = 1.5;
 
 /** The scale of all faders: -0.5 to 1.5, wider where a value lies outside. */
 export function scaleOf(layer: Layer): { min: number; max: number } {
-  const values = Object.values(layer.vector);
+  const values = Object.entries(layer.vector).filter(([name]) => !isRule(name)).map(([, weight]) => weight);
   return { min: Math.min(LOW, ...values), max: Math.max(HIGH, ...values) };
 }
 
@@ -43,7 +44,7 @@ export function Faders() {
             {blocks.length > 1 ? <GroupFader layer={layer.key} group={group} blocks={blocks} /> : null}
           </div>
           <div class="strips">
-            {blocks.map(block => <Strip key={block} layer={layer.key} lora={layer.lora} block={block} most={most} />)}
+            {blocks.map(block => <Strip key={`${layer.key} ${block}`} layer={layer.key} lora={layer.lora} block={block} most={most} />)}
           </div>
         </div>
       ))}
@@ -66,7 +67,8 @@ function GroupFader({ layer: key, group, blocks }: { layer: number; group: strin
 }
 
 function Strip({ layer: key, lora, block, most }: { layer: number; lora: string; block: string; most: number }) {
-  // a value of another block changes nothing here: this strip alone is drawn anew when its own changes
+  // a value of another block changes nothing here: this strip alone is drawn anew when its own changes; the key of a
+  // strip names its layer, since this is computed anew for changes of the desk alone
   const own = useComputed(() => {
     const layer = desk.value.layers.find(one => one.key === key);
     if (!layer) return null;
@@ -74,12 +76,13 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
     const muted = layer.muted.includes(block);
     const solo = layer.solo.includes(block);
     const silent = effective(layer, block) === 0 && weightOf(layer, block) !== 0;
-    return `${weightOf(layer, block)} ${min} ${max} ${Number(muted)} ${Number(solo)} ${Number(silent)}`;
+    const rules = Object.keys(layer.vector).filter(name => isRule(name) && blockOfRule(name) === block).length;
+    return `${weightOf(layer, block)} ${min} ${max} ${Number(muted)} ${Number(solo)} ${Number(silent)} ${rules}`;
   });
   const info = details.value.get(lora)?.scheme.blocks.find(one => one.name === block);
   const share = shareOf(lora, block);
   if (own.value === null) return null;
-  const [value, min, max, muted, solo, silent] = own.value.split(" ").map(Number) as [number, number, number, number, number, number];
+  const [value, min, max, muted, solo, silent, rules] = own.value.split(" ").map(Number) as [number, number, number, number, number, number, number];
   const upright = !narrow.value;
   const set = (next: number): void => setWeight(key, block, next);
   const mute = (): void => toggle(key, "muted", [block]);
@@ -101,7 +104,7 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
             return true;
           }} />
       </div>
-      <Name block={block} help={info?.help ?? ""} />
+      <Name block={block} help={info?.help ? said(info.help) : ""} rules={rules} />
       <span class="percent" title={share === null ? "" : t("fader.share", { share: percent(share) })}>{share === null ? "–" : percent(share)}</span>
       <div class="ms">
         <button type="button" class="mark" aria-pressed={muted === 1} aria-label={t("fader.mute", { block })} title={t("fader.mute", { block })} onClick={mute}>M</button>
@@ -112,14 +115,15 @@ function Strip({ layer: key, lora, block, most }: { layer: number; lora: string;
 }
 
 /** A block's name, filled from below by how much of the block has changed from "before" to "now". */
-function Name({ block, help }: { block: string; help: string }) {
+function Name({ block, help, rules }: { block: string; help: string; rules: number }) {
   const part = explained.value?.heat?.find(one => one.block === block)?.change ?? 0;
   const changed = part > 0 ? t("fader.change", { change: percent(part) }) : "";
+  const parted = rules > 0 ? t("rules.of", { count: rules }) : "";
   return (
-    <span class="name" title={[help, changed].filter(Boolean).join(" · ")}>
+    <span class={rules > 0 ? "name parted" : "name"} title={[help, changed, parted].filter(Boolean).join(" · ")}>
       <span class="heat" style={{ transform: `scaleY(${Math.min(1, part)})` }} />
       <span class="word">{block}</span>
-      {changed ? <span class="unseen">{changed}</span> : null}
+      {changed || parted ? <span class="unseen">{[changed, parted].filter(Boolean).join(" · ")}</span> : null}
     </span>
   );
 }

@@ -1,17 +1,23 @@
 // What the search of a job found, wherever the job is shown: beside its button, and in the queue after a reload.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { asking } from "../api/asking";
 import { get } from "../api/http";
 import type { Evidence as Measured, Job } from "../api/types";
 import { t } from "../state/i18n";
-import { attempt, notify } from "../state/notices";
-import { change, desk, rounded } from "../state/stack";
+import { complain, notify } from "../state/notices";
+import { change, desk, rounded, type Layer } from "../state/stack";
 import { Evidence } from "./evidence";
 
-/** What a search found, on the layers that it was about: the first that is added, and the first that is taken away. */
-function takeEvidence({ vector, amount }: Measured): void {
+/** The layer that a search was about: that of its LoRA, or of a recipe's search the first that is added; -1 for none. */
+const searched = ({ lora }: Measured, layers: readonly Layer[]): number =>
+  layers.findIndex(layer => layer.weight > 0 && (lora === null || layer.lora === lora));
+
+/** What a search found, on the layer that it was about, and on the first that is taken away. */
+function takeEvidence(evidence: Measured): void {
+  const { vector, amount } = evidence;
   const now = desk.peek();
-  const plus = now.layers.findIndex(layer => layer.weight > 0);
+  const plus = searched(evidence, now.layers);
   const minus = now.layers.findIndex(layer => layer.weight < 0);
   const layers = now.layers.map((layer, n) => {
     if (n === plus && vector) return { ...layer, vector, muted: [], solo: [] };
@@ -27,16 +33,21 @@ export function JobEvidence({ job }: { job: Job }) {
   useEffect(() => {
     measured.value = null;
     if (job.kind !== "tune" || !(job.state === "done" || job.asks)) return;
-    const asked = get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`);
     // one that asks has measured something from its second round on
-    void (job.asks ? asked.catch(() => null) : attempt(() => asked)).then(got => (measured.value = got ?? null));
+    return asking(() => get<Measured>(`api/jobs/${encodeURIComponent(job.id)}/evidence`), got => (measured.value = got), job.asks ? () => undefined : complain);
   }, [job.id, job.state, job.ended]);
   useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [evidence]);
   if (!evidence) return null;
-  const usable = evidence.vector !== null && desk.value.layers.length > 0;
+  const usable = evidence.vector !== null && searched(evidence, desk.value.layers) >= 0;
   const use = (): void => {
     takeEvidence(evidence);
     notify("done", t("evidence.used"));
   };
-  return <div ref={box}><Evidence evidence={evidence} onUse={usable ? use : null} /></div>;
+  const absent = evidence.vector !== null && !usable && desk.value.layers.length > 0;
+  return (
+    <div ref={box}>
+      <Evidence evidence={evidence} onUse={usable ? use : null} />
+      {absent ? <p class="hint">{t("evidence.absent")}</p> : null}
+    </div>
+  );
 }

@@ -6,6 +6,9 @@ import { Button } from "../ui/controls";
 
 type Slot = "a" | "b";
 
+/** The slots that hold a stack while they are compared with what is there now; none while they are not. */
+export const compared = (): Slot[] => (comparing.value ? (["a", "b"] as const).filter(slot => memory.value[slot] !== null) : []);
+
 export const store = (slot: Slot): void => void (memory.value = { ...memory.value, [slot]: desk.value });
 export const recallSlot = (slot: Slot): void => {
   const held = memory.value[slot];

@@ -1,14 +1,17 @@
 // Blocks: what is in the stack, what it looks like, and a fader for each block of what is selected.
 import { useEffect } from "preact/hooks";
-import { t } from "../state/i18n";
+import { explained } from "../state/explain";
+import { said, t } from "../state/i18n";
 import { href } from "../state/route";
 import { loras, runs } from "../state/studio";
 import { desk, redo, undo } from "../state/stack";
-import { Button } from "../ui/controls";
+import { Button, Icon } from "../ui/controls";
+import { keyOf } from "../ui/keys";
 import { making, Making } from "../queue/making";
 import { Faders } from "./faders";
 import { flip, Memory } from "./memory";
 import { Pictures } from "./pictures";
+import { Rules } from "./rules";
 import { SaveDialog, saving } from "./save_dialog";
 import { StackList } from "./stack_list";
 import { Symptoms } from "./symptoms";
@@ -19,7 +22,7 @@ const typing = (target: EventTarget | null): boolean =>
 
 function onKey(event: KeyboardEvent): void {
   if (typing(event.target)) return;
-  const key = event.key.toLowerCase();
+  const key = keyOf(event);
   if ((event.ctrlKey || event.metaKey) && key === "z") {
     if (event.shiftKey) redo();
     else undo();
@@ -53,6 +56,8 @@ export function BlocksPage() {
             </header>
             <VectorText />
             <Faders />
+            <Rules />
+            {explained.value?.warnings.map((own, n) => <p key={n} class="failure"><Icon name="warn" /> {said(own)}</p>)}
             <p class="hint">{t("mixing.help")}</p>
           </section>
         </div>

@@ -2,24 +2,26 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { t, told } from "../state/i18n";
-import { attach, bitmapOf, comparing, keep, kept, memory, scenes, stream, streamOf, type Kind } from "../state/live";
+import { attach, bitmapOf, keep, kept, scenes, stream, streamOf, type Kind } from "../state/live";
 import { desk } from "../state/stack";
 import { Button, Dialog, Icon } from "../ui/controls";
 import { heat } from "./heat";
+import { compared } from "./memory";
 import { Scenes } from "./scenes";
 
 export function Pictures() {
   const change = useSignal(false);
   const editing = useSignal(false);
-  const two = comparing.value && (memory.value.a !== null || memory.value.b !== null);
-  const kinds: Kind[] = two ? ["a", "b", "now"] : ["base", "before", "now"];
+  const slots = compared();
+  const kinds: Kind[] = slots.length > 0 ? [...slots, "now"] : ["base", "before", "now"];
+  const other: Kind = slots[0] ?? "before";
   return (
     <section class="pictures" aria-label={t("pictures")}>
       <div class={scenes.value.length > 1 ? "scenes several" : "scenes"}>
         {scenes.value.map((scene, n) => (
           <div class="scene" key={n}>
             {kinds.map(kind => (
-              <Picture key={kind} scene={n} kind={kind} prompt={scene.prompt} change={kind === "now" && change.value ? (two ? "a" : "before") : null} />
+              <Picture key={kind} scene={n} kind={kind} prompt={scene.prompt} other={other} change={kind === "now" && change.value ? other : null} />
             ))}
           </div>
         ))}
@@ -44,16 +46,17 @@ interface PictureProps {
   scene: number;
   kind: Kind;
   prompt: string;
+  /** What is seen in the place of "now" while it is held. */
+  other: Kind;
   change: Kind | null;
 }
-function Picture({ scene, kind, prompt, change }: PictureProps) {
+function Picture({ scene, kind, prompt, other, change }: PictureProps) {
   const number = streamOf(scene, kind);
   const canvas = useRef<HTMLCanvasElement>(null);
   const overlay = useRef<HTMLCanvasElement>(null);
   const { shown, failure } = stream(number);
   const held = useSignal(false);
-  const other = streamOf(scene, comparing.value ? "a" : "before");
-  useEffect(() => attach(held.value ? other : number, canvas.current!), [number, held.value]);
+  useEffect(() => attach(held.value ? streamOf(scene, other) : number, canvas.current!), [number, other, held.value]);
   const against = change ? streamOf(scene, change) : null;
   const version = against === null ? "" : `${shown.value?.seq} ${stream(against).shown.value?.seq}`;
   useEffect(() => {
@@ -61,7 +64,7 @@ function Picture({ scene, kind, prompt, change }: PictureProps) {
     if (overlay.current && now && then) heat(overlay.current, then, now);
   }, [version, against]);
   const hold = (on: boolean): void => void (kind === "now" && (held.value = on));
-  const name = t(`picture.${held.value ? (comparing.value ? "a" : "before") : kind}`);
+  const name = t(`picture.${held.value ? other : kind}`);
   const empty = shown.value === null && !failure.value;
   const size = shown.value ? `${shown.value.width} / ${shown.value.height}` : undefined;
   return (
@@ -74,9 +77,18 @@ function Picture({ scene, kind, prompt, change }: PictureProps) {
         class={`canvas${empty ? " empty" : ""}${shown.value && shown.value.width < 256 ? " pixels" : ""}`}
         style={size ? { aspectRatio: size } : {}}
         title={prompt}
+        {...(kind === "now" ? { tabIndex: 0, role: "button", "aria-label": `${name}: ${prompt}. ${t("pictures.hold")}`, "aria-pressed": held.value } : {})}
         onPointerDown={() => hold(true)}
         onPointerUp={() => hold(false)}
         onPointerLeave={() => hold(false)}
+        onPointerCancel={() => hold(false)}
+        onBlur={() => hold(false)}
+        onKeyDown={event => {
+          if (event.key !== " " && event.key !== "Enter") return;
+          event.preventDefault(); // a space would scroll
+          hold(true);
+        }}
+        onKeyUp={() => hold(false)}
       >
         <canvas ref={canvas} role="img" aria-label={`${name}: ${prompt}`} width={1} height={1} />
         {change ? <canvas ref={overlay} class="overlay" aria-hidden="true" /> : null}

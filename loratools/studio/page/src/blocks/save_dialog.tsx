@@ -2,12 +2,12 @@
 // button is pressed.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { asking } from "../api/asking";
 import { failureOf, get, post } from "../api/http";
 import type { FileTarget, RecipeDetail, RecipeTarget, Started, WriteRequest } from "../api/types";
-import { saved } from "../state/choose";
-import { t } from "../state/i18n";
+import { written } from "../state/choose";
+import { said, t } from "../state/i18n";
 import { dtype, stackOf } from "../state/live";
-import { attempt } from "../state/notices";
 import { jobs, loadLoras, loadRecipes, recipes, server } from "../state/studio";
 import { desk, selected } from "../state/stack";
 import { Button, Command, Dialog, Icon } from "../ui/controls";
@@ -30,7 +30,8 @@ export function SaveDialog() {
   const recipe = useSignal<RecipeTarget>({ recipe: recipes.value[0]?.id ?? "", vector: "", term: selected.value });
   const plan = useSignal<Started | null>(null);
   const fault = useSignal<{ sentence: string; remedy: string | null } | null>(null);
-  const started = useSignal<Started | null>(null);
+  // what was written, and all that stood in the dialog then: what is changed afterwards is not written yet
+  const done = useSignal<{ answer: Started; text: string } | null>(null);
   const busy = useSignal(false);
   const request = (): WriteRequest => ({ stack: stackOf(desk.value), to: to.value === "file" ? file.value : recipe.value });
   const whole = to.value === "file" ? file.value.name.trim() !== "" && file.value.root !== "" : recipe.value.recipe !== "" && recipe.value.vector !== "";
@@ -38,37 +39,33 @@ export function SaveDialog() {
   useEffect(() => {
     plan.value = null;
     if (!whole) return;
-    const timer = setTimeout(() => {
-      post<Started>("api/write", { ...request(), dry_run: true }).then(
-        answer => {
-          plan.value = answer;
-          fault.value = null;
-        },
-        thrown => (fault.value = failureOf(thrown)),
-      );
-    }, REST);
-    return () => clearTimeout(timer);
+    return asking(() => post<Started>("api/write", { ...request(), dry_run: true }), answer => {
+      plan.value = answer;
+      fault.value = null;
+    }, thrown => (fault.value = failureOf(thrown)), REST);
   }, [text]);
+  const started = done.value?.text === text ? done.value.answer : null;
   const save = async (): Promise<void> => {
     busy.value = true;
     const snapshot = desk.value;
     try {
-      started.value = await post<Started>("api/write", request());
+      const answer = await post<Started>("api/write", request());
+      done.value = { answer, text };
       fault.value = null;
-      saved.value = snapshot;
+      written.value = { desk: snapshot, job: answer.job };
       if (to.value === "recipe") void loadRecipes();
-      else if (started.value.job === null) void loadLoras();
+      else if (answer.job === null) void loadLoras();
     } catch (thrown) {
       fault.value = failureOf(thrown);
     }
     busy.value = false;
   };
-  const job = jobs.value.find(one => one.id === started.value?.job);
+  const job = jobs.value.find(one => one.id === started?.job);
   const close = (): void => void (saving.value = false);
-  const over = started.value !== null && (started.value.job === null || job?.state === "done");
+  const over = started !== null && (started.job === null || job?.state === "done");
   return (
     <Dialog title={t("save.title")} id="save-dialog" onClose={close}>
-      <p class="hint">{t("save.help")}</p>
+      <p class="hint">{t(to.value === "file" ? "save.help" : "save.recipe.help")}</p>
       <div class="segments" role="radiogroup" aria-label={t("save.where")}>
         {(["file", "recipe"] as const).map(one => (
           <label key={one} class="segment">
@@ -77,9 +74,9 @@ export function SaveDialog() {
           </label>
         ))}
       </div>
-      {to.value === "file" ? <FileFields target={file.value} onChange={next => (file.value = next)} /> : <RecipeFields target={recipe.value} onChange={next => (recipe.value = next)} />}
+      {to.value === "file" ? <FileFields target={file.value} onChange={next => (file.value = next)} /> : <RecipeFields target={recipe.value} onChange={fields => (recipe.value = { ...recipe.value, ...fields })} />}
       {fault.value ? <p class="failure" role="alert"><Icon name="warn" /> {fault.value.sentence} {fault.value.remedy ?? ""}</p> : null}
-      {(started.value ?? plan.value) ? <Shown started={(started.value ?? plan.value)!} /> : null}
+      {(started ?? plan.value) ? <Shown started={(started ?? plan.value)!} over={over} /> : null}
       {job ? <JobLine job={job} /> : null}
       {over ? <p class="success" role="status"><Icon name="check" /> {t(to.value === "file" ? "save.done.file" : "save.done.recipe", { name: file.value.name })}</p> : null}
       <footer class="dialog-foot">
@@ -90,9 +87,9 @@ export function SaveDialog() {
   );
 }
 
-const Shown = ({ started }: { started: Started }) => (
+const Shown = ({ started, over }: { started: Started; over: boolean }) => (
   <>
-    <p class="label">{t("save.command")}</p>
+    <p class="label">{t(over ? "save.ran" : "save.command")}</p>
     <Command text={started.command} label={t("command")} />
     {started.step ? (
       <>
@@ -100,7 +97,7 @@ const Shown = ({ started }: { started: Started }) => (
         <Command text={started.step} label={t("save.step")} />
       </>
     ) : null}
-    {started.note ? <p class="hint">{started.note}</p> : null}
+    {started.says.map((own, n) => <p key={n} class="hint">{said(own)}</p>)}
   </>
 );
 
@@ -128,35 +125,36 @@ function FileFields({ target, onChange }: { target: FileTarget; onChange: (next:
   );
 }
 
-function RecipeFields({ target, onChange }: { target: RecipeTarget; onChange: (next: RecipeTarget) => void }) {
+function RecipeFields({ target, onChange }: { target: RecipeTarget; onChange: (fields: Partial<RecipeTarget>) => void }) {
   const detail = useSignal<RecipeDetail | null>(null);
   useEffect(() => {
     if (!target.recipe) return;
-    void attempt(() => get<RecipeDetail>(`api/recipes/${encodeURIComponent(target.recipe)}`)).then(got => {
-      detail.value = got ?? null;
-      const names = Object.keys(got?.vectors ?? {});
-      if (names.length > 0 && !names.includes(target.vector)) onChange({ ...target, vector: names[0]! });
+    detail.value = null;
+    return asking(() => get<RecipeDetail>(`api/recipes/${encodeURIComponent(target.recipe)}`), got => {
+      detail.value = got;
+      const names = Object.keys(got.vectors);
+      if (names.length > 0 && !names.includes(target.vector)) onChange({ vector: names[0]! });
     });
   }, [target.recipe]);
   if (recipes.value.length === 0) return <p class="hint">{t("save.norecipe")}</p>;
   return (
     <div class="fields">
       <label class="field"><span>{t("save.recipe")}</span>
-        <select value={target.recipe} onChange={event => onChange({ ...target, recipe: event.currentTarget.value, vector: "" })}>
+        <select value={target.recipe} onChange={event => onChange({ recipe: event.currentTarget.value, vector: "" })}>
           {recipes.value.map(one => <option key={one.id} value={one.id}>{one.path}</option>)}
         </select>
       </label>
       <label class="field"><span>{t("save.vector")}</span>
-        <select value={target.vector} onChange={event => onChange({ ...target, vector: event.currentTarget.value })}>
+        <select value={target.vector} onChange={event => onChange({ vector: event.currentTarget.value })}>
           {Object.keys(detail.value?.vectors ?? {}).map(name => <option key={name} value={name}>{name}</option>)}
         </select>
       </label>
       <label class="field"><span>{t("save.term")}</span>
-        <select value={String(target.term ?? 0)} onChange={event => onChange({ ...target, term: Number(event.currentTarget.value) })}>
+        <select value={String(target.term ?? 0)} onChange={event => onChange({ term: Number(event.currentTarget.value) })}>
           {desk.value.layers.map((layer, n) => <option key={layer.key} value={String(n)}>{layer.name}</option>)}
         </select>
       </label>
-      {detail.value?.problem ? <p class="failure"><Icon name="warn" /> {detail.value.problem}</p> : null}
+      {detail.value?.problem ? <p class="failure"><Icon name="warn" /> {said(detail.value.problem)}</p> : null}
     </div>
   );
 }

@@ -3,7 +3,8 @@ import { t } from "../state/i18n";
 import { MOST_SCENES, sampling, scenes, type Scene } from "../state/live";
 import { bases, catalogs } from "../state/studio";
 import { desk } from "../state/stack";
-import { Button, NumberField } from "../ui/controls";
+import { Button } from "../ui/controls";
+import { DraftField, NumberField, OptionalNumber } from "../ui/draft";
 
 const edit = (at: number, fields: Partial<Scene>): void =>
   void (scenes.value = scenes.value.map((scene, n) => (n === at ? { ...scene, ...fields } : scene)));
@@ -13,20 +14,19 @@ export function Scenes() {
   const samplers = catalogs.value.get(base?.family ?? "")?.samplers ?? [];
   const own = sampling.value;
   const set = (fields: Partial<typeof own>): void => void (sampling.value = { ...own, ...fields });
-  const optional = (text: string): number | null => (text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text));
   return (
     <>
       {scenes.value.map((scene, n) => (
         <fieldset class="scene-fields" key={n}>
           <legend>{t("scene.number", { number: n + 1 })}</legend>
           <label class="field wide"><span>{t("scene.prompt")}</span>
-            <textarea rows={2} value={scene.prompt} onChange={event => edit(n, { prompt: event.currentTarget.value })} />
+            <DraftField rows={2} shown={scene.prompt} onTake={prompt => edit(n, { prompt: prompt })} />
           </label>
           <label class="field wide"><span>{t("scene.negative")}</span>
-            <input type="text" value={scene.negative} onChange={event => edit(n, { negative: event.currentTarget.value })} />
+            <DraftField shown={scene.negative} onTake={negative => edit(n, { negative: negative })} />
           </label>
           <label class="field"><span>{t("scene.seed")}</span>
-            <NumberField label={t("scene.seed")} value={scene.seed} min={0} max={2 ** 31} step={1} onChange={seed => edit(n, { seed })} />
+            <NumberField label={t("scene.seed")} value={scene.seed} min={0} max={Number.MAX_SAFE_INTEGER} step={1} onChange={seed => edit(n, { seed })} />
           </label>
           <Button small label={t("scene.remove")} disabled={scenes.value.length === 1} onClick={() => (scenes.value = scenes.value.filter((_, at) => at !== n))} />
         </fieldset>
@@ -37,10 +37,10 @@ export function Scenes() {
       </div>
       <div class="sampling">
         <label class="field"><span>{t("sampling.steps")}</span>
-          <input class="number" inputMode="numeric" placeholder={t("sampling.own")} value={own.steps ?? ""} onChange={event => set({ steps: optional(event.currentTarget.value) })} />
+          <OptionalNumber placeholder={t("sampling.own")} value={own.steps ?? null} min={1} max={200} step={1} onChange={steps => set({ steps })} />
         </label>
         <label class="field"><span>CFG</span>
-          <input class="number" inputMode="decimal" placeholder={t("sampling.own")} value={own.cfg ?? ""} onChange={event => set({ cfg: optional(event.currentTarget.value) })} />
+          <OptionalNumber placeholder={t("sampling.own")} value={own.cfg ?? null} min={0} max={100} onChange={cfg => set({ cfg })} />
         </label>
         <label class="field"><span>{t("sampling.sampler")}</span>
           <select value={own.sampler ?? ""} onChange={event => set({ sampler: event.currentTarget.value || null })}>

@@ -4,7 +4,8 @@ import { dropLayer } from "../state/choose";
 import { t } from "../state/i18n";
 import { bases, lorasById } from "../state/studio";
 import { canRedo, canUndo, change, desk, editLayer, moveLayer, redo, selected, undo, untouched, type Layer } from "../state/stack";
-import { Button, Icon, NumberField } from "../ui/controls";
+import { Button, Icon } from "../ui/controls";
+import { NumberField } from "../ui/draft";
 import { Fader } from "../ui/fader";
 import { AddDialog } from "./add_dialog";
 
@@ -45,7 +46,7 @@ function Card({ layer, at }: { layer: Layer; at: number }) {
   return (
     <li class={current ? "layer current" : "layer"}>
       <div class="layer-head">
-        <button type="button" class="layer-name" aria-pressed={current} onClick={() => (selected.value = at)}>
+        <button type="button" class="layer-name" title={layer.place} aria-pressed={current} onClick={() => (selected.value = at)}>
           <b>{layer.name}</b>
           <small>{layer.weight < 0 ? t("stack.role.minus") : t("stack.role.plus")}{untouched(layer) ? "" : ` · ${t("stack.weighed")}`}</small>
         </button>

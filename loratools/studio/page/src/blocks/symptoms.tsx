@@ -3,7 +3,7 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { post } from "../api/http";
 import type { Job, Started, SymptomRequest, Term } from "../api/types";
-import { t, tOr } from "../state/i18n";
+import { said, t, tOr } from "../state/i18n";
 import { scenes, stackOf } from "../state/live";
 import { attempt, notify } from "../state/notices";
 import { href } from "../state/route";
@@ -32,6 +32,10 @@ const EFFORTS = {
 type Effort = keyof typeof EFFORTS;
 const chosen = signal<Effort | null>(null);
 
+/** What a search moves: numbers of blocks, kinds of layers in them, or as the command does by itself. */
+const PARTS = ["auto", "blocks", "kinds"] as const;
+const parts = signal<(typeof PARTS)[number]>("auto");
+
 /** Whether a search draws the prompts and seeds of the pictures on this page; else those of the training's tags. */
 const fromHere = signal(false);
 
@@ -58,16 +62,17 @@ export function Symptoms() {
   const run = async (kind: Kind): Promise<void> => {
     if (!symptom || busy.value) return;
     busy.value = true;
+    const keys = desk.value.layers.map(one => one.key);
     const on = target.value ? { recipe: target.value } : { stack: stackOf(desk.value) };
     const turn = target.value ? 0 : (desk.value.turns?.[symptom.name] ?? 0);
     const options: SymptomRequest["options"] =
-      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort], ...promptsHere() };
+      kind === "fix" ? { turn } : { ...(kind === "votes" ? { measure: ["votes"] as const } : {}), ...EFFORTS[effort], ...promptsHere(), parts: parts.value };
     const request: SymptomRequest = { symptom: symptom.name, kind: kind === "fix" ? "fix" : "tune", options, ...on };
     const started = await attempt(() => post<Started>("api/symptom", request));
     busy.value = false;
     if (!started) return;
     last.value = { symptom: symptom.name, kind, started };
-    if (started.stack) takeStack(started.stack.terms, { ...desk.value.turns, [symptom.name]: started.turn });
+    if (started.stack) takeStack(started.stack.terms, keys, { ...desk.value.turns, [symptom.name]: started.turn });
     else if (kind === "fix") notify("done", t("symptom.recipe"));
     if (target.value) void loadRecipes();
     if (started.job) void loadJobs();
@@ -105,6 +110,11 @@ export function Symptoms() {
               {(Object.keys(EFFORTS) as Effort[]).map(name => <option key={name} value={name}>{t(`effort.${name}`)}</option>)}
             </select>
           </label>
+          <label class="field effort"><span>{t("parts")}</span>
+            <select id="parts" title={t("parts.help")} value={parts.value} onChange={event => (parts.value = event.currentTarget.value as "auto")}>
+              {PARTS.map(name => <option key={name} value={name}>{t(`parts.${name}`)}</option>)}
+            </select>
+          </label>
           <label class="check" title={t("symptom.prompts.help")}>
             <input id="own-prompts" type="checkbox" checked={fromHere.value} onChange={event => (fromHere.value = event.currentTarget.checked)} />
             <span>{t("symptom.prompts")}</span>
@@ -119,11 +129,11 @@ export function Symptoms() {
   );
 }
 
-/** The vectors of an answer, put on the layers in their order; one step of undo. */
-function takeStack(terms: readonly Term[], turns: Record<string, number>): void {
+/** The vectors of an answer, put on the layers that were asked about, in that order; one step of undo. */
+export function takeStack(terms: readonly Term[], keys: readonly number[], turns: Record<string, number>): void {
   const now = desk.peek();
-  const layers = now.layers.map((layer, n) => {
-    const term = terms[n];
+  const layers = now.layers.map(layer => {
+    const term = terms[keys.indexOf(layer.key)];
     if (!term) return layer;
     const { weight, vector } = term;
     return typeof vector === "object" && vector !== null ? { ...layer, weight, vector, muted: [], solo: [] } : { ...layer, weight };
@@ -133,26 +143,29 @@ function takeStack(terms: readonly Term[], turns: Record<string, number>): void 
 
 /** The rule's words in the person's language, where it was applied to a stack. */
 function ruled({ started, symptom, kind }: Last): string {
-  if (kind !== "fix" || started.stack === null) return started.note;
+  const own = started.says.map(said).join("; ");
+  if (kind !== "fix" || started.stack === null) return own;
   for (let turn = started.turn - 1; turn >= 0; turn--) { // the last step is made again and again
     const words = tOr(`rule.${symptom}.${turn}`, "");
     if (words) return words;
   }
-  return started.note;
+  return own;
 }
 
 function Result() {
   const shown = last.value;
   const job: Job | undefined = shown ? jobs.value.find(one => one.id === shown.started.job) : undefined;
   const box = useRef<HTMLDivElement>(null);
-  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [shown?.started]);
+  useEffect(() => { // a rule's result is the picture, which must not be scrolled away where the page scrolls as a whole
+    if (shown?.started.job || matchMedia("(min-width: 901px)").matches) box.current?.scrollIntoView({ block: "nearest" });
+  }, [shown?.started]);
   if (!shown) return null;
   const { started, symptom, kind } = shown;
   return (
     <div class="result" aria-live="polite" ref={box}>
       <p>
         <b>{tOr(`symptom.${symptom}`, symptom)}: {t(`symptom.${kind}`)}</b>
-        {started.note ? <> · {ruled(shown)}</> : null}
+        {started.says.length > 0 ? <> · {ruled(shown)}</> : null}
       </p>
       {job ? <JobLine job={job} /> : null}
       {job ? <Choices job={job} /> : null}

@@ -1,21 +1,21 @@
 // A layer's vector as text, both ways: a preset's name, bare numbers or a line for LoRA Block Weight goes in; all of
 // them come out. The server reads and writes them, by the same code as the command line.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
+import { asking } from "../api/asking";
 import { failureOf, post } from "../api/http";
 import type { VectorAnswer } from "../api/types";
 import { groupsOf, setVector } from "../state/choose";
 import { t } from "../state/i18n";
-import { notify } from "../state/notices";
 import { catalogs, lorasById } from "../state/studio";
-import { desk, effective, selected, type Layer } from "../state/stack";
-import { Button, Icon } from "../ui/controls";
+import { desk, effectiveVector, selected, type Layer } from "../state/stack";
+import { Button, copyText, Icon } from "../ui/controls";
 
 const REST = 250;
 const FORMS = ["short", "numbers", "lbw"] as const;
 
 const weightsOf = (layer: Layer): Record<string, number> =>
-  Object.fromEntries(groupsOf(layer).flatMap(({ blocks }) => blocks.map(block => [block, effective(layer, block)])));
+  effectiveVector(layer, groupsOf(layer).flatMap(({ blocks }) => blocks));
 
 export function VectorText() {
   const layer = desk.value.layers[selected.value];
@@ -24,21 +24,14 @@ export function VectorText() {
   const fault = useSignal<{ sentence: string; remedy: string | null } | null>(null);
   const form = useSignal<(typeof FORMS)[number]>("short");
   const typed = useSignal<string | null>(null);
+  const box = useRef<HTMLInputElement>(null);
   const weights = layer ? weightsOf(layer) : {};
   const key = JSON.stringify([family, weights]);
   useEffect(() => {
     if (!family || Object.keys(weights).length === 0) return;
-    const timer = setTimeout(() => {
-      post<VectorAnswer>("api/vector", { weights, family }).then(
-        got => {
-          answer.value = got;
-          typed.value = null;
-          fault.value = null;
-        },
-        () => (answer.value = null), // the fields stay empty; every button that matters says its own failure
-      );
-    }, REST);
-    return () => clearTimeout(timer);
+    if (document.activeElement !== box.current) typed.value = fault.value = null; // a fault of what is no longer there
+    return asking(() => post<VectorAnswer>("api/vector", { weights, family }), got => (answer.value = got),
+      () => (answer.value = null), REST); // the fields stay empty; every button that matters says its own failure
   }, [key]);
   if (!layer || !family) return null;
   const take = async (text: string): Promise<void> => {
@@ -49,6 +42,7 @@ export function VectorText() {
     }
     try {
       const got = await post<VectorAnswer>("api/vector", { text, family });
+      answer.value = got;
       fault.value = null;
       typed.value = null;
       setVector(layer, got.weights);
@@ -56,25 +50,21 @@ export function VectorText() {
       fault.value = failureOf(thrown);
     }
   };
-  const copy = async (): Promise<void> => {
-    await navigator.clipboard.writeText(answer.value?.texts[form.value] ?? "").catch(() => undefined);
-    notify("done", t("copied"));
-  };
   return (
     <div class="vector-text">
       <Presets layer={layer} family={family} current={answer.value?.preset ?? null} />
       <select aria-label={t("vector.form")} value={form.value} onChange={event => (form.value = event.currentTarget.value as "short")}>
         {FORMS.map(name => <option key={name} value={name}>{t(`vector.${name}`)}</option>)}
       </select>
-      <input id="vector" type="text" spellcheck={false} autocomplete="off" aria-label={t("vector.text")} title={t("vector.help")}
-        aria-invalid={fault.value !== null} value={typed.value ?? answer.value?.texts[form.value] ?? ""}
+      <input ref={box} id="vector" type="text" spellcheck={false} autocomplete="off" aria-label={t("vector.text")} title={t("vector.help")}
+        aria-invalid={fault.value !== null} placeholder={answer.value?.texts[form.value] === "" ? t("vector.norules") : ""} value={typed.value ?? answer.value?.texts[form.value] ?? ""}
         onInput={event => (typed.value = event.currentTarget.value)}
         onBlur={event => void take(event.currentTarget.value)}
         onKeyDown={event => {
           if (event.key === "Enter") void take(event.currentTarget.value);
           if (event.key === "Escape") typed.value = fault.value = null;
         }} />
-      <Button label={t("copy")} icon="copy" bare onClick={() => void copy()} />
+      <Button label={t("copy")} icon="copy" bare onClick={() => void copyText(answer.value?.texts[form.value] ?? "")} />
       {fault.value ? <p class="failure" role="alert"><Icon name="warn" /> {fault.value.sentence} {fault.value.remedy ?? ""}</p> : null}
     </div>
   );
@@ -88,7 +78,7 @@ function Presets({ layer, family, current }: { layer: Layer; family: string; cur
       if (preset) setVector(layer, preset.weights);
     }}>
       <option value="">{current && !presets.some(one => one.name === current) ? current : t("preset.own")}</option>
-      {presets.map(preset => <option key={preset.name} value={preset.name} title={preset.help}>{preset.name}</option>)}
+      {presets.map(preset => <option key={preset.name} value={preset.name}>{preset.name}</option>)}
     </select>
   );
 }

@@ -1,7 +1,7 @@
 // A line chart on a canvas. Lines differ by their dash and their marks as well, and a table says the same in words.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { theme } from "../state/theme";
+import { shownTheme } from "../state/theme";
 import { language, t } from "../state/i18n";
 import { range, smooth, thinned, ticks, type Points } from "./curve";
 
@@ -43,7 +43,7 @@ export function Chart({ title, series, mark, across }: ChartProps) {
   useEffect(() => {
     if (canvas.current && width.value > 0) draw(canvas.current, width.value, shown, left, right, mark, pointed.value);
   });
-  void [theme.value, width.value]; // colours and size are read anew
+  void [shownTheme.value, width.value]; // colours and size are read anew
   const near = pointed.value === null ? null : shown.map(one => ({ name: one.name, point: nearest(one.points, pointed.value!) }));
   return (
     <figure class="chart">

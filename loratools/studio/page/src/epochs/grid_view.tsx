@@ -1,12 +1,13 @@
 // A grid on disk: rows by prompts and seeds down, weights across; stars, blind pairs, and "use this epoch".
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { asking, inTurn } from "../api/asking";
 import { get, post } from "../api/http";
 import type { GridCell, GridDetail, MarkAnswer } from "../api/types";
 import { nameOf } from "../state/choose";
 import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
-import { loras, runs } from "../state/studio";
+import { grids, loras, runs } from "../state/studio";
 import { Button, Details } from "../ui/controls";
 import { Large } from "./large";
 import { takeEpoch } from "./take";
@@ -44,6 +45,10 @@ export function cellIn({ rows, columns, at }: Lines, row: number, column: number
   return down && across && shot ? at.get(`${down.row} ${across.weight} ${shot[0]} ${shot[1]}`) : undefined;
 }
 
+/** A grid with other stars on one of its cells; what else was marked meanwhile stays. */
+export const starred = (detail: GridDetail, key: string, stars: number): GridDetail =>
+  ({ ...detail, cells: detail.cells.map(cell => (cell.key === key ? { ...cell, stars } : cell)) });
+
 export function GridView({ id }: { id: string }) {
   const detail = useSignal<GridDetail | null>(null);
   const prompt = useSignal<number | null>(null);
@@ -54,8 +59,9 @@ export function GridView({ id }: { id: string }) {
   useEffect(() => {
     detail.value = null;
     open.value = prompt.value = seed.value = null;
-    void attempt(() => get<GridDetail>(`api/grids/${encodeURIComponent(id)}`)).then(got => (detail.value = got ?? null));
   }, [id]);
+  const changed = grids.value.find(one => one.id === id)?.changed; // a grid that is still drawn grows
+  useEffect(() => asking(() => get<GridDetail>(`api/grids/${encodeURIComponent(id)}`), got => (detail.value = got)), [id, changed]);
   const table = useComputed(() => (detail.value ? lined(detail.value, prompt.value, seed.value) : null));
   const shown = detail.value;
   if (!shown || !table.value) return <div class="bench"><p class="hint">{t("loading")}</p></div>;
@@ -75,8 +81,8 @@ export function GridView({ id }: { id: string }) {
   const mark = async (row: number, column: number, stars: number): Promise<void> => {
     const cell = cellAt(row, column);
     if (!cell?.picture) return;
-    const answer = await attempt(() => post<MarkAnswer>("api/marks", { picture: cell.picture, stars }));
-    if (answer) detail.value = { ...shown, cells: shown.cells.map(one => (one.key === cell.key ? { ...one, stars: answer.stars } : one)) };
+    const answer = await inTurn(() => attempt(() => post<MarkAnswer>("api/marks", { picture: cell.picture, stars })));
+    if (answer && detail.peek()) detail.value = starred(detail.peek()!, cell.key, answer.stars);
   };
   const use = (row: number): (() => void) | null => {
     const place = lines.rows[row];
@@ -122,7 +128,7 @@ export function GridView({ id }: { id: string }) {
           }}
           onClose={() => (open.value = null)} />
       ) : null}
-      {voting.value ? <Pairs grid={shown} onVoted={answer => (detail.value = { ...shown, ...answer })} onClose={() => (voting.value = false)} /> : null}
+      {voting.value ? <Pairs grid={shown} onVoted={answer => (detail.value = { ...(detail.peek() ?? shown), ...answer })} onClose={() => (voting.value = false)} /> : null}
     </div>
   );
 }

@@ -1,9 +1,10 @@
 // Epochs: which run, how it went, which epoch to take and why, and its pictures.
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../api/http";
 import type { EpochsJob, Job, Run, RunDetail } from "../api/types";
 import { baseFor } from "../state/choose";
-import { said, t } from "../state/i18n";
+import { number, said, t } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { href, route } from "../state/route";
 import { grids, jobs, loadJobs, loadRun, lorasById, runDetails, runs } from "../state/studio";
@@ -86,7 +87,7 @@ function RunView({ run }: { run: Run }) {
         {run.state === "running" ? (
           <>
             <Meter part={part} label={t("run.progress")} />
-            <p class="hint">{t("run.step", { step: run.step, steps: run.steps ?? "?" })}{detail?.rate ? ` · ${t("run.rate", { rate: detail.rate.toFixed(2) })}` : ""}</p>
+            <p class="hint">{t("run.step", { step: run.step, steps: run.steps ?? "?" })}{detail?.rate ? ` · ${t("run.rate", { rate: number(detail.rate) })}` : ""}</p>
           </>
         ) : null}
         <EpochList run={run} best={detail?.verdict?.epoch} />
@@ -149,17 +150,20 @@ function Judging({ run, anew }: { run: Run; anew: boolean }) {
   const open = job !== undefined && isOpen(job);
   const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
   const base = baseFor(family, run.base);
+  const busy = useSignal(false);
   const measure = async (): Promise<void> => {
-    if (!base) return;
+    if (!base || busy.value) return;
+    busy.value = true;
     const request: EpochsJob = { kind: "epochs", run: run.id, base: base.id };
     if (await attempt(() => post<Job>("api/jobs", request))) await loadJobs();
+    busy.value = false;
   };
   return (
     <section class="panel verdict none">
       <header><h2>{t(open ? "verdict.coming" : anew ? "verdict.old" : "verdict.none")}</h2></header>
       <p>{t(base ? "verdict.none.help" : "verdict.nobase")}</p>
       {job && job.state !== "done" ? <JobLine job={job} /> : null}
-      {open ? null : <Button id="measure" kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0} onClick={() => void measure()} />}
+      {open ? null : <Button id="measure" kind="primary" label={t("verdict.measure")} disabled={!base || run.epochs.length === 0 || busy.value} onClick={() => void measure()} />}
     </section>
   );
 }

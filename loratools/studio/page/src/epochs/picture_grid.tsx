@@ -4,7 +4,8 @@ import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { pictureUrl } from "../api/http";
 import { t } from "../state/i18n";
-import { moved, span } from "./window";
+import { keyOf } from "../ui/keys";
+import { moved, span, tabStop } from "./window";
 
 export interface GridPicture {
   key: string;
@@ -83,14 +84,14 @@ export function PictureGrid({ label, rows, columns, at, side, aspect, onOpen, on
     const to = moved(event.key, row, column, rows.length, columns.length, has);
     if (to) go(...to);
     else if (event.key === "Enter" || event.key === " ") onOpen(row, column);
-    else if (!onKey?.(event.key, row, column)) return;
+    else if (!onKey?.(keyOf(event), row, column)) return;
     event.preventDefault();
   };
   const line: number[] = [];
   for (let n = down.from; n < down.to; n++) line.push(n);
   const pillar: number[] = [];
   for (let n = across.from; n < across.to; n++) pillar.push(n);
-  const [focusRow, focusColumn] = focus.value;
+  const [focusRow, focusColumn] = tabStop(focus.value, line, pillar, has) ?? [-1, -1];
   return (
     <div ref={box} class="picture-grid" role="grid" aria-label={label} aria-rowcount={rows.length + 1} aria-colcount={columns.length + 1} onKeyDown={key}>
       <div class="whole" style={{ width: STUB + columns.length * wide, height: HEAD + rows.length * high }}>

@@ -2,11 +2,12 @@
 import { useSignal } from "@preact/signals";
 import { post } from "../api/http";
 import type { GridJob, Job, Run, Sample } from "../api/types";
-import { JobLine } from "../queue/job_line";
+import { isOpen, JobLine } from "../queue/job_line";
 import { baseFor } from "../state/choose";
 import { t } from "../state/i18n";
 import { attempt } from "../state/notices";
 import { gridOf, jobs, lorasById, server } from "../state/studio";
+import { narrow } from "../state/theme";
 import { Button } from "../ui/controls";
 import { GridView } from "./grid_view";
 import { Large } from "./large";
@@ -32,6 +33,8 @@ export function tabled(samples: readonly Sample[]): SampleTable {
   return { epochs, prompts: [...new Set(samples.map(sample => sample.prompt))], at };
 }
 
+const epochName = (epoch: number): string => (epoch === 0 ? t("samples.before") : t("epoch.number", { epoch }));
+
 export function Samples({ run, samples, best }: { run: Run; samples: readonly Sample[]; best: number | undefined }) {
   const open = useSignal<[number, number] | null>(null);
   if (samples.length === 0) return <NoSamples run={run} />;
@@ -40,11 +43,11 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
   const cell = (row: number, column: number): GridPicture | null => {
     const [epoch, prompt] = [epochs[row], prompts[column]];
     const sample = epoch === undefined || prompt === undefined ? undefined : at.get(`${epoch} ${prompt}`);
-    return sample ? { key: sample.picture, picture: sample.picture, title: `${t("epoch.number", { epoch: sample.epoch })}: ${sample.prompt}` } : null;
+    return sample ? { key: sample.picture, picture: sample.picture, title: `${epochName(sample.epoch)}: ${sample.prompt}` } : null;
   };
   const rows = epochs.map(epoch => ({
     key: String(epoch),
-    label: epoch === 0 ? t("samples.before") : t("epoch.number", { epoch }),
+    label: epochName(epoch),
     note: epoch === best ? t("epoch.best") : "",
     extra: has.has(epoch) ? <button type="button" class="button small" tabIndex={-1} onClick={() => takeEpoch(run, epoch)}>{t("epoch.use")}</button> : null,
   }));
@@ -52,7 +55,7 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
   return (
     <section class="panel" aria-labelledby="samples-title">
       <header><h2 id="samples-title">{t("samples")}</h2><span class="hint">{t("samples.help")}</span></header>
-      <PictureGrid label={t("samples")} rows={rows} columns={prompts} at={cell} side={prompts.length <= 3 ? 208 : 148} aspect={1}
+      <PictureGrid label={t("samples")} rows={rows} columns={prompts} at={cell} side={narrow.value ? 128 : prompts.length <= 3 ? 208 : 148} aspect={1}
         onOpen={(row, column) => (open.value = [row, column])}
         onKey={(key, row) => key.toLowerCase() === "u" && has.has(epochs[row]!) && (takeEpoch(run, epochs[row]!), true)} />
       {shown && open.value ? (
@@ -69,20 +72,28 @@ export function Samples({ run, samples, best }: { run: Run; samples: readonly Sa
   );
 }
 
+/** The job that draws the grid of this name, or is to draw it; that of another run is none. */
+export const drawingOf = (name: string, all: readonly Job[]): Job | undefined =>
+  all.find(one => one.kind === "grid" && isOpen(one) && one.says.values.name === name);
+
 /** A run that drew nothing of itself: the pictures that its verdict rests on, or its epochs drawn side by side now. */
 function NoSamples({ run }: { run: Run }) {
   const asked = useSignal<string | null>(null);
+  const busy = useSignal(false);
   const job = jobs.value.find(one => one.id === asked.value);
   const family = lorasById.value.get(run.epochs[0]?.lora ?? "")?.family ?? "";
   const base = baseFor(family, run.base);
   const drawn = gridOf(run);
-  const drawing = jobs.value.find(one => one.kind === "grid" && ["running", "waiting"].includes(one.state));
+  const name = `${run.name}-grid`;
+  const drawing = drawingOf(name, jobs.value);
   if (drawn) return <GridView id={drawn.id} />;
   const draw = async (): Promise<void> => {
     if (!base) return;
-    const prompts = (server.value?.prompts[family] ?? [""]).slice(0, 2);
-    const request: GridJob = { kind: "grid", base: base.id, rows: [run.id], weights: "0:1:0.25", prompts, seeds: [1], root: run.root, name: `${run.name}-grid` };
+    const prompts = (server.value?.prompts[base.id] ?? server.value?.prompts[family] ?? [""]).slice(0, 2);
+    const request: GridJob = { kind: "grid", base: base.id, rows: [run.id], weights: "0:1:0.25", prompts, seeds: [1], root: run.root, name };
+    busy.value = true;
     const started = await attempt(() => post<Job>("api/jobs", request));
+    busy.value = false;
     if (started) asked.value = started.id;
   };
   return (
@@ -91,7 +102,7 @@ function NoSamples({ run }: { run: Run }) {
       <p>{t(drawing ? "samples.coming" : "samples.none")}</p>
       {drawing && drawing !== job ? <JobLine job={drawing} /> : null}
       <div class="tools">
-        <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || drawing !== undefined} onClick={() => void draw()} />
+        <Button label={t("samples.draw")} title={t("samples.draw.help")} disabled={!base || run.epochs.length === 0 || busy.value || drawing !== undefined} onClick={() => void draw()} />
       </div>
       {job ? <JobLine job={job} /> : null}
     </section>

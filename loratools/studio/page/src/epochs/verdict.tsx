@@ -41,5 +41,5 @@ export function VerdictCard({ verdict, onUse }: { verdict: Verdict; onUse: (epoc
 const estimate = (figure: [number | null, number | null] | undefined): string => {
   const [mean, error] = figure ?? [null, null];
   if (mean === null) return "–";
-  return error === null ? short(mean) : `${short(mean)} ± ${error.toPrecision(1)}`;
+  return error === null ? short(mean) : `${short(mean)} ± ${short(Number(error.toPrecision(1)))}`;
 };

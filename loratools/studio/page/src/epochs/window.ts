@@ -41,3 +41,13 @@ function first(row: number, from: number, by: number, count: number, has: (row: 
   for (let column = from; column >= 0 && column < count; column += by) if (has(row, column)) return [row, column];
   return null;
 }
+
+/** The cell that the Tab key comes to: that of the focus, or where it is out of sight or empty the first that is there. */
+export function tabStop(
+  focus: readonly [number, number], rows: readonly number[], columns: readonly number[], has: (row: number, column: number) => boolean,
+): [number, number] | null {
+  const [row, column] = focus;
+  if (rows.includes(row) && columns.includes(column) && has(row, column)) return [row, column];
+  for (const r of rows) for (const c of columns) if (has(r, c)) return [r, c];
+  return null;
+}

@@ -23,13 +23,15 @@ const OPEN = new Set<Job["state"]>(["running", "stopping", "paused", "waiting"])
 export const isOpen = (job: Job): boolean => OPEN.has(job.state);
 
 export function JobState({ job }: { job: Job }) {
-  return <span class={`state ${job.state}`}><Icon name={MARKS[job.state]} /> {t(`job.${job.state}`)}</span>;
+  return <span class={`state ${job.state}`} role="status"><Icon name={MARKS[job.state]} /> {t(`job.${job.state}`)}</span>;
 }
 
 /** What a bar says that it is at: "epoch 1/4", a stage of a search. */
-const noted = (note: string): string => {
+export const noted = (note: string): string => {
   const epoch = /^epoch (\d+)\/(\d+)$/.exec(note);
-  return epoch ? t("note.epoch", { epoch: epoch[1]!, epochs: epoch[2]! }) : tOr(`note.${note.split(" ")[0]!}`, note);
+  if (epoch) return t("note.epoch", { epoch: epoch[1]!, epochs: epoch[2]! });
+  const own = tOr(`note.${note.split(" ")[0]!}`, note);
+  return own.includes("{") ? note : own; // words with holes say nothing without their values
 };
 
 export function JobLine({ job }: { job: Job }) {
@@ -40,8 +42,8 @@ export function JobLine({ job }: { job: Job }) {
     <div class="job-line">
       <div class="job-words">
         <JobState job={job} />
-        {live && count ? <span>{count} {tOr(`unit.${unit.replace(/s$/, "")}`, unit)}</span> : null}
-        {live && left !== null && job.state !== "paused" ? <span>{t("job.left", { time: clock(left) })}</span> : null}
+        {live && count ? <span aria-live="off">{count} {tOr(`unit.${unit.replace(/s$/, "")}`, unit)}</span> : null}
+        {live && left !== null && job.state !== "paused" ? <span aria-live="off">{t("job.left", { time: clock(left) })}</span> : null}
         {live && note ? <span class="note">{noted(note)}</span> : null}
       </div>
       {live ? <Meter part={partDone(job)} label={t("job.progress", { title: said(job.says) })} /> : null}

@@ -1,6 +1,7 @@
 // All jobs in their order, whoever started them; what they say, and what can be done with them.
 import { useComputed, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { oneAtATime } from "../api/asking";
 import { get, post } from "../api/http";
 import { Choices } from "../blocks/choices";
 import type { JobAction } from "../api/names";
@@ -42,7 +43,7 @@ export function QueuePage() {
     <div class={chosen ? "queue open" : "queue"}>
       <section class="panel" aria-labelledby="queue-title">
         <header><h2 id="queue-title">{t("queue")}</h2><span class="hint">{t("queue.help")}</span><TrainButton /></header>
-        <ul class="jobs" aria-live="polite">{all.value.map(job => <Row key={job.id} job={job} current={job === chosen} />)}</ul>
+        <ul class="jobs">{all.value.map(job => <Row key={job.id} job={job} current={job === chosen} />)}</ul>
       </section>
       {chosen && !narrow.value ? <Opened key={chosen.id} job={chosen} /> : null}
     </div>
@@ -80,11 +81,8 @@ const MOST_LINES = 5000;
 function Opened({ job }: { job: Job }) {
   const lines = useSignal<readonly LogLine[]>([]);
   const box = useRef<HTMLPreElement>(null);
-  const reading = useRef(false);
   const atEnd = useRef(true);
-  const read = async (): Promise<void> => {
-    if (reading.current) return;
-    reading.current = true;
+  const read = useMemo(() => oneAtATime(async () => {
     let more = true;
     while (more) {
       const after = lines.peek().at(-1)?.number ?? 0;
@@ -93,8 +91,7 @@ function Opened({ job }: { job: Job }) {
       if (fresh.length > 0) lines.value = [...lines.peek(), ...fresh].slice(-MOST_LINES);
       more = (got?.more ?? false) && fresh.length > 0;
     }
-    reading.current = false;
-  };
+  }), [job.id]);
   const news = logged.value?.job === job.id ? logged.value.last : 0;
   useEffect(() => void read(), [news, job.state]);
   useEffect(() => { // the end stays in sight while the person is at the end
@@ -112,7 +109,7 @@ function Opened({ job }: { job: Job }) {
       {job.step ? <><p class="label">{t("save.step")}</p><Command text={job.step} label={t("save.step")} /></> : null}
       <JobEvidence job={job} />
       <p class="label">{t("log")}</p>
-      <pre ref={box} class="lines" tabIndex={0} role="log" onScroll={event => {
+      <pre ref={box} class="lines" tabIndex={0} role="log" aria-live="off" aria-label={t("log")} onScroll={event => {
         const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;
         atEnd.current = scrollHeight - scrollTop - clientHeight < 40;
       }}>{lines.value.length > 0 ? lines.value.map(line => line.text).join("\n") : t("log.empty")}</pre>

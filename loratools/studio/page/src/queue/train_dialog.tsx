@@ -2,6 +2,7 @@
 // before the button is pressed.
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { asking } from "../api/asking";
 import { failureOf, get, post } from "../api/http";
 import type { Job, PictureFolder, Started, TrainJob, TrainPreset } from "../api/types";
 import { t } from "../state/i18n";
@@ -9,6 +10,7 @@ import { attempt } from "../state/notices";
 import { go } from "../state/route";
 import { bases, folders, loadFolders, loadJobs, server } from "../state/studio";
 import { Button, Command, Details, Dialog, Icon } from "../ui/controls";
+import { numberIn } from "../ui/draft";
 
 export const training = signal(false);
 const REST = 300;
@@ -21,10 +23,9 @@ type Setting = (typeof SETTINGS)[number];
 export function given(fields: Partial<Record<Setting, string>>): Record<string, number | string> {
   const sent: Record<string, number | string> = {};
   for (const [name, text] of Object.entries(fields)) {
-    const word = text.trim().replace(",", ".");
+    const word = text.trim();
     if (word === "") continue;
-    const value = Number(word);
-    sent[name] = Number.isFinite(value) ? value : word;
+    sent[name] = (name === "resolution" && word.includes(",") ? null : numberIn(word)) ?? word;
   }
   return sent;
 }
@@ -62,15 +63,10 @@ export function TrainDialog() {
   const asked = JSON.stringify(job);
   useEffect(() => {
     if (!job) return;
-    const timer = setTimeout(() => {
-      post<Started>("api/jobs/command", job).then(
-        answer => [shown.value, fault.value] = [answer, null],
-        (thrown: unknown) => {
-          const { sentence, remedy } = failureOf(thrown);
-          [shown.value, fault.value] = [null, [sentence, remedy].filter(Boolean).join(": ")];
-        });
+    return asking(() => post<Started>("api/jobs/command", job), answer => ([shown.value, fault.value] = [answer, null]), thrown => {
+      const { sentence, remedy } = failureOf(thrown);
+      [shown.value, fault.value] = [null, [sentence, remedy].filter(Boolean).join(": ")];
     }, REST);
-    return () => clearTimeout(timer);
   }, [asked]);
   const start = async (): Promise<void> => {
     if (!job) return;

@@ -1,5 +1,6 @@
 // What the server says of the stack as a whole: each block's share, and what changed from before to now.
 import { effect, signal, untracked } from "@preact/signals";
+import { oneAtATime } from "../api/asking";
 import { post } from "../api/http";
 import type { ExplainAnswer, ExplainRequest } from "../api/types";
 import { kept, stackOf } from "./live";
@@ -9,10 +10,8 @@ import { blocksOf, details } from "./studio";
 export const explained = signal<ExplainAnswer | null>(null);
 const REST = 300;
 let timer: ReturnType<typeof setTimeout> | undefined;
-let asked = 0;
 
 async function ask(): Promise<void> {
-  const number = ++asked;
   const [now, before] = [desk.peek(), { ...kept.peek(), base: desk.peek().base }];
   const known = [...now.layers, ...before.layers].every(layer => blocksOf(layer.lora) !== null);
   if (now.layers.length === 0 || !now.base || !known) {
@@ -22,19 +21,21 @@ async function ask(): Promise<void> {
   const request: ExplainRequest = { stack: stackOf(before), other: before.layers.length > 0 ? stackOf(now) : null };
   if (request.other === null) request.stack = stackOf(now);
   try {
-    const answer = await post<ExplainAnswer>("api/stack/explain", request);
-    if (number === asked) explained.value = answer;
+    explained.value = await post<ExplainAnswer>("api/stack/explain", request);
   } catch {
-    if (number === asked) explained.value = null; // the pictures say the same thing in their own place, with its remedy
+    explained.value = null; // the pictures say the same thing in their own place, with its remedy
   }
 }
+
+/** Of a large file an answer takes seconds: one question is under way, and the next is about the newest stack. */
+const explain = oneAtATime(ask);
 
 export function followExplanation(): () => void {
   return effect(() => {
     void [desk.value, kept.value, details.value];
     untracked(() => {
       clearTimeout(timer);
-      timer = setTimeout(() => void ask(), REST);
+      timer = setTimeout(() => void explain(), REST);
     });
   });
 }

@@ -48,12 +48,14 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
 const filled = (text: string, values: Record<string, string | number>): string =>
   text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
 
-/** What the server says, in the person's language; words without a key are the library's, in English. */
-export function said({ key, values, text }: Pick<Words, "text"> & Partial<Words>): string {
+/** What the server says, in the person's language; words without a key are data, the same in every language. */
+export function said({ key, values = {}, text }: Pick<Words, "text"> & Partial<Words>): string {
   const own = key ? SERVER[language.value][key] : undefined;
   if (own === undefined) return text;
-  const figure = values?.figure;
-  return filled(own, figure === undefined ? (values ?? {}) : { ...values, figure: tOr(`figure.${figure}`, String(figure)) });
+  const { figure, how } = values;
+  const named: Record<string, string> = figure === undefined ? {} : { figure: tOr(`figure.${figure}`, String(figure)) };
+  const ended: Record<string, string> = how === undefined ? {} : { how: filled(SERVER[language.value][`how.${how}`] ?? String(how), values) };
+  return filled(own, { ...values, ...named, ...ended });
 }
 
 /** The sentence and the remedy of a failure. */

@@ -1,14 +1,14 @@
 // Pictures that follow the stack. Each scene (a prompt and a seed) has a base, a before and a now; each is a stream.
 // While the hand moves, few-step pictures of "now" are asked for; when it rests, whole ones of all that changed.
 import { effect, signal, untracked } from "@preact/signals";
-import { home } from "../api/http";
+import { failureOf, get, home } from "../api/http";
 import type { Frame } from "../api/frame";
 import { LiveSocket, type Wire } from "../api/socket";
 import type { Quality } from "../api/names";
-import type { Draw, Failed, Grid, Lora, PictureSettings, ServerMessage, Stack } from "../api/types";
+import type { Draw, Failed, Grid, Lora, PictureSettings, ServerMessage, Stack, State } from "../api/types";
 import { said } from "./i18n";
 import { notify } from "./notices";
-import { blocksOf, connection, details, filesChanged, onEvent, server } from "./studio";
+import { blocksOf, connection, details, filesChanged, loras, onEvent, server } from "./studio";
 import { desk, EMPTY, toStack, type Desk } from "./stack";
 import { recall, remember } from "./storage";
 
@@ -105,22 +105,28 @@ async function onFrame(frame: Frame): Promise<void> {
   const { seq, preview, cached, width, height } = frame;
   shown.value = { seq, preview, cached, width, height, ms };
   progress.value = null;
-  failure.value = null;
+  if ((failure.peek()?.seq ?? 0) <= seq) failure.value = null; // a later request may have failed while this was decoded
   waiting.value = preview;
   document.dispatchEvent(new CustomEvent("studio:picture", { detail: { stream: frame.stream, seq, preview, ms } }));
 }
 
+/** Of the note that pictures are drawn again after they had to give way to a job. */
+const AGAIN = "live.again";
+
 function onMessage(message: Exclude<ServerMessage, { type: "event" }>): void {
   if (message.type === "note") {
     notify("note", said(message));
+    if (message.key === AGAIN) redrawAll();
     return;
   }
+  if (socket.outdated(message.stream, message.seq)) return; // of a request that a newer picture has answered
   const { progress, failure, waiting } = stream(message.stream);
   if (message.type === "drawing") progress.value = { step: message.step, steps: message.steps };
   else {
     progress.value = null;
     waiting.value = false;
     failure.value = message;
+    sent.delete(message.stream); // it is asked for again with the next change, be that of something else
   }
 }
 
@@ -135,14 +141,21 @@ export const socket = new LiveSocket(wire, {
   onEvent,
   onMessage,
   onConnection: state => {
-    const before = connection.peek();
-    connection.value = state;
-    if (state === "open") {
-      if (before === "connecting") sent.clear(); // the server knows nothing of what was asked before
-      redrawAll();
-    }
+    // while it is tried again it stays lost: a warning that comes and goes is none
+    connection.value = state === "connecting" && connection.peek() !== "open" ? connection.peek() : state;
+    if (state === "open") redrawAll(); // the server knows nothing of what was asked before
+    if (state === "lost") void askWhetherDenied();
   },
 });
+
+/** A handshake that is refused looks to a page like a server that is gone; a plain request tells them apart. */
+async function askWhetherDenied(): Promise<void> {
+  try {
+    await get<State>("api/state");
+  } catch (thrown) {
+    if ([401, 403].includes(failureOf(thrown).status)) socket.deny();
+  }
+}
 
 const sent = new Map<number, string>(); // stream -> what was asked for last, so that nothing is drawn twice
 
@@ -236,6 +249,7 @@ let keeping: ReturnType<typeof setTimeout> | undefined;
 /** What is on the desk, for the next visit; at once when the page goes. */
 export function keepDesk(): void {
   clearTimeout(keeping);
+  if (loras.peek() === null && desk.peek().layers.length === 0) return; // the list of files could not be read
   const named = (from: Desk): Desk => ({ ...from, baseName: baseName(from.base) });
   const { a, b } = memory.peek();
   remember("desk", { desk: named(desk.peek()), kept: named(kept.peek()), memory: { a: a && named(a), b: b && named(b) } });
@@ -249,7 +263,14 @@ export interface KeptDesk {
   memory: { a: Desk | null; b: Desk | null };
 }
 export const recallDesk = (): KeptDesk | null => recall<KeptDesk | null>("desk", null);
-export const recallScenes = (): readonly Scene[] => recall<readonly Scene[]>("scenes", []);
+export function recallScenes(): readonly Scene[] {
+  const left = recall<unknown>("scenes", []);
+  return Array.isArray(left) ? left.filter(isScene).slice(0, MOST_SCENES) : [];
+}
+
+/** Whether it is one: another version of the page may have written something else. */
+const isScene = (own: Partial<Scene> | null): own is Scene =>
+  typeof own?.prompt === "string" && typeof own.negative === "string" && Number.isSafeInteger(own.seed);
 
 /**
  * The scene of a first visit, at seed 1: of the base's or the family's prompts one that shows a whole figure, hands and

@@ -30,8 +30,13 @@ export async function attempt<T>(run: () => Promise<T>): Promise<T | undefined> 
   try {
     return await run();
   } catch (thrown) {
-    const { sentence, remedy } = failureOf(thrown);
-    notify("error", sentence, remedy);
+    complain(thrown);
     return undefined;
   }
+}
+
+/** A failure becomes a notice. */
+export function complain(thrown: unknown): void {
+  const { sentence, remedy } = failureOf(thrown);
+  notify("error", sentence, remedy);
 }

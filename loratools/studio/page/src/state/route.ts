@@ -7,7 +7,16 @@ export type PageName = (typeof PAGES)[number];
 export function parseRoute(hash: string): { page: PageName; rest: string } | null {
   const match = /^#\/([a-z]+)(?:\/(.*))?$/.exec(hash);
   const page = match?.[1] as PageName | undefined;
-  return page && PAGES.includes(page) ? { page, rest: decodeURIComponent(match?.[2] ?? "") } : null;
+  return page && PAGES.includes(page) ? { page, rest: decoded(match?.[2] ?? "") } : null;
+}
+
+/** As it is where somebody wrote a percent sign by hand: then it names nothing, which no page minds. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** The token in a fragment, or null where it is a route or empty. */
@@ -18,7 +27,11 @@ export const route = computed(() => parseRoute(hash.value) ?? { page: "blocks" a
 export const routed = (): boolean => parseRoute(location.hash) !== null;
 
 export function follow(): void {
-  addEventListener("hashchange", () => (hash.value = location.hash));
+  addEventListener("hashchange", () => {
+    // the address of another start of the server, pasted over that of the old one: to the browser the same page
+    if (tokenIn(location.hash)) location.reload();
+    else hash.value = location.hash;
+  });
 }
 
 export const href = (page: PageName, rest = ""): string =>

@@ -1,8 +1,9 @@
 // The stack of LoRAs that the person works on, and its history. Values are replaced, never changed, so that an undo is
 // to take an older one; one drag is one step back, however many values it went through.
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import type { Vector } from "../api/names";
 import type { Stack } from "../api/types";
+import { blockOfRule, isRule } from "./rules";
 
 export interface Layer {
   /** Tells layers of one LoRA apart. */
@@ -62,7 +63,17 @@ export function change(next: Desk): void {
   const now = desk.peek();
   if (next === now) return;
   if (before === null) push(now);
-  desk.value = next;
+  put(next);
+}
+
+/** Another desk takes the place of what is there; the selected layer stays so wherever it stands now, else its place. */
+function put(next: Desk): void {
+  const held = desk.peek().layers[selected.peek()]?.key;
+  const at = next.layers.findIndex(layer => layer.key === held);
+  batch(() => {
+    desk.value = next;
+    selected.value = at >= 0 ? at : Math.max(0, Math.min(selected.peek(), next.layers.length - 1));
+  });
 }
 
 export function undo(): void {
@@ -72,7 +83,7 @@ export function undo(): void {
   if (!last) return;
   past.value = steps.slice(0, -1);
   future.value = [desk.peek(), ...future.peek()];
-  desk.value = last;
+  put(last);
 }
 
 export function redo(): void {
@@ -81,7 +92,7 @@ export function redo(): void {
   if (!next) return;
   past.value = [...past.peek(), desk.peek()];
   future.value = rest;
-  desk.value = next;
+  put(next);
 }
 
 /** Begin anew, with no way back: what an earlier visit left, or a test. */
@@ -91,13 +102,19 @@ export function reset(to: Desk = EMPTY): void {
   future.value = [];
   desk.value = to;
   selected.value = 0;
+  claimKeys(to);
 }
 
 let keys = 0;
 export const nextKey = (): number => {
-  for (const layer of desk.peek().layers) keys = Math.max(keys, layer.key);
+  claimKeys(desk.peek());
   return ++keys;
 };
+
+/** New layers get other keys than these, which an earlier visit gave. */
+export function claimKeys({ layers }: Desk): void {
+  for (const layer of layers) keys = Math.max(keys, layer.key);
+}
 
 export function newLayer(lora: string, name: string, weight = 1): Layer {
   return { key: nextKey(), lora, name, place: "", weight, te: 1, unet: 1, vector: {}, muted: [], solo: [] };
@@ -111,9 +128,7 @@ export function addLayer(layer: Layer): void {
 
 export function removeLayer(key: number): void {
   const now = desk.peek();
-  const layers = now.layers.filter(layer => layer.key !== key);
-  change({ ...now, layers });
-  selected.value = Math.max(0, Math.min(selected.peek(), layers.length - 1));
+  change({ ...now, layers: now.layers.filter(layer => layer.key !== key) });
 }
 
 export function moveLayer(key: number, by: -1 | 1): void {
@@ -125,7 +140,6 @@ export function moveLayer(key: number, by: -1 | 1): void {
   const layers = now.layers.filter((_, n) => n !== from);
   layers.splice(to, 0, layer);
   change({ ...now, layers });
-  if (selected.peek() === from) selected.value = to;
 }
 
 export function editLayer(key: number, fields: Partial<Omit<Layer, "key">>): void {
@@ -135,17 +149,37 @@ export function editLayer(key: number, fields: Partial<Omit<Layer, "key">>): voi
 
 export const weightOf = (layer: Layer, block: string): number => layer.vector[block] ?? 1;
 
+/** A block's number. Kinds of its layers that have a weight of their own move with it, and keep their distance. */
 export function setWeight(key: number, block: string, value: number): void {
   const layer = desk.peek().layers.find(one => one.key === key);
-  if (layer && weightOf(layer, block) !== value) editLayer(key, { vector: { ...layer.vector, [block]: value } });
+  if (!layer || weightOf(layer, block) === value) return;
+  const rules = rulesMoved(layer.vector, [block], value - weightOf(layer, block));
+  editLayer(key, { vector: { ...layer.vector, ...rules, [block]: value } });
+}
+
+function rulesMoved(vector: Vector, blocks: readonly string[], by: number): Vector {
+  const own = Object.entries(vector).filter(([name]) => isRule(name) && blocks.includes(blockOfRule(name)));
+  return Object.fromEntries(own.map(([rule, weight]) => [rule, rounded(weight + by, 0.0001)]));
+}
+
+/** Give rules a weight, or none: then the block's own number holds for those layers again. */
+export function setRules(key: number, rules: readonly string[], value: number | null): void {
+  const layer = desk.peek().layers.find(one => one.key === key);
+  if (!layer) return;
+  const vector = { ...layer.vector };
+  for (const rule of rules) {
+    if (value === null) delete vector[rule];
+    else vector[rule] = value;
+  }
+  editLayer(key, { vector });
 }
 
 /** Move several blocks by the same amount, as a group's fader does. */
 export function shiftWeights(key: number, from: Vector, blocks: readonly string[], by: number): void {
   const layer = desk.peek().layers.find(one => one.key === key);
   if (!layer) return;
-  const vector = { ...layer.vector };
-  for (const block of blocks) vector[block] = rounded((from[block] ?? 1) + by);
+  const vector = { ...layer.vector, ...rulesMoved(layer.vector, blocks, by) };
+  for (const block of blocks) vector[block] = rounded((from[block] ?? 1) + by, 0.0001);
   editLayer(key, { vector });
 }
 
@@ -163,10 +197,25 @@ export const rounded = (value: number, step = 0.01): number => {
 };
 
 /** What a block counts with: nothing when it is muted, or when others are solo. */
-export function effective(layer: Layer, block: string): number {
-  if (layer.muted.includes(block)) return 0;
-  if (layer.solo.length > 0 && !layer.solo.includes(block)) return 0;
-  return weightOf(layer, block);
+export const effective = (layer: Layer, block: string): number => (isSilent(layer, block) ? 0 : weightOf(layer, block));
+
+/** Whether a block is silent: muted, or not among those that are solo. */
+const isSilent = (layer: Layer, block: string): boolean =>
+  layer.muted.includes(block) || (layer.solo.length > 0 && !layer.solo.includes(block));
+
+/**
+ * A layer's vector with mute and solo in it: the weight of each block, and after them the rules. A rule goes before its
+ * blocks' weights, so that one of a silent block is left out; where a rule is about several blocks, another one after it
+ * silences those that are to be silent ("_" is part of every layer's name).
+ */
+export function effectiveVector(layer: Layer, blocks: readonly string[]): Vector {
+  const vector: Vector = {};
+  for (const block of blocks) vector[block] = effective(layer, block);
+  const silent = blocks.filter(block => isSilent(layer, block));
+  const rules = Object.keys(layer.vector).filter(name => isRule(name) && !silent.includes(blockOfRule(name)));
+  for (const rule of rules) vector[rule] = layer.vector[rule]!;
+  if (rules.some(rule => !blocks.includes(blockOfRule(rule)))) for (const block of silent) vector[`${block}/_`] = 0;
+  return vector;
 }
 
 /** The stack as the server takes it. blocksOf gives a LoRA's block names, or null while they are not known. */
@@ -174,10 +223,9 @@ export function toStack(from: Desk, blocksOf: (lora: string) => readonly string[
   return {
     base: from.base,
     terms: from.layers.map(layer => {
-      const blocks = blocksOf(layer.lora) ?? Object.keys(layer.vector);
-      const vector: Vector = {};
-      for (const block of blocks) vector[block] = effective(layer, block);
-      const plain = blocks.every(block => vector[block] === 1);
+      const blocks = blocksOf(layer.lora) ?? Object.keys(layer.vector).filter(name => !isRule(name));
+      const vector = effectiveVector(layer, blocks);
+      const plain = Object.values(vector).every(weight => weight === 1);
       return { lora: layer.lora, weight: layer.weight, vector: plain ? null : vector, te: layer.te, unet: layer.unet };
     }),
   };

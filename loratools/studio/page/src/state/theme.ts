@@ -3,6 +3,8 @@ import { recall, remember } from "./storage";
 
 export type Theme = "system" | "light" | "dark";
 export const theme = signal<Theme>("system");
+/** The colours that are shown, whoever chose them. */
+export const shownTheme = signal<"light" | "dark">("light");
 export const narrow = signal(false);
 
 export function followTheme(): void {
@@ -12,7 +14,7 @@ export function followTheme(): void {
   dark.addEventListener("change", () => (system.value = dark.matches));
   effect(() => {
     const shown = theme.value === "system" ? (system.value ? "dark" : "light") : theme.value;
-    document.documentElement.dataset.theme = shown;
+    document.documentElement.dataset.theme = shownTheme.value = shown;
     remember("theme", theme.value);
   });
   const small = matchMedia("(max-width: 759px)");

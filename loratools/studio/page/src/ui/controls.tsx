@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../state/i18n";
-import { attempt, notify } from "../state/notices";
+import { notify } from "../state/notices";
 
 const PATHS = {
   plus: "M12 5v14M5 12h14", close: "M6 6l12 12M18 6L6 18", undo: "M9 7L4 12l5 5M4 12h11a5 5 0 010 10h-3",
@@ -49,47 +49,6 @@ export const Button = (props: ButtonProps) => (
   </button>
 );
 
-interface NumberProps {
-  label: string;
-  value: number;
-  min: number;
-  max: number;
-  step?: number;
-  id?: string;
-  onChange: (value: number) => void;
-}
-/** A number that is taken when it is whole (Enter, or the focus leaves); text that is none is put back. */
-export function NumberField({ label, value, min, max, step = 0.01, id, onChange }: NumberProps) {
-  const shown = String(Number(value.toFixed(4)));
-  const take = (input: HTMLInputElement): void => {
-    const next = Number(input.value.trim().replace(",", "."));
-    if (input.value.trim() === "" || !Number.isFinite(next)) input.value = shown;
-    else {
-      const whole = Math.min(max, Math.max(min, Math.round(next / step) * step));
-      const clean = Number(whole.toFixed(4));
-      input.value = String(clean);
-      if (clean !== value) onChange(clean);
-    }
-  };
-  return (
-    <input
-      class="number"
-      id={id}
-      type="text"
-      inputMode="decimal"
-      aria-label={label}
-      title={label}
-      value={shown}
-      onFocus={event => event.currentTarget.select()}
-      onBlur={event => take(event.currentTarget)}
-      onKeyDown={event => {
-        if (event.key === "Enter") take(event.currentTarget);
-        if (event.key === "Escape") event.currentTarget.value = shown;
-      }}
-    />
-  );
-}
-
 interface DialogProps {
   title: string;
   id?: string;
@@ -101,6 +60,7 @@ interface DialogProps {
 export function Dialog({ title, id, wide, onClose, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const gone = useRef(false);
+  const outside = useRef(false);
   useLayoutEffect(() => {
     const shown = dialog.current;
     shown?.showModal();
@@ -118,8 +78,12 @@ export function Dialog({ title, id, wide, onClose, children }: DialogProps) {
       onClose={() => {
         if (!gone.current) onClose(); // Escape: a browser may close it without asking
       }}
+      onPointerDown={event => void (outside.current = event.target === dialog.current && !within(dialog.current, event))}
       onClick={event => {
-        if (event.target === dialog.current) onClose(); // the backdrop
+        const pressed = outside.current;
+        outside.current = false;
+        // the backdrop, and not the dialog's own edge, nor the end of a selection that began in a field
+        if (pressed && event.target === dialog.current && !within(dialog.current, event)) onClose();
       }}
     >
       <header class="dialog-head">
@@ -131,16 +95,28 @@ export function Dialog({ title, id, wide, onClose, children }: DialogProps) {
   );
 }
 
+function within(box: Element | null, { clientX, clientY }: { clientX: number; clientY: number }): boolean {
+  if (!box) return false;
+  const { left, right, top, bottom } = box.getBoundingClientRect();
+  return left <= clientX && clientX <= right && top <= clientY && clientY <= bottom;
+}
+
+/** Put a text onto the clipboard, and say whether that went: a page that is not reached by https or localhost may not. */
+export async function copyText(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    notify("done", t("copied"));
+  } catch {
+    notify("error", t("copy.refused"), t("copy.refused.remedy"));
+  }
+}
+
 /** What the command line would run, or the recipe's step, ready to be copied. */
 export function Command({ text, label }: { text: string; label: string }) {
-  const copy = async (): Promise<void> => {
-    await attempt(async () => navigator.clipboard.writeText(text));
-    notify("done", t("copied"));
-  };
   return (
     <div class="command">
       <pre tabIndex={0} aria-label={label}>{text}</pre>
-      <Button label={t("copy")} icon="copy" bare small onClick={() => void copy()} />
+      <Button label={t("copy")} icon="copy" bare small onClick={() => void copyText(text)} />
     </div>
   );
 }

@@ -1,6 +1,7 @@
 // A slider of one block: drag (shift: fine), double click: 1, arrows, M and S. A slider to a screen reader.
 import { useRef } from "preact/hooks";
 import { begin, commit, rounded } from "../state/stack";
+import { keyOf } from "./keys";
 
 export interface FaderProps {
   label: string;
@@ -41,7 +42,8 @@ export function dragged(from: number, part: number, shift: boolean, min: number,
 
 export function Fader(props: FaderProps) {
   const { label, value, min, max, rest, upright, dim, text, onChange, onKey } = props;
-  const hand = useRef<{ id: number; at: number; value: number; shift: boolean } | null>(null);
+  // the scale of a drag is that of its beginning: a group that is drawn past its end widens the scale under the hand
+  const hand = useRef<{ id: number; at: number; value: number; shift: boolean; min: number; max: number } | null>(null);
   const along = (event: PointerEvent): number => (upright ? -event.clientY : event.clientX);
   const zero = partOf(0, min, max);
   const part = partOf(value, min, max);
@@ -70,7 +72,7 @@ export function Fader(props: FaderProps) {
       onPointerDown={event => {
         if (event.button !== 0) return;
         event.currentTarget.setPointerCapture(event.pointerId);
-        hand.current = { id: event.pointerId, at: along(event), value, shift: event.shiftKey };
+        hand.current = { id: event.pointerId, at: along(event), value, shift: event.shiftKey, min, max };
         begin();
       }}
       onPointerMove={event => {
@@ -82,7 +84,7 @@ export function Fader(props: FaderProps) {
         }
         const box = event.currentTarget.getBoundingClientRect();
         const length = upright ? box.height : box.width;
-        const next = dragged(held.value, (along(event) - held.at) / length, held.shift, min, max);
+        const next = dragged(held.value, (along(event) - held.at) / length, held.shift, held.min, held.max);
         if (next !== value) onChange(next);
       }}
       onPointerUp={end}
@@ -96,7 +98,7 @@ export function Fader(props: FaderProps) {
           begin(); // a key that is held is one step of undo, as a drag is
           onChange(next);
         }
-        if (next !== null || onKey?.(event.key.toLowerCase())) event.preventDefault();
+        if (next !== null || onKey?.(keyOf(event))) event.preventDefault();
       }}
       onKeyUp={commit}
       onBlur={commit}

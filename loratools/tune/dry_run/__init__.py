@@ -1,0 +1,1 @@
+"""What a tune would do: pictures, memory and time, before anything is loaded, drawn or written."""
