@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from loratools.errors import TrainingError
 from loratools.train.distributed import Ranks
@@ -77,9 +76,9 @@ class Executor:
         self._device = device
         self._generator = torch.Generator(device)
         self._factors = update.parameters
-        alone = not accumulates and ranks.world == 1
+        alone = not accumulates and ranks.world == 1 and not update.needs_flat
         self._whole = alone and (self._mode == "off" or update.on_device or update.in_backward)
-        self._flat = None if self._whole else self._flat_gradients()
+        self._flat = None if self._whole else update.flat_gradients(1, device)  # the loss is the last number
         self._graphs: dict[Hashable, _Captured] = {}
         self._finish_graph: torch.cuda.CUDAGraph | None = None
         self._pool: Any = torch.cuda.graph_pool_handle() if self._mode != "off" else None
@@ -204,14 +203,6 @@ class Executor:
             else torch.default_generator
         )
         default.manual_seed(seed ^ 0x5DEECE66D)  # dropout's
-
-    def _flat_gradients(self) -> Tensor:
-        """One buffer of all gradients, and one number more for the loss; the factors' ``grad`` are views of it."""
-        sizes = [factor.numel() for factor in self._factors]
-        flat = torch.zeros(sum(sizes) + 1, device=self._device)
-        for factor, part in zip(self._factors, torch.split(flat[:-1], sizes), strict=True):
-            factor.grad = part.view_as(factor)
-        return flat
 
 
 def repays(mode: str, eager: int, first: bool, left: int) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from loratools.train.network.full import FullWeights
 from loratools.train.network.master import Master, Masters
 from loratools.train.network.trained_weights import TrainedWeights
+from loratools.train.optim.flat_step import FlatStep, ordered, steps_flat
 from loratools.train.step.cuda_graph import steps_on_device
 
 Pass = Callable[[], contextlib.AbstractContextManager[object]]  # what a forward and backward pass runs in
@@ -35,10 +36,12 @@ class Update:
         passes: what each forward and backward pass of a micro-batch runs in; only a step within the backward pass has
             more to do there than to compute gradients.
         in_backward: whether the weights are stepped there.
+        needs_flat: whether a step is best of gradients that lie in one buffer, see :meth:`flat_gradients`.
     """
 
     passes: tuple[Pass, ...] = (contextlib.nullcontext,)
     in_backward = False
+    needs_flat = False
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Update:
         after: Callable[[], None] | None = None,
     ) -> None:
         self.optimizer, self.scaler = optimizer, scaler
+        self._stepping_optimizer: Any = optimizer  # whose gradients are unscaled, and whose step is called
         self._clip, self._after = clip, after
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -59,7 +63,7 @@ class Update:
 
     def finish(self) -> None:
         """The step, once all gradients are there."""
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self._stepping_optimizer)
         if self._clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, self._clip)
         self._step()
@@ -67,8 +71,37 @@ class Update:
         if self._after is not None:
             self._after()
 
+    def flat_gradients(self, more: int, device: torch.device) -> Tensor:
+        """One buffer of zeros for all gradients, and ``more`` numbers behind them; each ``grad`` is a view of it."""
+        sizes = [parameter.numel() for parameter in self.parameters]
+        flat = torch.zeros(sum(sizes) + more, device=device)
+        for parameter, part in zip(self.parameters, torch.split(flat[: sum(sizes)], sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+        return flat
+
     def _step(self) -> None:
-        self.scaler.step(self.optimizer)
+        with ordered(self.optimizer):
+            self.scaler.step(self._stepping_optimizer)
+
+
+class FlatUpdate(Update):
+    """The same by a :class:`FlatStep`: a call for each parameter group, where the optimiser has one for each tensor."""
+
+    needs_flat = True
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        clip: float = 0.0,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(optimizer, scaler, clip=clip, after=after)
+        self._stepping_optimizer = self._flat = FlatStep(optimizer)
+
+    def flat_gradients(self, more: int, device: torch.device) -> Tensor:
+        return self._flat.flat_gradients(more)
 
 
 class WeightByWeight(Update):
@@ -164,7 +197,8 @@ def step_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], master:
     master.widen()
     optimizer.param_groups = [{**group, "params": [master.leaf]}]
     try:
-        optimizer.step()
+        with ordered(optimizer):
+            optimizer.step()
     finally:
         optimizer.param_groups = groups
     master.narrow()
@@ -190,4 +224,5 @@ def make_update(
         return InBackward(network.masters, optimizer, scaler, clip=clip)
     if network.masters.narrow:
         return WeightByWeight(network.masters, optimizer, scaler, clip=clip)
-    return Update(optimizer, scaler, clip=clip, after=network.weights_changed)
+    kind = FlatUpdate if steps_flat(optimizer) else Update
+    return kind(optimizer, scaler, clip=clip, after=network.weights_changed)

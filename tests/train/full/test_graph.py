@@ -20,6 +20,8 @@ ADAFACTOR = {"optimizer": "Adafactor", "optimizer_args": {"scale_parameter": Fal
 KINDS: dict[str, dict[str, Any]] = {
     "fp32": {"mixed_precision": "no"},
     "masters": {"mixed_precision": "bf16"},
+    "8 bits": {"mixed_precision": "bf16", "optimizer": "AdamW8bit"},
+    "8 bits, in backward": {"optimizer": "AdamW8bit", "weights": "bf16", "fused_backward_pass": "on"},
     "fp32, in backward": {"mixed_precision": "no", "fused_backward_pass": "on", "max_grad_norm": 0},
     "fp32, in backward, clipped": {"mixed_precision": "no", "fused_backward_pass": "on", "max_grad_norm": 1e-2},
     "bf16": {"weights": "bf16"},
@@ -33,6 +35,8 @@ KINDS: dict[str, dict[str, Any]] = {
 @GPU
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_graph_trains_as_eager_steps_do(kind: str, tiny: Path, pictures: Pictures, tmp_path: Path) -> None:
+    if KINDS[kind].get("optimizer") == "AdamW8bit":
+        pytest.importorskip("bitsandbytes")
     images = pictures(count=4)
 
     def run(graph: str) -> tuple[list[float], torch.Tensor]:
