@@ -21,7 +21,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "fp32": {"mixed_precision": "no"},
     "masters": {"mixed_precision": "bf16"},
     "8 bits": {"mixed_precision": "bf16", "optimizer": "AdamW8bit"},
-    "8 bits, in backward": {"optimizer": "AdamW8bit", "weights": "bf16", "fused_backward_pass": "on"},
     "fp32, in backward": {"mixed_precision": "no", "fused_backward_pass": "on", "max_grad_norm": 0},
     "fp32, in backward, clipped": {"mixed_precision": "no", "fused_backward_pass": "on", "max_grad_norm": 1e-2},
     "bf16": {"weights": "bf16"},
