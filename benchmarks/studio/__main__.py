@@ -36,6 +36,7 @@ _ON_THE_DEVICE = ("sd15", "sdxl")
 
 
 def main() -> None:
+    """Run the parts that were asked for, each into its own section of the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="pocket", help=f"of {', '.join(PARTS)}, with commas")
     parser.add_argument("--list", action="store_true", help="name the parts and end")

@@ -73,17 +73,12 @@ def stated_alpha(settings: Mapping[str, Any], name: str, path: str, rank: int) -
     Raises:
         FormatError: if what is said is no number.
     """
-    prefix = f"{name}." if name else ""
-    patterns = settings.get(f"{prefix}alpha_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise FormatError(f"the settings give {name or 'it'} an alpha_pattern that is no table")
-    key = _matching(patterns, path)
-    alpha = patterns[key] if key is not None else settings.get(f"{prefix}lora_alpha")
+    alpha = _stated(settings, name, path, pattern="alpha_pattern", usual="lora_alpha")
     if alpha is None:
         return None
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise FormatError(f"the settings give {name or path} an alpha of {alpha!r}, which is no number to scale by")
-    return float(alpha) * (math.sqrt(rank) if settings.get(f"{prefix}use_rslora") else 1.0)
+    return float(alpha) * (math.sqrt(rank) if settings.get(f"{_prefix(name)}use_rslora") else 1.0)
 
 
 def stated_rank(settings: Mapping[str, Any], name: str, path: str, _rank: int) -> int | None:
@@ -95,17 +90,25 @@ def stated_rank(settings: Mapping[str, Any], name: str, path: str, _rank: int) -
     Raises:
         FormatError: if what is said is no rank.
     """
-    prefix = f"{name}." if name else ""
-    patterns = settings.get(f"{prefix}rank_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise FormatError(f"the settings give {name or 'it'} a rank_pattern that is no table")
-    key = _matching(patterns, path)
-    rank = patterns[key] if key is not None else settings.get(f"{prefix}r")
+    rank = _stated(settings, name, path, pattern="rank_pattern", usual="r")
     if rank is None:
         return None
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise FormatError(f"the settings give {name or path} a rank of {rank!r}, which is no number to divide by")
     return rank
+
+
+def _stated(settings: Mapping[str, Any], name: str, path: str, *, pattern: str, usual: str) -> Any:
+    """What the table ``pattern`` says of a module, else what ``usual`` says of all; None where neither does."""
+    patterns = settings.get(f"{_prefix(name)}{pattern}") or {}
+    if not isinstance(patterns, dict):
+        raise FormatError(f"the settings give {name or 'it'} the {pattern} {patterns!r}, which is no table")
+    key = _matching(patterns, path)
+    return patterns[key] if key is not None else settings.get(f"{_prefix(name)}{usual}")
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""
 
 
 def _matching(patterns: Mapping[str, Any], path: str) -> str | None:
