@@ -16,7 +16,7 @@ from loratools.train.distributed import Ranks
 from loratools.train.stop_file import EPOCH, STEP
 
 _LOOK = 1.0  # seconds between two looks for such a file
-
+_STOPS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 FINISHING = "finishing the step and saving the state"
 
@@ -106,7 +106,13 @@ class StopRequest:
             os.write(2, f"\n{self._say}{again}\n".encode())
         self.asked = number
         if self._ranks.world == 1:
-            self._restore()
+            self._let_stop()
+
+    def _let_stop(self) -> None:
+        """Have the next signal do what it did before, or stop the process if it was ignored: ``train ... &`` in a
+        script ignores Ctrl-C, and a second one was promised to stop."""
+        for number, handler in self._before.items():
+            signal.signal(number, _STOPS[number] if handler == signal.SIG_IGN else handler)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,7 +21,15 @@ Config = Callable[..., TrainConfig]
 Pictures = Callable[..., Path]
 
 
-def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["handled", "ignored"])
+def handler(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """What Ctrl-C did before: it is ignored by what a script has put into its background."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_stops_at_once(handler: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt) as caught, StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)  # another thread may get it, and this one be told a moment later
         assert _within_seconds(stop.agreed)
@@ -28,6 +37,7 @@ def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> Non
         _within_seconds(lambda: False)
         pytest.fail("the second one did nothing")
     assert not isinstance(caught.value, Interrupted)
+    assert signal.getsignal(signal.SIGINT) == handler
     assert "finishing the step and saving the state; once more stops at once" in capfd.readouterr().err
 
 
